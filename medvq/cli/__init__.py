@@ -1,0 +1,52 @@
+"""The command line. Importing it imports neither torch nor ray: a command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import medvq
+from medvq.cli.errors import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medvq {medvq.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _medvq(
+    debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From folders of medical images to the paper's table.
+
+    [bold]medvq synth smear[/] data/smear   [dim]draw a synthetic blood smear[/]
+
+    [bold]medvq shard[/] data/smear datasets/smear   [dim]pack a folder of images[/]
+
+    [bold]medvq run[/] quickstart   [dim]train, evaluate, print the tables[/]
+    """
+
+
+from medvq.cli import datasets, studies  # noqa: E402
+
+datasets.register(app)
+studies.register(app)
+
+
+def main() -> None:
+    """What the `medvq` command runs."""
+    app()

@@ -1,0 +1,118 @@
+"""shard, verify, inspect, synth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvq.cli.options import DryRun, Json, print_json
+from medvq.config.errors import DataError, UsageError
+
+Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder of a packed dataset.")]
+
+
+def shard(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of images.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to make.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe: a path, or a name in ./shards or among those shipped.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize images, in pixels.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes that read images; 0 is one per core.")] = 0,
+    on_bad: Annotated[
+        str | None, typer.Option(metavar="fail|skip", help="What to do about images that cannot be trusted.")
+    ] = None,
+    on_leak: Annotated[
+        str | None, typer.Option(metavar="fail|report", help="What to do when splits share patients or images.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Pack a folder of images into a dataset of WebDataset shards.
+
+    [dim]medvq shard data/smear datasets/smear[/]
+    """
+    from medvq.cli.packing import pack_folder
+
+    report = pack_folder(source, dest, recipe, size, processes, on_bad, on_leak, dry_run=dry_run)
+    if as_json:
+        print_json(report)
+    elif dry_run:
+        typer.echo(report["text"])
+    else:
+        splits = ", ".join(f"{name} {n}" for name, n in report["splits"].items())
+        left = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
+        typer.echo(f"{report['dataset']}: {report['written']} images ({splits}){left}, digest {report['digest'][:12]}")
+
+
+def verify(
+    dest: Dest,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every image as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a dataset byte by byte against its manifest.
+
+    [dim]medvq verify datasets/smear --deep[/]
+    """
+    from medvq.shards.verify import verify as check
+
+    findings = check(dest, deep=deep)
+    if as_json:
+        problems = [{"shard": f.shard, "key": f.key, "problem": f.problem} for f in findings]
+        print_json({"ok": not findings, "problems": problems})
+        raise typer.Exit(DataError.code if findings else 0)
+    if findings:
+        lines = [": ".join(filter(None, [f.shard, f.key, f.problem])) for f in findings]
+        raise DataError(
+            f"{len(findings)} problems\n  " + "\n  ".join(lines), where=str(dest), hint="pack it again from its source"
+        )
+    typer.echo(f"{dest}: every byte is as it was packed")
+
+
+def inspect(
+    dest: Dest,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a contact sheet.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a dataset: counts, sizes, statistics.
+
+    [dim]medvq inspect datasets/smear --sheet sheet.png[/]
+    """
+    from medvq.shards import inspect as look
+
+    facts = look.describe(dest)
+    if sheet:
+        look.sheet(dest, sheet)
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(look.text(facts))
+
+
+def synth(
+    what: Annotated[str, typer.Argument(metavar="smear", help="What to draw.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to make.")],
+    samples: Annotated[int, typer.Option(min=30, help="Images in all splits together.")] = 2000,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other images.")] = 0,
+) -> None:
+    """Draw a synthetic blood smear: five white cell classes, masks, patients, train/val/test.
+
+    [dim]medvq synth smear data/smear[/]
+    """
+    if what != "smear":
+        raise UsageError(f"cannot draw {what!r}", hint="known: smear")
+    from medvq.cli.progress import counting
+    from medvq.shards.synth import smear
+
+    with counting("drawing") as progress:
+        smear(dest, samples=samples, size=size, seed=seed, progress=progress)
+    typer.echo(f"{dest}: {samples} images of {size} px")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (shard, verify, inspect, synth):
+        app.command()(command)

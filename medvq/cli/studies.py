@@ -1,0 +1,156 @@
+"""run, describe, status, results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medvq.cli.options import Data, Datasets, DryRun, Json, Only, Runs, Sets, Smoke, StudyName, pairs, print_json
+from medvq.config.errors import RunsFailedError, StoppedError
+
+if TYPE_CHECKING:
+    from medvq.launch.start import Request
+
+DATASETS, RUNS = Path("datasets"), Path("runs")
+
+
+def run(
+    study: StudyName,
+    only: Only = [],  # noqa: B006 - typer copies it
+    sets: Sets = [],  # noqa: B006
+    smoke: Smoke = False,
+    workers: Annotated[int | None, typer.Option(help="Processes per run; 0 trains in this one.")] = None,
+    data: Data = [],  # noqa: B006
+    datasets: Datasets = DATASETS,
+    runs: Runs = RUNS,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Do a study here: what is done stays done, what stopped goes on, what failed is tried again.
+
+    [dim]medvq run quickstart[/]
+    """
+    from medvq.cli.show import plan_text, say_tables, summary
+    from medvq.launch.start import execute, plan_for, states_of
+
+    request = _request(study, only, sets, smoke, workers, data, datasets, runs)
+    if dry_run:
+        plan = plan_for(request, None)
+        print_json(summary(plan)) if as_json else typer.echo(plan_text(plan))
+        return
+    from medvq.cli.progress import RunProgress
+    from medvq.launch.here import Watch
+
+    quiet = Watch(active=lambda *_: None, ended=lambda *_: None, note=lambda text: typer.echo(text, err=True))
+    plan = plan_for(request, quiet)
+    if all(state == "done" for state, _ in states_of(plan).values()):
+        typer.echo(f"nothing to do: all {len(plan.runs)} runs of {plan.study.name} are done", err=True)
+        stopped = False
+    else:
+        with RunProgress([spec.run for spec in plan.runs]) as shown:
+            watch = Watch(active=shown.active, ended=shown.ended, note=shown.note, starting=shown.starting)
+            _, stopped = execute(plan, watch)
+    found = states_of(plan)
+    print_json(summary(plan)) if as_json else say_tables(plan.study.name, runs)
+    bad = [name for name, (state, _) in found.items() if state in ("failed", "blocked")]
+    if stopped:
+        raise StoppedError("stopped with a checkpoint", hint="the same command goes on")
+    if any(state != "done" for state, _ in found.values()):
+        raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")
+
+
+def describe(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, the studies there are.")
+    ] = None,
+    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    sets: Sets = [],  # noqa: B006
+    smoke: Smoke = False,
+    data: Data = [],  # noqa: B006
+    datasets: Datasets = DATASETS,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show what a study would do: configuration, runs, steps, layers, parameters. Nothing is trained.
+
+    [dim]medvq describe quickstart --job pretrain[/]
+    """
+    from medvq.launch import describe as look
+
+    if study is None:
+        found = look.studies()
+        print_json(found) if as_json else typer.echo(look.studies_text(found))
+        return
+    request = _request(study, [job] if job else [], sets, smoke, None, data, datasets, runs)
+    facts = look.describe(request, job)
+    print_json(facts) if as_json else typer.echo(look.text(facts))
+
+
+def status(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
+    ] = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show the runs of a study's last plan: state, progress, metrics, attempts.
+
+    [dim]medvq status quickstart[/]
+    """
+    from medvq.cli.show import status_facts, status_text
+    from medvq.results.collect import study_folders
+
+    facts = [status_facts(folder) for folder in study_folders(study, runs)]
+    if as_json:
+        print_json(facts[0] if study else facts)
+    else:
+        typer.echo("\n\n".join(status_text(f) for f in facts))
+
+
+def results(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", metavar="table|md|csv|json", help="How to print them.")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write to a file instead.")] = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Print the tables of a study, our numbers beside the published ones.
+
+    [dim]medvq results quickstart --format md[/]
+    """
+    from medvq.cli.show import results_text
+    from medvq.results.collect import study_folders
+
+    texts = [results_text(folder, "json" if as_json else form) for folder in study_folders(study, runs)]
+    text = "\n\n".join(texts)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")
+    else:
+        typer.echo(text)
+
+
+def _request(
+    study: str,
+    only: list[str],
+    sets: list[str],
+    smoke: bool,
+    workers: int | None,
+    data: list[str],
+    datasets: Path,
+    runs: Path,
+) -> Request:
+    from medvq.launch.start import Request
+
+    return Request(
+        study=study, only=only, sets=sets, smoke=smoke, workers=workers, data=pairs(data), datasets=datasets, runs=runs
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, describe, status, results):
+        app.command()(command)

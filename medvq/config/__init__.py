@@ -1,0 +1,1 @@
+"""Typed studies, recipes and profiles; identity; errors. Nothing here imports torch."""

@@ -1,0 +1,64 @@
+"""The identity of a run: 12 hex digits of its resolved science, whatever it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medvq.config.keys import sha256_of
+from medvq.config.points import Point
+from medvq.config.schema import Schema
+from medvq.config.study import Source
+from medvq.config.tasks import TASKS
+
+
+def science(point: Point, source: Source, digests: Mapping[str, str], needs: Mapping[str, str]) -> dict[str, Any]:
+    """All that a run's numbers depend on.
+
+    Args:
+        point: what the run does.
+        source: the entry of `data` that it reads.
+        digests: digest of each dataset by name (`needs` and `digests` hold hex).
+        needs: identity of the run that fills each role.
+
+    Neither resources nor paths nor names of studies, jobs and datasets enter.
+    """
+    job = point.config
+    return {
+        "task": {"name": job.task, "revision": TASKS[job.task].revision, **plain(point.objective)},
+        "model": {"revision": getattr(point.model, "revision", 0), **plain(point.model)},
+        "data": {
+            **plain(source, without={"dataset", "synth"}),
+            **plain(job.data, without={"use"}),
+            "digests": sorted(digests.values()),
+        },
+        "train": plain(job.train),
+        "needs": {role: {"run": needs[role], "checkpoint": need.checkpoint} for role, need in job.needs.items()},
+    }
+
+
+def identity(facts: Mapping[str, Any]) -> str:
+    """12 hex digits of the canonical JSON of `science`."""
+    return sha256_of(facts)[:12]
+
+
+def plain(schema: Schema, without: set[str] | None = None) -> dict[str, Any]:
+    """The schema as JSON data; a field marked neutral is left out while it has its default.
+
+    A field that is added to a schema later carries `json_schema_extra={"neutral": True}`, so that the identities
+    of runs that never heard of it stay as they are.
+    """
+    data: dict[str, Any] = schema.model_dump(mode="json", exclude=without)
+    for name, info in type(schema).model_fields.items():
+        extra = info.json_schema_extra
+        value = getattr(schema, name)
+        if (
+            name in data
+            and isinstance(extra, dict)
+            and extra.get("neutral")
+            and value == info.get_default(call_default_factory=True)
+        ):
+            del data[name]
+        elif name in data and isinstance(value, Schema):
+            data[name] = plain(value)
+    return data

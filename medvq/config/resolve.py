@@ -1,0 +1,123 @@
+"""From a study file to its jobs and their points: defaults, overrides, matrix, and every check that needs no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medvq.config import merge
+from medvq.config.errors import ConfigError, NotFoundError, Problem, nearest
+from medvq.config.locate import find
+from medvq.config.points import Override, Point, RawJob, points, raw_job
+from medvq.config.schema import validate
+from medvq.config.study import Source, StudyFile, Table
+from medvq.config.tables import table_problems
+from medvq.config.yamlfile import Document, read_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study with everything resolved and checked."""
+
+    name: str
+    about: str
+    data: dict[str, Source]
+    jobs: dict[str, list[Point]]
+    """The points of every job, jobs in an order in which needs come first."""
+    tables: dict[str, Table]
+    text: str
+    """The file as it was read."""
+    overrides: tuple[str, ...]
+    """The `--set` and `--smoke` that were laid over it."""
+    smoke: bool
+
+
+def load_study(
+    name: str | Path, *, sets: Sequence[str] = (), overrides: Sequence[Override] = (), smoke: bool = False
+) -> Study:
+    """Read and check a study.
+
+    Raises:
+        NotFoundError: there is no such study.
+        ConfigError: with every problem of the file.
+    """
+    document = _extended(read_yaml(find("jobs", name)), ())
+    given = [Override(f"--set {text}", *merge.parse_set(text)) for text in sets] + list(overrides)
+    if smoke:
+        document = merge.overlay(document, document, source=("smoke",))
+    file = validate(StudyFile, document)
+    problems: list[Problem] = []
+    for override in given:
+        if override.job is not None and override.job not in file.jobs:
+            hint = nearest(override.job, file.jobs)
+            problems.append(Problem(where=override.option, error=f"no job named {override.job!r}", hint=hint))
+    if problems:
+        raise ConfigError(problems)
+    raws: dict[str, RawJob] = {}
+    for job in file.jobs:
+        try:
+            raws[job] = raw_job(job, document, [o for o in given if o.job in (None, job)])
+        except ConfigError as e:
+            problems += e.problems
+    order, cycle = needs_first({name: raw.needs for name, raw in raws.items()})
+    if cycle:
+        where = raws[cycle[0]].document.where(("jobs", cycle[0], "needs"))
+        raise ConfigError([Problem(where=where, error=f"jobs need each other in a circle: {' -> '.join(cycle)}")])
+    jobs: dict[str, list[Point]] = {}
+    for job in order:
+        jobs[job] = points(raws[job], file, jobs, problems)
+    if not problems:
+        problems += table_problems(
+            file.tables, {j: [(p.config.task, p.values) for p in ps] for j, ps in jobs.items()}, document
+        )
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return Study(
+        name=file.study + ("-smoke" if smoke else ""),
+        about=file.about,
+        data=file.data,
+        jobs=jobs,
+        tables=file.tables,
+        text=document.text,
+        overrides=(*(o.option for o in given), *(["--smoke"] if smoke else [])),
+        smoke=smoke,
+    )
+
+
+def _extended(document: Document, seen: tuple[str, ...]) -> Document:
+    """The document over the one that it extends, and so on."""
+    base = document.data.get("extends")
+    if base is None:
+        return document
+    beside = Path(document.path).parent / f"{base}.yaml"
+    try:
+        path = beside if beside.is_file() else find("jobs", str(base))
+    except NotFoundError as e:
+        raise ConfigError([Problem(where=document.where(("extends",)), error=e.error, hint=e.hint)]) from e
+    if str(path) in seen:
+        raise ConfigError([Problem(where=document.where(("extends",)), error="studies extend each other in a circle")])
+    under = _extended(read_yaml(path), (*seen, str(path)))
+    return replace(merge.overlay(under, document), path=document.path, text=document.text)
+
+
+def needs_first(wants: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Jobs ordered so that what they want comes first, and the circle, if there is one."""
+    order: list[str] = []
+
+    def visit(job: str, trail: tuple[str, ...]) -> list[str]:
+        if job in trail:
+            return [*trail[trail.index(job) :], job]
+        if job not in order:
+            for needed in wants[job]:
+                circle = visit(needed, (*trail, job)) if needed in wants else []
+                if circle:
+                    return circle
+            order.append(job)
+        return []
+
+    for job in wants:
+        circle = visit(job, ())
+        if circle:
+            return order, circle
+    return order, []

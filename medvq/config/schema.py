@@ -1,0 +1,84 @@
+"""The base of every configuration class: frozen, keyword-only, documented, and loud about unknown keys."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medvq.config.errors import ConfigError, Problem, nearest
+from medvq.config.yamlfile import Document, KeyPath
+
+
+class Schema(BaseModel):
+    """A frozen configuration class; the docstring under each field is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Schema)
+
+
+def validate(kind: type[S], document: Document, data: Any = None, at: KeyPath = ()) -> S:
+    """`data` (default: the whole document) as a `kind`.
+
+    `at` is the key path of `data` in the document, for line numbers.
+
+    Raises:
+        ConfigError: with every problem, its line and, for an unknown key, the nearest known one.
+    """
+    try:
+        return kind.model_validate(document.data if data is None else data)
+    except ValidationError as e:
+        raise ConfigError(problems_of(e, kind, document, at)) from e
+
+
+def problems_of(error: ValidationError, kind: type[Schema], document: Document, at: KeyPath = ()) -> list[Problem]:
+    """pydantic's list of errors as ours, one per key."""
+    problems: dict[tuple[KeyPath, str], Problem] = {}
+    for item in error.errors():
+        path = tuple(p for p in item["loc"] if not _is_branch(p))
+        hint = None
+        if item["type"] == "extra_forbidden":
+            name = str(path[-1])
+            message, hint = f"unknown key {name!r}", nearest(name, fields_at(kind, path[:-1]))
+        elif item["type"] == "missing":
+            message = "this key is required"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = repr(item["input"])
+            if item["type"] not in ("value_error", "assertion_error") and len(shown) < 60:
+                message += f", not {shown}"
+        key = ((*at, *path), message)
+        problems.setdefault(key, Problem(where=document.where(key[0]), error=message, hint=hint))
+    return list(problems.values())
+
+
+def _is_branch(part: str | int) -> bool:
+    """pydantic puts the name of a union's branch in the path of an error; it is no key of the file."""
+    return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "bool"} or part[:1].isupper())
+
+
+def fields_at(kind: type[Schema], path: KeyPath) -> list[str]:
+    """The keys that `kind` knows at `path`; empty where it takes any."""
+    kinds: list[Any] = [kind]
+    for part in path:
+        found: list[Any] = []
+        for k in kinds:
+            if isinstance(k, type) and issubclass(k, BaseModel) and part in k.model_fields:
+                found += schemas_in(k.model_fields[str(part)].annotation)
+            elif not (isinstance(k, type) and issubclass(k, BaseModel)):
+                found += schemas_in(k)
+        # Under a mapping or a list the part is a free name: stay with the schemas of its values.
+        kinds = found or kinds
+    return [name for k in kinds if isinstance(k, type) and issubclass(k, BaseModel) for name in k.model_fields]
+
+
+def schemas_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every schema class that appears in a type such as `dict[str, A] | B | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    out: list[type[BaseModel]] = []
+    for arg in getattr(annotation, "__args__", ()):
+        out += schemas_in(arg)
+    return out

@@ -1,0 +1,237 @@
+"""The schema of a study: jobs, the data they read, how they train, and the tables they fill."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from medvq.config.schema import Schema
+from medvq.config.units import seconds
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+def _duration(text: str) -> str:
+    seconds(text)
+    return text
+
+
+class Synthetic(Schema):
+    """A dataset that is drawn and packed when the study starts."""
+
+    name: Literal["smear"]
+    """What to draw; `smear` is `medvq synth smear`."""
+    samples: int = Field(ge=30)
+    """Images in all splits together."""
+    size: int = Field(ge=16, le=1024)
+    """Width and height in pixels."""
+
+
+class Source(Schema):
+    """An entry of `data`: a packed dataset as a job sees it."""
+
+    dataset: str | None = None
+    """Name of a dataset folder under `--datasets`, or a path to one."""
+    synth: Synthetic | None = None
+    """Draw the dataset instead (smoke runs)."""
+    size: tuple[int, int] | None = None
+    """Height and width of the network's input in pixels; without it the images' own."""
+    channels: Literal[1, 3] = 3
+    """1 reads grey, 3 reads RGB."""
+    classes: tuple[str, ...] | None = None
+    """The classes and their order that the dataset must have; without it the dataset's own."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) else value
+
+
+class Augment(Schema):
+    """Random changes of training images; evaluation never sees them."""
+
+    flip: bool = False
+    """Mirror left-right and top-bottom, each with probability 1/2."""
+    rotate: float = Field(default=0.0, ge=0, le=180)
+    """Rotate by up to this many degrees either way; corners take the dataset's mean colour."""
+
+
+class View(Schema):
+    """What a job reads of its data."""
+
+    use: str
+    """The entry of `data` to read."""
+    subset: float = Field(default=100.0, gt=0, le=100)
+    """Per cent of every class of the training split, nested: 10 is inside 50."""
+    draw: int = Field(default=0, ge=0)
+    """Which ranking the subset is taken from."""
+    balance: Literal["none", "class"] = "none"
+    """`class` draws training images with replacement so that classes come equally often."""
+    normalize: bool = True
+    """Shift and scale channels by the mean and standard deviation of the training split."""
+    augment: Augment = Augment()
+    """Random changes of training images."""
+
+
+class Optimizer(Schema):
+    """The optimizer and its rate."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    """`adamw` decouples weight decay; `adam` puts it into the gradient."""
+    lr: float = Field(gt=0)
+    """Learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the moments."""
+
+
+class Train(Schema):
+    """How a job trains. All of it is science: it enters the identity."""
+
+    epochs: int = Field(ge=1)
+    """Passes over the training view."""
+    batch_size: int = Field(ge=1)
+    """Global batch: images per step over all workers."""
+    optimizer: Optimizer
+    """The optimizer and its rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` anneals the rate to zero, epoch by epoch."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds weights, order and every draw."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` computes under autocast; quantizers, losses and weights stay float32."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient; none clips nothing."""
+
+
+class Resources(Schema):
+    """What a run may use. Not science: it never changes the identity."""
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Processes that share the global batch; `auto` is one per GPU, else one per core; 0 trains in this process."""
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """CPU threads of each worker; `auto` shares the cores out."""
+    loader_processes: int = Field(default=0, ge=0)
+    """Processes beside each worker that read images; the pixels are the same whatever it is."""
+    checkpoint_every: Annotated[str, AfterValidator(_duration)] = "5 min"
+    """Time between checkpoints; the end of an epoch writes one as well once a tenth of it has passed."""
+
+
+class Need(Schema):
+    """A run of another job that must be done first."""
+
+    job: str
+    """The job."""
+    checkpoint: Annotated[str, Field(pattern=r"^(best|last)$")] = "best"
+    """Which of its checkpoints is read."""
+
+
+class Job(Schema):
+    """One point of a job: what one run does."""
+
+    task: str
+    """What the job does: autoencode or classify."""
+    about: str = ""
+    """One line for readers."""
+    model: dict[str, Any] | None = None
+    """The network by name, with its settings; without it, that of the run needed as `init`."""
+    published_parameters: int | None = None
+    """The number of parameters that the paper prints for this network; shown beside ours."""
+    data: View
+    """What it reads."""
+    objective: dict[str, Any] = {}
+    """What it minimises; the keys belong to the task."""
+    train: Train
+    """How it trains."""
+    resources: Resources = Resources()
+    """What it may use."""
+    needs: dict[str, Need] = {}
+    """Runs that must be done first, by role."""
+
+
+class JobEntry(Schema):
+    """An entry of `jobs`; everything that is not a list of points is read point by point as a `Job`."""
+
+    matrix: dict[str, list[Any]] = {}
+    """Dotted paths and the values they take; every combination is a run."""
+    points: list[dict[str, Any]] = []
+    """Explicit settings, beside or instead of the matrix."""
+
+    @field_validator("matrix")
+    @classmethod
+    def _full(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for axis, values in value.items():
+            if not values:
+                raise ValueError(f"axis {axis} has no values")
+            if len({repr(v) for v in values}) < len(values):
+                raise ValueError(f"axis {axis} repeats a value")
+        return value
+
+
+class Published(Schema):
+    """A number that a paper printed."""
+
+    row: str | float | bool
+    """Row of the table."""
+    column: str | float | bool
+    """Column of the table."""
+    value: float
+    """The number, in the units of the table's value."""
+    dataset: str
+    """The data it was measured on."""
+    split: str
+    """The split it was measured on."""
+    n: int | None = None
+    """Samples in that split."""
+    selection: str
+    """How the epoch was chosen."""
+    source: str
+    """Where it is printed."""
+
+
+class Table(Schema):
+    """A table of results."""
+
+    about: str = ""
+    """One line above the table."""
+    rows: str
+    """`job`, or the dotted path of an axis."""
+    columns: str
+    """`job`, `metrics`, or the dotted path of an axis."""
+    value: str | None = None
+    """The metric in the cells."""
+    values: tuple[str, ...] = ()
+    """The metrics that are columns, where `columns: metrics`."""
+    over: str | None = None
+    """The axis that is averaged over, usually train.seed."""
+    where: dict[str, Any] = {}
+    """Only runs with these values; a list allows several."""
+    baseline: Literal["majority"] | None = None
+    """`majority` adds the row of a classifier that always answers the training split's largest class."""
+    percent: bool = False
+    """Show fractions as per cent."""
+    published: tuple[Published, ...] = ()
+    """The paper's numbers for these cells."""
+
+
+class StudyFile(Schema):
+    """A study: a set of jobs and the tables they fill."""
+
+    study: Name
+    """Its name, and that of its folder of runs."""
+    about: str = ""
+    """One line for readers."""
+    extends: str | None = None
+    """Another study to start from; what stands here goes over it."""
+    data: dict[Name, Source]
+    """The datasets that jobs read, by name."""
+    defaults: dict[str, Any] = {}
+    """Keys that every job starts from."""
+    jobs: dict[Name, dict[str, Any]]
+    """The steps of the study."""
+    tables: dict[str, Table] = {}
+    """What is printed at the end."""
+    smoke: dict[str, Any] = {}
+    """What `--smoke` lays over the study."""

@@ -1,0 +1,63 @@
+"""Checks of a study's tables against its jobs: rows, columns and metrics that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from medvq.config.errors import Problem, nearest
+from medvq.config.study import Table
+from medvq.config.tasks import TASKS
+from medvq.config.yamlfile import Document
+
+Facts = tuple[str, Mapping[str, Any]]
+"""Task and matrix values of one point."""
+
+
+def in_scope(table: Table, job: str, values: Mapping[str, Any]) -> bool:
+    """Whether a run of `job` at `values` belongs to the table, by its `where`."""
+    known = {"job": job, **values}
+    return all(
+        axis in known and known[axis] in (wanted if isinstance(wanted, list) else [wanted])
+        for axis, wanted in table.where.items()
+    )
+
+
+def table_problems(
+    tables: Mapping[str, Table], jobs: Mapping[str, Sequence[Facts]], document: Document
+) -> list[Problem]:
+    """Everything that is wrong in the tables of a study."""
+    problems: list[Problem] = []
+    axes = {axis for points in jobs.values() for _, values in points for axis in values}
+    for name, table in tables.items():
+
+        def wrong(key: str, error: str, known: Iterable[str], name: str = name, word: str = "") -> None:
+            problems.append(
+                Problem(where=document.where(("tables", name, key)), error=error, hint=nearest(word, known))
+            )
+
+        for key, axis in (("rows", table.rows), ("columns", table.columns), *(("where", a) for a in table.where)):
+            allowed = axes | {"job"} | ({"metrics"} if key == "columns" else set())
+            if axis not in allowed:
+                wrong(key, f"no job has the axis {axis!r}", allowed, word=axis)
+        if table.over and table.over not in axes:
+            wrong("over", f"no job has the axis {table.over!r}", axes, word=table.over)
+        wanted = table.where.get("job", [])
+        for job in wanted if isinstance(wanted, list) else [wanted]:
+            if job not in jobs:
+                wrong("where", f"no job named {job!r}", jobs, word=str(job))
+        tasks = {task for job, points in jobs.items() for task, values in points if in_scope(table, job, values)}
+        metrics = {m for task in tasks for m in TASKS[task].metrics}
+        if table.columns == "metrics" and not table.values:
+            wrong("values", "columns that are metrics need a list of values", [])
+        if table.columns != "metrics" and table.value is None:
+            wrong("value", "this key is required", [])
+        for metric in (*table.values, *([table.value] if table.value else [])):
+            if tasks and metric not in metrics:
+                wrong(
+                    "values" if metric in table.values else "value",
+                    f"no task here gives {metric!r}",
+                    metrics,
+                    word=metric,
+                )
+    return problems

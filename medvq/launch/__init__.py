@@ -1,0 +1,1 @@
+"""From a study to its runs, and the runs on this machine."""

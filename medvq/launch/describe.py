@@ -1,0 +1,163 @@
+"""What a study would do, before anything runs: runs, steps, layers, parameters, checkpoint size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medvq.config.errors import ConfigError, MedvqError
+from medvq.config.locate import known
+from medvq.config.yamlfile import read_yaml
+from medvq.launch.data import Found, find_data
+from medvq.launch.plan import Plan, jobs_for, make_plan
+from medvq.launch.start import Request, load
+from medvq.shards.order import steps_per_epoch
+from medvq.shards.subset import take
+
+ASSUMED = (64, 64)
+"""Height and width in pixels where neither the study nor a dataset says them."""
+
+
+def studies() -> list[dict[str, str]]:
+    """The studies that can be named: name, about, path."""
+    found = []
+    for name, path in known("jobs").items():
+        try:
+            about = str(read_yaml(path).data.get("about", ""))
+        except ConfigError as e:
+            about = f"cannot be read: {e.error}"
+        found.append({"study": name, "about": about, "path": str(path)})
+    return found
+
+
+def studies_text(found: list[dict[str, str]]) -> str:
+    """The studies, a line each."""
+    width = max((len(s["study"]) for s in found), default=0)
+    return "\n".join(f"{s['study']:<{width}}  {s['about']}" for s in found)
+
+
+def describe(request: Request, job: str | None) -> dict[str, Any]:
+    """The facts of every job, or of one."""
+    study = load(request)
+    jobs = jobs_for(study, request.only)
+    found: dict[str, Found | None] = {}
+    missing: dict[str, str] = {}
+    for name in {p.config.data.use for j in jobs for p in study.jobs[j]}:
+        users = [j for j in jobs if any(p.config.data.use == name for p in study.jobs[j])]
+        try:
+            found |= find_data(
+                study,
+                users,
+                given={k: v for k, v in request.data.items() if k == name or k not in study.data},
+                datasets=request.datasets,
+                study_folder=request.runs / study.name,
+                make=None,
+            )
+        except MedvqError as e:
+            found.setdefault(name, None)
+            missing[name] = str(e)
+    plan = make_plan(study, found, runs=request.runs, only=request.only)
+    return {
+        "study": study.name,
+        "about": study.about,
+        "missing": missing,
+        "jobs": {j: _job(plan, j, found) for j in ([job] if job else jobs)},
+    }
+
+
+def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]:
+    specs = [spec for spec in plan.runs if spec.job == job]
+    first, point = specs[0], plan.study.jobs[job][0]
+    data = found.get(point.config.data.use)
+    source = plan.study.data[point.config.data.use]
+    image = data.manifest.image if data else None
+    size = source.size or ((image.height, image.width) if image and image.height and image.width else ASSUMED)
+    classes = source.classes or (tuple(data.manifest.classes) if data else ())
+    return {
+        "task": first.config.task,
+        "about": first.config.about,
+        "input": [source.channels, *size],
+        "classes": list(classes),
+        **_network(
+            point.model, (source.channels, *size), len(classes), first.config.task, first.config.published_parameters
+        ),
+        "config": first.config.model_dump(mode="json", exclude={"model"}) | {"model": first.model},
+        "runs": [
+            {
+                "run": s.run,
+                "identity": s.identity,
+                "values": s.values,
+                "steps": _steps(s.config.train.epochs, s.config.train.batch_size, s.config.data.subset, data),
+                "needs": {role: n.run for role, n in s.needs.items()},
+            }
+            for s in specs
+        ],
+    }
+
+
+def _network(model: Any, shape: tuple[int, int, int], classes: int, task: str, published: int | None) -> dict[str, Any]:
+    """Parameters, layers and the size of a checkpoint, without computing anything."""
+    import torch
+
+    from medvq.config.tasks import TASKS
+    from medvq.models.count import count, layers
+    from medvq.models.registry import build
+
+    with torch.device("meta"):
+        network = build(model, input_shape=shape, classes=classes if TASKS[task].labels else 0)
+    counts = count(network)
+    return {
+        "parameters": {
+            "total": counts.total,
+            "trainable": counts.trainable,
+            "buffers": counts.buffers,
+            "published": published,
+            "not_counted": counts.not_counted,
+            "modules": counts.modules,
+        },
+        "layers": [
+            {"name": x.name, "kind": x.kind, "shape": list(x.shape), "parameters": x.parameters}
+            for x in layers(network, shape)
+        ],
+        # Adam keeps two moments beside every weight.
+        "checkpoint_bytes": 4 * (3 * counts.total + counts.buffers),
+    }
+
+
+def _steps(epochs: int, batch: int, subset: float, data: Found | None) -> int | None:
+    """Optimizer steps of a run; None before its dataset exists."""
+    if data is None:
+        return None
+    split = data.manifest.splits["train"]
+    per_class = list(split.classes.values()) or [split.samples]
+    return epochs * steps_per_epoch(int(sum(take(n, subset) for n in per_class)), batch)
+
+
+def text(facts: dict[str, Any]) -> str:
+    """The facts for a person."""
+    lines = [f"{facts['study']}: {facts['about']}"]
+    lines += [f"  data {name}: {why.splitlines()[0]}" for name, why in facts["missing"].items()]
+    for name, job in facts["jobs"].items():
+        p, c = job["parameters"], job["config"]
+        published = f", published {p['published']:,}" if p["published"] else ""
+        published += "".join(f" (of these {n:,} {what})" for what, n in p["not_counted"].items())
+        train = c["train"]
+        lines += [
+            "",
+            f"{name}  {job['task']}: {job['about']}",
+            f"  input {'×'.join(map(str, job['input']))}"
+            + (f", {len(job['classes'])} classes: {', '.join(job['classes'])}" if job["classes"] else ""),
+            f"  parameters {p['total']:,}{published}; buffers {p['buffers']:,}; checkpoint {job['checkpoint_bytes'] / 1e6:.1f} MB",
+            f"  train {train['epochs']} epochs, batch {train['batch_size']}, {train['optimizer']['name']}"
+            f" lr {train['optimizer']['lr']:g}, {train['schedule']}, {train['precision']}",
+            "  layers",
+        ]
+        lines += [
+            f"    {x['name']:<34} {x['kind']:<16} {'×'.join(map(str, x['shape'])):<14} {x['parameters']:>10,}"
+            for x in job["layers"]
+        ]
+        lines.append("  runs")
+        for r in job["runs"]:
+            steps = f"{r['steps']} steps" if r["steps"] is not None else "steps unknown before the data are there"
+            needs = f"  needs {', '.join(r['needs'].values())}" if r["needs"] else ""
+            lines.append(f"    {r['run']}  {steps}{needs}")
+    return "\n".join(lines)

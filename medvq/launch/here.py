@@ -1,0 +1,220 @@
+"""Doing a plan on this machine: what is done stays done, what stopped goes on, what failed is tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medvq.config.errors import MedvqError
+from medvq.config.study import Resources
+from medvq.launch.plan import Plan
+from medvq.runs.process import Process
+from medvq.runs.spec import RunSpec
+from medvq.runs.state import RunStatus, status_of
+
+CRASHES = 2
+"""How often a run whose process died is started again in one go."""
+POLL = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What this machine has."""
+
+    cores: int
+    gpus: int
+
+
+@dataclass
+class Stop:
+    """A request to stop, from a signal handler to the workers."""
+
+    file: Path
+    asked: bool = False
+
+    def ask(self) -> None:
+        """Ask every worker to write a checkpoint and stop."""
+        self.asked = True
+        self.file.touch()
+
+
+@dataclass
+class Watch:
+    """What a person who waits is told."""
+
+    active: Callable[[RunSpec, RunStatus], None]
+    """The state of a run under way, a few times a second."""
+    ended: Callable[[RunSpec, RunStatus], None]
+    """A run has come to an end, good or bad."""
+    note: Callable[[str], None]
+    """A line of talk."""
+    starting: Callable[[int, int], None] = field(default=lambda runs, workers: None)
+    """A group of workers is being started for some runs."""
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Stop]:
+    """A stop request with a place of its own."""
+    with tempfile.TemporaryDirectory(prefix="medvq-stop-") as folder:
+        yield Stop(Path(folder) / "stop")
+
+
+def run_here(plan: Plan, stop: Stop, watch: Watch) -> dict[str, RunStatus]:
+    """Do every run of the plan that is not done, and return the state of all.
+
+    Raises:
+        MedvqError: workers cannot be started at all.
+    """
+    todo = [spec for spec in plan.runs if status_of(plan.folder_of(spec)).state != "done"]
+    if todo:
+        _work(plan, todo, stop, watch)
+    return {spec.run: status_of(plan.folder_of(spec)) for spec in plan.runs}
+
+
+def _work(plan: Plan, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None:
+    """Groups of workers, one after the other, until nothing more can be done here."""
+    from medvq.train.group import GroupSpec, in_process
+    from medvq.train.ray_group import LocalRay
+    from medvq.train.run import WorkItem
+
+    room = measure()
+    shapes = {spec.run: shape_of(spec.config.resources, spec.config.train.batch_size, room) for spec in todo}
+    crashes = dict.fromkeys(shapes, 0)
+    given_up: set[str] = set()
+    holder = Process.current().record()
+    most = max(workers for workers, _ in shapes.values())
+    with LocalRay(workers=most, gpus=room.gpus) as ray:
+        while not stop.asked:
+            ready = _ready(plan, todo, given_up)
+            if not ready:
+                if not _wait_for_others(plan, todo, given_up, stop, watch):
+                    return
+                continue
+            workers, threads = shapes[ready[0].run]
+            batch = [spec for spec in ready if shapes[spec.run] == (workers, threads)]
+            group_spec = GroupSpec(workers=workers, threads=threads, gpus=room.gpus > 0)
+            items = [
+                WorkItem(
+                    spec=spec.model_dump(mode="json"), folder=str(plan.folder_of(spec).path.resolve()), holder=holder
+                )
+                for spec in batch
+            ]
+            watch.starting(len(batch), workers)
+            before = {spec.run: status_of(plan.folder_of(spec)).attempts for spec in batch}
+            group = ray.start(items, group_spec, stop.file) if workers else in_process(items, group_spec, stop.file)
+            _follow(plan, batch, group.wait, watch)
+            if group.error is not None:
+                blamed = _blame(plan, batch, before, crashes, given_up, watch)
+                if not blamed:
+                    raise MedvqError(f"the workers could not do their work: {_short(group.error)}") from group.error
+
+
+def _ready(plan: Plan, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunSpec]:
+    """Runs that can go into the next group: free, and what they need is done or goes before them."""
+    fine: set[str] = set()
+    ready: list[RunSpec] = []
+    for spec in todo:
+        status = status_of(plan.folder_of(spec))
+        needs = [n.run for n in spec.needs.values()]
+        if status.state == "done":
+            fine.add(spec.run)
+        elif spec.run not in given_up and status.holder is None:
+            if all(n in fine or _is_done(plan, n) for n in needs):
+                ready.append(spec)
+                fine.add(spec.run)
+    return ready
+
+
+def _is_done(plan: Plan, run: str) -> bool:
+    return (plan.folder / run / "result.json").exists()
+
+
+def _follow(plan: Plan, batch: Sequence[RunSpec], wait: Callable[[float], bool], watch: Watch) -> None:
+    """Tell of the group's runs until it ends."""
+    told: set[str] = set()
+    ended = False
+    while not ended:
+        ended = wait(POLL)
+        for spec in batch:
+            if spec.run in told:
+                continue
+            status = status_of(plan.folder_of(spec))
+            if status.state == "done" or (ended and status.state in ("failed", "stopped")):
+                told.add(spec.run)
+                watch.ended(spec, status)
+            elif status.holder and status.holder.pid == os.getpid():
+                watch.active(spec, status)
+                break
+
+
+def _blame(
+    plan: Plan,
+    batch: Sequence[RunSpec],
+    before: dict[str, int],
+    crashes: dict[str, int],
+    given_up: set[str],
+    watch: Watch,
+) -> bool:
+    """Find the run that brought a group down; a failure is final here, a dead process is tried again a few times."""
+    for spec in batch:
+        status = status_of(plan.folder_of(spec))
+        if status.state == "done" or status.attempts == before[spec.run]:
+            continue
+        if status.state == "failed":
+            given_up.add(spec.run)
+            return True
+        crashes[spec.run] += 1
+        if crashes[spec.run] > CRASHES:
+            given_up.add(spec.run)
+            watch.note(
+                f"{spec.run}: its process died {crashes[spec.run]} times; giving up. Logs: {plan.folder_of(spec).logs}"
+            )
+        else:
+            watch.note(f"{spec.run}: a process died; starting again from the last checkpoint")
+        return True
+    return False
+
+
+def _wait_for_others(plan: Plan, todo: Sequence[RunSpec], given_up: set[str], stop: Stop, watch: Watch) -> bool:
+    """Wait while another terminal works on runs that are still wanted; False if there are none."""
+    said = False
+    while not stop.asked:
+        busy = [(s, h) for s in todo if s.run not in given_up and (h := status_of(plan.folder_of(s)).holder)]
+        if not busy:
+            return bool(_ready(plan, todo, given_up))
+        if not said:
+            spec, holder = busy[0]
+            watch.note(f"{spec.run} is being done by process {holder.pid} on {holder.host}; waiting for it")
+            said = True
+        time.sleep(POLL)
+    return False
+
+
+def measure() -> Room:
+    """Cores and GPUs that this process may use."""
+    import torch
+
+    return Room(cores=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+
+
+def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, int]:
+    """Workers and threads of a run: as told, else one worker per GPU or core, as many as divide the batch."""
+    workers = resources.workers
+    if workers == "auto":
+        most = room.gpus or room.cores
+        workers = max(n for n in range(1, most + 1) if batch_size % n == 0)
+    threads = resources.threads
+    if threads == "auto":
+        threads = max(1, room.cores // max(workers, 1))
+    return workers, threads
+
+
+def _short(error: BaseException) -> str:
+    """The last line of a long message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"

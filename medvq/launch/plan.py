@@ -1,0 +1,142 @@
+"""From a study to its runs: one per point, named, identified, needs resolved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medvq.config.errors import NotFoundError, nearest
+from medvq.config.identity import identity, plain, science
+from medvq.config.points import Point, matching
+from medvq.config.resolve import Study
+from medvq.launch.data import Found, check_data, check_disjoint
+from medvq.runs.atomic import make_folder
+from medvq.runs.folder import RunFolder
+from medvq.runs.plan import PlanRecord, save_plan
+from medvq.runs.provenance import provenance
+from medvq.runs.spec import NeedRef, RunSpec, write_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be done: runs, needs first."""
+
+    study: Study
+    runs: tuple[RunSpec, ...]
+    folder: Path
+    """`runs/<study>`."""
+
+    def folder_of(self, run: RunSpec) -> RunFolder:
+        """Where a run is kept."""
+        return RunFolder(self.folder / run.run)
+
+
+def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
+    """The jobs to do: those asked for and what they need, needs first; all where none is named.
+
+    Raises:
+        NotFoundError: the study has no such job.
+    """
+    wanted: set[str] = set()
+
+    def add(job: str) -> None:
+        if job not in study.jobs:
+            raise NotFoundError(f"the study has no job {job!r}", hint=nearest(job, study.jobs))
+        wanted.add(job)
+        for point in study.jobs[job]:
+            for need in point.config.needs.values():
+                add(need.job)
+
+    for job in only or study.jobs:
+        add(job)
+    return [job for job in study.jobs if job in wanted]
+
+
+def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, only: Sequence[str] = ()) -> Plan:
+    """The runs of a study, given its datasets. Writes nothing.
+
+    Raises:
+        UsageError: a dataset lacks what a job needs.
+        DataError: training images of a needed run are in this run's test split.
+    """
+    jobs = jobs_for(study, only)
+    check_data(study, jobs, found)
+    specs: list[RunSpec] = []
+    by_point: dict[int, RunSpec] = {}
+    for job in jobs:
+        for point in study.jobs[job]:
+            needs: dict[str, NeedRef] = {}
+            for role, need in point.config.needs.items():
+                other = matching(study.jobs[need.job], point.values)
+                assert other is not None, "checked when the study was read"
+                needed = by_point[id(other)]
+                needs[role] = NeedRef(run=needed.run, identity=needed.identity or "", checkpoint=need.checkpoint)
+                training, test = found[other.config.data.use], found[point.config.data.use]
+                if training and test:
+                    check_disjoint(training, test, job=job, needed=needed.run)
+            spec = _spec(study, point, found, needs)
+            by_point[id(point)] = spec
+            specs.append(spec)
+    return Plan(study=study, runs=tuple(specs), folder=runs / study.name)
+
+
+def _spec(study: Study, point: Point, found: Mapping[str, Found | None], needs: dict[str, NeedRef]) -> RunSpec:
+    name = point.config.data.use
+    data, source = found.get(name), study.data[name]
+    known = data is not None and all(n.identity for n in needs.values())
+    digests = {name: data.ref.digest} if data else {}
+    facts = science(point, source, digests, {role: n.identity for role, n in needs.items()})
+    made = identity(facts) if known else None
+    return RunSpec(
+        study=study.name,
+        run="-".join(filter(None, [point.job, *(slug(a, v) for a, v in point.values.items()), made])),
+        job=point.job,
+        values=point.values,
+        identity=made,
+        science=facts,
+        config=point.config,
+        model=plain(point.model),
+        objective=plain(point.objective),
+        source=source,
+        datasets={name: data.ref} if data else {},
+        needs=needs,
+    )
+
+
+def slug(axis: str, value: Any) -> str:
+    """`data.subset`, 10 as `subset10`: short, and safe as part of a folder's name."""
+    last = axis.rpartition(".")[2]
+    return re.sub(r"[^A-Za-z0-9.]+", "_", f"{last}{value}").strip("_")
+
+
+def record(plan: Plan) -> PlanRecord:
+    """Write the plan and the run.json of every run; the plan's number is kept where nothing has changed."""
+    make_folder(plan.folder)
+    facts: dict[str, Any] | None = None
+    for spec in plan.runs:
+        folder = plan.folder_of(spec)
+        if not folder.spec.exists():
+            facts = facts or provenance()
+            make_folder(folder.path)
+            write_spec(folder, spec, facts)
+    content = {
+        "study": plan.study.name,
+        "text": plan.study.text,
+        "overrides": list(plan.study.overrides),
+        "tables": {n: t.model_dump(mode="json") for n, t in plan.study.tables.items()},
+        "datasets": {name: ref.model_dump() for spec in plan.runs for name, ref in spec.datasets.items()},
+        "runs": [
+            {
+                "run": s.run,
+                "job": s.job,
+                "values": s.values,
+                "identity": s.identity,
+                "needs": {role: n.model_dump() for role, n in s.needs.items()},
+            }
+            for s in plan.runs
+        ],
+    }
+    return save_plan(plan.folder, content)

@@ -1,0 +1,91 @@
+"""`medvq run`: read a study, plan it, do what is missing."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from medvq.config.points import Override
+from medvq.config.resolve import Study, load_study
+from medvq.launch.data import find_data
+from medvq.launch.here import Stop, Watch, run_here, stopping
+from medvq.launch.plan import Plan, jobs_for, make_plan, record
+from medvq.runs.plan import PlanRecord
+from medvq.runs.state import RunStatus, State, status_of, with_needs
+
+GRACE_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asked for."""
+
+    study: str
+    only: Sequence[str] = ()
+    sets: Sequence[str] = ()
+    smoke: bool = False
+    workers: int | None = None
+    data: Mapping[str, str]
+    datasets: Path
+    runs: Path
+
+
+def load(request: Request) -> Study:
+    """The study with everything laid over it."""
+    overrides = []
+    if request.workers is not None:
+        overrides.append(Override("--workers", None, "resources.workers", request.workers))
+    return load_study(request.study, sets=request.sets, overrides=overrides, smoke=request.smoke)
+
+
+def plan_for(request: Request, say: Watch | None) -> Plan:
+    """The runs; synthetic data are drawn if somebody is told of it, else their identities stay open."""
+    study = load(request)
+    jobs = jobs_for(study, request.only)
+    found = find_data(
+        study,
+        jobs,
+        given=request.data,
+        datasets=request.datasets,
+        study_folder=request.runs / study.name,
+        make=say.note if say else None,
+    )
+    return make_plan(study, found, runs=request.runs, only=request.only)
+
+
+def states_of(plan: Plan) -> dict[str, tuple[State, RunStatus]]:
+    """The state of every run of a plan, by name."""
+    statuses = {spec.run: status_of(plan.folder_of(spec)) for spec in plan.runs}
+    runs = [{"run": s.run, "needs": {r: n.model_dump() for r, n in s.needs.items()}} for s in plan.runs]
+    states = with_needs(runs, statuses)
+    return {name: (states[name], status) for name, status in statuses.items()}
+
+
+def execute(plan: Plan, watch: Watch) -> tuple[PlanRecord, bool]:
+    """Do the plan here; returns it as recorded, and whether it was stopped."""
+    recorded = record(plan)
+    with stopping() as stop, listening(stop, watch):
+        run_here(plan, stop, watch)
+        return recorded, stop.asked
+
+
+@contextmanager
+def listening(stop: Stop, watch: Watch) -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a stop request; a second Ctrl-C interrupts at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.ask()
+        watch.note(f"{signal.Signals(number).name}: writing a checkpoint and stopping; Ctrl-C again gives up at once")
+
+    before = {number: signal.signal(number, ask) for number in GRACE_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,144 @@
+"""What every quantizer takes and returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from medvq.models.draws import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """Codes in place of encoder outputs."""
+
+    z_q: Tensor
+    """(B, D, H, W), of the input's dtype: the chosen codes; their gradient passes straight to the input."""
+    indices: Tensor
+    """(B, H, W) int64 in [0, K)."""
+    losses: dict[str, Tensor]
+    """Unweighted means over elements, by name: `commitment` ‖z − sg e‖², `codebook` ‖sg z − e‖²."""
+    penalty: Tensor
+    """What to add to the reconstruction loss: the weighted sum of `losses`."""
+
+
+class Quantizer(nn.Module, ABC):
+    """Maps (B, D, H, W) to the nearest of K codes at each position.
+
+    Everything in here runs in float32, whatever autocast and the model's dtype are. A forward pass changes no
+    persistent state, except that a codebook may be started from the first training batch; `update` learns from the
+    training passes since the last one, and is called once per optimizer step on every rank.
+    """
+
+    codebook_size: int
+    """K, the number of codes."""
+    code_dim: int
+    """D, the channels of the input and of a code."""
+
+    def __init__(self, codebook_size: int, code_dim: int, *, name: str = "codebook") -> None:
+        super().__init__()
+        if codebook_size < 1 or code_dim < 1:
+            raise ValueError(f"codebook_size and code_dim must be positive, not {codebook_size} and {code_dim}")
+        self.codebook_size, self.code_dim, self.name = codebook_size, code_dim, name
+        self.frozen = False
+        """While set, training passes are not learnt from."""
+        self.inner = False
+        """Is it a part of another quantizer?"""
+
+    def forward(self, z: Tensor, draws: Draws | None = None) -> Quantized:
+        """Quantize z (B, D, H, W); `draws` are needed where the codebook starts from data.
+
+        Raises:
+            ValueError: z has another shape.
+        """
+        if z.ndim != 4 or z.shape[1] != self.code_dim:
+            raise ValueError(f"{self.name}: expected (B, {self.code_dim}, H, W), got {tuple(z.shape)}")
+        with _without_autocast(z.device.type):
+            found = self.quantize(z.float(), draws)
+        keep = torch.channels_last if _is_channels_last(z) else torch.contiguous_format
+        return Quantized(
+            z_q=found.z_q.to(z.dtype).contiguous(memory_format=keep),
+            indices=found.indices,
+            losses=found.losses,
+            penalty=found.penalty,
+        )
+
+    @abstractmethod
+    def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
+        """Quantize float32 z (B, D, H, W), outside autocast."""
+
+    @abstractmethod
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes (B, D, H, W) float32 of indices (B, H, W): `lookup(q(z).indices)` equals `q(z).z_q` exactly."""
+
+    def update(self, draws: Draws) -> None:
+        """Learn from the training passes since the last call, together with all ranks."""
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop (or let) the codebook learn, by averages and by gradient."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+
+    def _learning(self) -> bool:
+        """Is this a pass to learn from? Not in eval, under no_grad, or when checkpointing recomputes a forward pass."""
+        recomputing = torch._C._current_graph_task_id() != -1
+        return self.training and torch.is_grad_enabled() and not recomputing and not self.frozen
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves go through, but `.half()`, `.bfloat16()` and the like leave the state float32."""
+        tables: list[dict[str, Any]] = [m_dict for m in self.modules() for m_dict in (m._parameters, m._buffers)]
+        before = [{name: t for name, t in table.items() if t is not None} for table in tables]
+        values = [{name: t.data for name, t in table.items()} for table in before]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for table, old in zip(tables, values, strict=True):
+            for name, value in old.items():
+                if value.dtype == torch.float32 and table[name].dtype != torch.float32:
+                    table[name].data = value.to(table[name].device)
+        return self
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward: the codes, exactly. Backward: the gradient goes to the encoder output unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, codes: Tensor) -> Tensor:
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def straight_through(z: Tensor, codes: Tensor) -> Tensor:
+    """z + sg(codes − z), with the forward value exactly `codes`; no gradient reaches `codes`."""
+    codes = codes.detach()
+    if not (torch.is_grad_enabled() and z.requires_grad):
+        return codes
+    out: Tensor = _StraightThrough.apply(z, codes)  # type: ignore[no-untyped-call]
+    return out
+
+
+def to_rows(z: Tensor) -> Tensor:
+    """(B, D, H, W) as vectors (B·H·W, D)."""
+    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+
+
+def to_grid(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Vectors (B·H·W, D) as (B, D, H, W); `shape` is any shape with that batch and those sides."""
+    return rows.view(shape[0], shape[-2], shape[-1], -1).permute(0, 3, 1, 2)
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    if device_type == "meta":
+        return nullcontext()
+    return torch.autocast(device_type=device_type, enabled=False)
+
+
+def _is_channels_last(z: Tensor) -> bool:
+    return not z.is_contiguous() and z.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,130 @@
+"""From finished runs to the cells of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medvq.config.study import Published, Table
+from medvq.config.tables import in_scope
+from medvq.results.collect import Collected, Entry
+from medvq.results.intervals import interval_of, majority
+from medvq.runs.atomic import read_json
+
+BASELINE = "majority class"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number of a table, and where it came from."""
+
+    row: Any
+    column: Any
+    mean: float | None
+    """Over the runs of the cell."""
+    std: float | None
+    """Sample standard deviation over the runs; none for a single one."""
+    n: int
+    """Runs in the cell."""
+    ci_low: float | None
+    """95 % interval of the mean: test samples, and runs where there are several, drawn again."""
+    ci_high: float | None
+    published: float | None
+    """The paper's number."""
+    comparable: bool
+    """Whether the published number is of the same data, so that a difference means something."""
+    missing: int
+    """Runs that the cell still waits for."""
+    runs: tuple[str, ...]
+    """The runs behind the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filled:
+    """A table with its cells, rows and columns in the order of the study."""
+
+    name: str
+    table: Table
+    rows: list[Any]
+    columns: list[Any]
+    cells: dict[tuple[Any, Any], Cell]
+    smoke: bool
+
+
+def fill(collected: Collected, name: str, table: Table) -> Filled:
+    """The cells of one table from the runs of a plan."""
+    entries = [e for e in collected.entries if in_scope(table, e.job, e.values)]
+    groups: dict[tuple[Any, Any], list[Entry]] = {}
+    for entry in entries:
+        row = axis_value(entry, table.rows)
+        columns = table.values if table.columns == "metrics" else [axis_value(entry, table.columns)]
+        for column in columns:
+            groups.setdefault((row, column), []).append(entry)
+    datasets = set(collected.plan.content["datasets"])
+    cells = {at: _cell(at, found, table, collected.smoke, datasets) for at, found in groups.items()}
+    rows = list(dict.fromkeys(row for row, _ in groups))
+    columns = list(dict.fromkeys(column for _, column in groups))
+    if table.baseline == "majority":
+        rows.append(BASELINE)
+        for column in columns:
+            here = [e for (_, c), found in groups.items() if c == column for e in found]
+            base = _baseline(column, here, table)
+            if base:
+                cells[BASELINE, column] = base
+    return Filled(name=name, table=table, rows=rows, columns=columns, cells=cells, smoke=collected.smoke)
+
+
+def axis_value(entry: Entry, axis: str) -> Any:
+    """Where a run stands on an axis of the table; None where its job lacks it."""
+    return entry.job if axis == "job" else entry.values.get(axis)
+
+
+def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bool, datasets: set[str]) -> Cell:
+    metric = str(at[1]) if table.columns == "metrics" else str(table.value)
+    done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
+    values = [e.status.metrics[metric] for e in done]
+    low, high = interval_of([e.folder for e in done], metric, values)
+    published = _published(at, table.published)
+    return Cell(
+        row=at[0],
+        column=at[1],
+        mean=float(np.mean(values)) if values else None,
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        n=len(values),
+        ci_low=low,
+        ci_high=high,
+        published=published.value if published else None,
+        comparable=bool(published) and not smoke and published.dataset in datasets if published else False,
+        missing=len(entries) - len(done),
+        runs=tuple(e.run for e in done),
+    )
+
+
+def _baseline(column: Any, entries: Sequence[Entry], table: Table) -> Cell | None:
+    """The same metric for a classifier that always says the training split's largest class."""
+    done = [e for e in entries if e.state == "done" and read_json(e.folder.result)]
+    metric = str(table.value)
+    found = majority(done[0].folder, metric) if done else None
+    if found is None:
+        return None
+    mean, low, high = found
+    return Cell(
+        row=BASELINE,
+        column=column,
+        mean=mean,
+        std=None,
+        n=1,
+        ci_low=low,
+        ci_high=high,
+        published=None,
+        comparable=False,
+        missing=0,
+        runs=(),
+    )
+
+
+def _published(at: tuple[Any, Any], published: Sequence[Published]) -> Published | None:
+    return next((p for p in published if p.row == at[0] and p.column == at[1]), None)

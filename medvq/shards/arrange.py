@@ -1,0 +1,214 @@
+"""From files to samples: which image, which label, split, group and mask, and what cannot be one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medvq.config.errors import UsageError, nearest
+from medvq.config.recipe import Recipe
+from medvq.shards.detect import SPLIT_WORDS
+from medvq.shards.patterns import compile_pattern
+from medvq.shards.scan import Entry, Left, Scan
+from medvq.shards.tables import Told, read_table
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image that is to enter the dataset."""
+
+    path: str
+    """Relative to the source; of an `.npz`, the array and the row."""
+    size: int
+    mtime: int
+    id: str
+    label: str | None = None
+    split: str = "train"
+    group: str | None = None
+    mask: Entry | None = None
+
+
+@dataclass
+class Arranged:
+    """What the source turned out to hold. Samples, bad and ignored are sorted by path."""
+
+    samples: list[Sample] = field(default_factory=list)
+    bad: list[Left] = field(default_factory=list)
+    """Images that cannot enter, and why."""
+    ignored: list[Left] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    """Class names in label order; empty where nothing is labelled."""
+
+
+def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -> Arranged:
+    """Sort the files of a source into samples by the recipe's patterns and tables.
+
+    `strict`: an image that fits no pattern is a bad sample (the layout was detected); else it is ignored (the
+    recipe's patterns choose).
+
+    Raises:
+        UsageError: class folders differ only in case, or nothing fits.
+        NotFoundError, DataError, UsageError: of a table.
+    """
+    out = Arranged(ignored=list(found.ignored), notes=list(found.notes))
+    told = [read_table(t, source) for t in recipe.tables]
+    tables = {_inside(t.table.file) for t in told}
+    out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
+    masks, rest = _take_masks(found.images, recipe)
+    reader = _Reader(recipe, told)
+    for entry in rest:
+        fields = next((m for p in recipe.images if (m := compile_pattern(p).match(entry.path))), None)
+        if fields is None:
+            where = "it does not fit the layout " + " or ".join(recipe.images)
+            (out.bad if strict else out.ignored).append(Left(entry.path, where))
+            continue
+        sample, problem = reader.sample(entry, fields)
+        mask, trouble = _mask_of(masks, recipe, fields)
+        if problem or trouble:
+            out.bad.append(Left(entry.path, problem or trouble or ""))
+        elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
+            out.ignored.append(Left(entry.path, f"the recipe keeps no split {sample.split}"))
+        else:
+            out.samples.append(replace(sample, mask=mask))
+    out.ignored += [Left(e.path, "a mask without an image") for es in masks.values() for e in es]
+    _finish_labels(out, recipe)
+    _note_unused_rows(out, told)
+    for rows in (out.samples, out.bad, out.ignored):
+        rows.sort(key=lambda r: r.path)  # type: ignore[attr-defined]
+    return out
+
+
+def _inside(file: str) -> str:
+    return file.removeprefix("./")
+
+
+Masks = dict[tuple[str, ...], list[Entry]]
+
+
+def _shared(recipe: Recipe) -> list[str]:
+    """Fields by which a mask finds its image."""
+    if recipe.masks is None:
+        return []
+    of_mask = set(re.findall(r"\{(\w+)\}", recipe.masks))
+    of_images = [set(re.findall(r"\{(\w+)\}", p)) for p in recipe.images]
+    return sorted(set.intersection(of_mask, *of_images) - {"ext", "name", "id"})
+
+
+def _take_masks(entries: list[Entry], recipe: Recipe) -> tuple[Masks, list[Entry]]:
+    """Masks by the fields they share with their images, and the files that are no masks."""
+    masks: Masks = defaultdict(list)
+    if recipe.masks is None:
+        return masks, entries
+    pattern, shared, rest = compile_pattern(recipe.masks), _shared(recipe), []
+    for entry in entries:
+        fields = pattern.match(entry.path)
+        if fields is None:
+            rest.append(entry)
+        else:
+            masks[(fields["id"], *(fields[k] for k in shared))].append(entry)
+    return masks, rest
+
+
+def _mask_of(masks: Masks, recipe: Recipe, fields: dict[str, str]) -> tuple[Entry | None, str | None]:
+    if not masks:
+        return None, None
+    found = masks.pop((fields["id"], *(fields[k] for k in _shared(recipe))), [])
+    if len(found) > 1:
+        return None, "it has several masks: " + ", ".join(e.path for e in found)
+    return (found[0] if found else None), None
+
+
+class _Reader:
+    """Puts together what path and tables say of an image."""
+
+    def __init__(self, recipe: Recipe, told: list[Told]) -> None:
+        self.told = told
+        self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
+        self.split_names = {**SPLIT_WORDS, **{k.lower(): v for k, v in recipe.splits.names.items()}}
+        self.group = re.compile(recipe.group) if recipe.group else None
+
+    def sample(self, entry: Entry, fields: dict[str, str]) -> tuple[Sample, str | None]:
+        """The sample, and what is wrong with it."""
+        label, split, group = fields.get("class"), fields.get("split"), fields.get("group")
+        problem: str | None = None
+        labels = [label] if label is not None else []
+        for table in self.told:
+            said, trouble = table.about(entry.path, fields["id"])
+            problem = problem or trouble
+            if said:
+                labels += [said.label] if said.label is not None else []
+                split, group = said.split or split, said.group or group
+        if self.group:
+            match = self.group.search(entry.path)
+            if match is None:
+                problem = problem or f"the group pattern {self.group.pattern} does not match"
+            else:
+                group = match.group(1)
+        meant = [self._class(name) for name in labels]
+        if self.aliases and None in meant:
+            name = labels[meant.index(None)]
+            problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := nearest(name, self.aliases)) else "")
+        elif len(set(meant)) > 1:
+            problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
+        sample = Sample(
+            entry.path,
+            entry.size,
+            entry.mtime,
+            fields["id"],
+            meant[0] if meant else None,
+            self._split(split),
+            _nfc(group),
+        )
+        return sample, problem
+
+    def _class(self, name: str) -> str | None:
+        return self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
+
+    def _split(self, name: str | None) -> str:
+        if name is None:
+            return "train"
+        return self.split_names.get(name.lower()) or re.sub(r"[^A-Za-z0-9_-]", "_", unicodedata.normalize("NFC", name))
+
+
+def _nfc(text: str | None) -> str | None:
+    return None if text is None else unicodedata.normalize("NFC", text)
+
+
+def _fold(text: str) -> str:
+    """The form in which spellings of a class are compared: NFC, no case, spaces as underscores."""
+    return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", text).casefold().strip())
+
+
+def _finish_labels(out: Arranged, recipe: Recipe) -> None:
+    """Fix the order of classes; an unlabelled image among labelled ones is bad.
+
+    Raises:
+        UsageError: two classes of the source differ only in case.
+    """
+    labelled = {s.label for s in out.samples if s.label is not None}
+    if labelled and any(s.label is None for s in out.samples):
+        out.bad += [Left(s.path, "it has no label") for s in out.samples if s.label is None]
+        out.samples = [s for s in out.samples if s.label is not None]
+    by_fold: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(labelled):
+        by_fold[name.casefold()].append(name)
+    twins = [names for names in by_fold.values() if len(names) > 1]
+    if twins:
+        raise UsageError(
+            "; ".join(" and ".join(t) for t in twins) + " differ only in case",
+            hint="rename a folder, or list `classes` with their other spellings in a recipe",
+        )
+    out.classes = (recipe.class_names() or sorted(labelled)) if labelled else []
+    out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
+
+
+def _note_unused_rows(out: Arranged, told: list[Told]) -> None:
+    for table in told:
+        unused = len(table.rows) - len(table.used)
+        if unused:
+            first = ", ".join([k for k in table.rows if k not in table.used][:3])
+            out.notes.append(f"{unused} rows of {table.table.file} have no image here ({first}, ...)")

@@ -1,0 +1,144 @@
+"""Write one shard from what the parts hold. Runs in worker processes; a shard that is there is not written again."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from medvq.config.errors import DataError, MedvqError
+from medvq.shards.bad import BadImage
+from medvq.shards.examine import Payload
+from medvq.shards.origin import Origin
+from medvq.shards.sniff import sniff
+from medvq.shards.strip import plain_jpeg, plain_png
+from medvq.shards.tarball import Member, TarWriter
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A sample as a shard needs it."""
+
+    key: str
+    image: Payload
+    path: str
+    size: int
+    ext: str
+    label: int
+    facts: str
+    """The text of KEY.json."""
+    mask: Payload | None
+    mask_path: str
+    mask_size: int
+    spool: str
+    """The part's `.bin`."""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to write."""
+
+    file: str
+    out: str
+    """Folder for the shard."""
+    records: str
+    """Folder for its record."""
+    origin: Origin
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A shard that was written."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+    members: list[dict[str, Member]]
+    """Of each sample: {image, mask, cls, json} where it has them."""
+
+
+def write_shard(task: ShardTask) -> Written:
+    """Write the shard, or take its record where it was written before.
+
+    Raises:
+        OSError: the staging folder cannot be written.
+        DataError: the source changed since it was examined.
+    """
+    record = os.path.join(task.records, task.file + ".json")
+    final = os.path.join(task.out, task.file)
+    done = _recorded(record, final)
+    if done:
+        return done
+    temporary = f"{final}.{os.getpid()}.tmp"
+    spools: dict[str, BinaryIO] = {}
+    try:
+        with TarWriter(Path(temporary)) as tar:
+            members = [_add(tar, piece, task.origin, spools) for piece in task.pieces]
+            size, digest = tar.close()
+    finally:
+        for f in spools.values():
+            f.close()
+    os.replace(temporary, final)
+    written = Written(task.file, len(task.pieces), size, digest, members)
+    with open(record + ".tmp", "w", encoding="utf-8") as f:
+        json.dump(asdict(written), f)
+    os.replace(record + ".tmp", record)
+    return written
+
+
+def _recorded(record: str, final: str) -> Written | None:
+    try:
+        with open(record, encoding="utf-8") as f:
+            row = json.load(f)
+        if os.path.getsize(final) != row["bytes"]:
+            return None
+        members = [{k: Member(**m) for k, m in sample.items()} for sample in row.pop("members")]
+        return Written(**row, members=members)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _add(tar: TarWriter, piece: Piece, origin: Origin, spools: dict[str, BinaryIO]) -> dict[str, Member]:
+    out = {
+        "image": tar.add(f"{piece.key}.{piece.ext}", _bytes(piece.image, piece.path, piece.size, piece, origin, spools))
+    }
+    if piece.mask:
+        data = _bytes(piece.mask, piece.mask_path, piece.mask_size, piece, origin, spools)
+        out["mask"] = tar.add(f"{piece.key}.mask.png", data)
+    if piece.label >= 0:
+        out["cls"] = tar.add(f"{piece.key}.cls", str(piece.label).encode())
+    out["json"] = tar.add(f"{piece.key}.json", piece.facts.encode())
+    return out
+
+
+def _bytes(payload: Payload, path: str, size: int, piece: Piece, origin: Origin, spools: dict[str, BinaryIO]) -> bytes:
+    if payload.kept:
+        try:
+            data = stripped(origin.read(path, size))
+        except BadImage:
+            data = b""
+    else:
+        if piece.spool not in spools:
+            spools[piece.spool] = open(piece.spool, "rb")  # noqa: SIM115 - closed by the caller
+        spool = spools[piece.spool]
+        spool.seek(payload.offset)
+        data = spool.read(payload.length)
+    if len(data) == payload.length and zlib.crc32(data) == payload.crc32:
+        return data
+    if payload.kept:
+        raise DataError("the file changed while the source was being packed", where=path, hint="start again")
+    raise MedvqError("the staging folder was changed from outside", where=piece.spool, hint="start again")
+
+
+def stripped(data: bytes) -> bytes:
+    """What is kept of a JPEG or PNG file.
+
+    Raises:
+        BadImage: it is damaged.
+    """
+    return plain_jpeg(data).data if sniff(data[:64]) == "jpeg" else plain_png(data).data

@@ -1,0 +1,7 @@
+"""What is wrong with one image."""
+
+from __future__ import annotations
+
+
+class BadImage(Exception):  # noqa: N818 - it names a thing of the source, not a fault of the program
+    """This image cannot enter a dataset; the text says why."""

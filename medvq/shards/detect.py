@@ -1,0 +1,115 @@
+"""Tell the layout of a tree from its paths, where no recipe does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medvq.config.errors import UsageError
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""Usual names of splits, in lower case, and ours."""
+DATA_WORDS = frozenset({"data", "image", "images", "img", "imgs"})
+MASK_WORDS = frozenset({"mask", "masks", "label_masks", "segmentation", "segmentations", "groundtruth", "gt"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was understood of a tree."""
+
+    images: str
+    masks: str | None
+    about: str
+    """In words."""
+
+
+def detect(paths: Sequence[str]) -> Layout:
+    """The layout that fits most of the image `paths` (relative, with `/`).
+
+    Raises:
+        UsageError: no layout fits.
+    """
+    prefix = _wrapper(paths)
+    parts = [p[len(prefix) :].split("/") for p in paths]
+    literal = prefix.replace("{", "").replace("}", "")
+    shapes: Counter[tuple[str, ...]] = Counter(_shape(p) for p in parts)
+    masks = {s for s in shapes if "mask" in s and tuple("data" if w == "mask" else w for w in s) in shapes}
+    images = Counter({s: n for s, n in shapes.items() if s not in masks})
+    shape, n = max(images.items(), key=lambda item: (item[1], -len(item[0])))
+    if shape.count("class") > 1 or (n * 2 < images.total() and len(images) > 2):
+        shown = ", ".join(sorted({"/".join(["<folder>"] * len(s)) + "/<image>" if s else "<image>" for s in images}))
+        raise UsageError(
+            f"cannot tell the layout of this tree ({shown})",
+            hint='write a recipe with `images: "{class}/{name}"` or alike and give it with --recipe',
+        )
+    folders = [p for p in parts if _shape(p) == shape]
+    if shape == ("class",) and len({p[0] for p in folders}) == 1 and n == images.total():
+        return Layout(f"{literal}{folders[0][0]}/{{name}}", None, "one flat folder of images, no labels")
+    mask_shape = tuple("mask" if w == "data" else w for w in shape)
+    mask_pattern = None
+    if mask_shape in masks:
+        mask_pattern = literal + _pattern(mask_shape, [p for p in parts if _shape(p) == mask_shape])
+    return Layout(literal + _pattern(shape, folders), mask_pattern, _in_words(shape, mask_pattern))
+
+
+def _wrapper(paths: Sequence[str]) -> str:
+    """Folders around the whole tree that say nothing: all images lie in them."""
+    prefix = ""
+    while True:
+        heads = Counter(p[len(prefix) :].split("/", 1)[0] for p in paths)
+        head = next(iter(heads))
+        below = {p[len(prefix) :].count("/") for p in paths}
+        if (
+            len(heads) > 1
+            or min(below) < 2
+            or head.lower() in SPLIT_WORDS
+            or head.lower() in MASK_WORDS | DATA_WORDS - {"images"}
+        ):
+            return prefix
+        prefix += head + "/"
+
+
+def _shape(parts: Sequence[str]) -> tuple[str, ...]:
+    out: list[str] = []
+    for folder in parts[:-1]:
+        word = folder.lower()
+        if word in SPLIT_WORDS and "split" not in out:
+            out.append("split")
+        elif word in DATA_WORDS and "data" not in out and "mask" not in out:
+            out.append("data")
+        elif word in MASK_WORDS and "data" not in out and "mask" not in out:
+            out.append("mask")
+        else:
+            out.append("class")
+    return tuple(out)
+
+
+def _pattern(shape: tuple[str, ...], folders: list[list[str]]) -> str:
+    pieces = []
+    for i, word in enumerate(shape):
+        if word in ("data", "mask"):
+            names = {p[i] for p in folders}
+            pieces.append(names.pop() if len(names) == 1 else "{*}")
+        else:
+            pieces.append(f"{{{word}}}")
+    return "/".join([*pieces, "{name}"])
+
+
+def _in_words(shape: tuple[str, ...], masks: str | None) -> str:
+    what = {
+        (): "one flat folder of images, no labels",
+        ("class",): "class folders",
+        ("split",): "split folders, no labels",
+        ("split", "class"): "split folders with class folders",
+        ("class", "split"): "class folders with split folders",
+        ("data",): "a flat folder of images, no labels",
+        ("data", "class"): "class folders",
+        ("split", "data"): "split folders, no labels",
+        ("split", "data", "class"): "split folders with class folders (course layout)",
+    }.get(shape, "folders: " + "/".join(shape))
+    return what + (", masks in a parallel tree" if masks else "")

@@ -1,0 +1,130 @@
+"""`medvq inspect`: a dataset in numbers, and as a sheet of images."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medvq.config.errors import DataError, UsageError
+from medvq.shards.manifest import INDEX, read_manifest, split_order
+from medvq.shards.subset import take
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUBSETS = (100, 50, 10, 1)
+"""Percentages that are counted."""
+
+
+def describe(dataset: Path) -> dict[str, Any]:
+    """The dataset as plain values: {name, digest, samples, classes, splits, subsets, image, statistics, ...}.
+
+    Raises:
+        NotFoundError: there is none. DataError: its manifest is damaged.
+    """
+    m = read_manifest(Path(dataset))
+    train = m.splits.get("train")
+    counts = list(train.classes.values()) or [train.samples] if train else []
+    return {
+        "dataset": str(dataset),
+        "name": m.name,
+        "digest": m.digest,
+        "layout": m.layout,
+        "samples": m.samples,
+        "classes": m.classes,
+        "splits": {
+            n: {"samples": s.samples, "masks": s.masks, "groups": s.groups, "classes": s.classes}
+            for n in split_order(m.splits)
+            for s in [m.splits[n]]
+        },
+        "subsets": {str(p): sum(take(counts, p).values()) for p in SUBSETS} if train else {},
+        "image": {
+            "width": m.image.width,
+            "height": m.image.height,
+            "channels": m.image.channels,
+            "store": m.image.store,
+        },
+        "statistics": {
+            "split": m.statistics.split,
+            "images": m.statistics.images,
+            "mean": m.statistics.mean,
+            "std": m.statistics.std,
+        },
+        "counts": m.counts,
+        "conversions": {rule: row["images"] for rule, row in m.conversions.items()},
+        "mask_values": m.mask_values,
+        "shards": len(m.shards),
+        "bytes": sum(s.bytes for s in m.shards),
+        "skipped": m.skipped,
+        "leaks": {"checked": m.leaks.checked, "found": m.leaks.found, "allowed": m.leaks.allowed},
+        "duplicates": m.duplicates,
+        "notes": m.notes,
+        "licence": m.licence,
+        "source": m.source,
+        "cite": m.cite,
+    }
+
+
+def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Path:
+    """Write a contact sheet: a row per class with its first `per_class` samples of each split, masks outlined.
+
+    Raises:
+        NotFoundError: there is no dataset. DataError: a shard is damaged. UsageError: `png` is no PNG.
+    """
+    from PIL import Image, ImageDraw
+
+    if png.suffix.lower() != ".png":
+        raise UsageError("a contact sheet is a PNG file", where=str(png), hint="give a name that ends in .png")
+    dataset = Path(dataset)
+    m = read_manifest(dataset)
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(dataset / INDEX).to_pylist()
+    names = m.classes or ["images"]
+    splits = split_order(m.splits)
+    line, gap = 14, 4
+    block = line + tile + gap
+    across = len(splits) * (per_class * (tile + gap) + gap * 2)
+    page = Image.new("RGB", (across + 120, line + len(names) * block + gap), "white")
+    pen = ImageDraw.Draw(page)
+    for column, split in enumerate(splits):
+        left = 120 + column * (per_class * (tile + gap) + gap * 2)
+        pen.text((left, 1), f"{split} ({m.splits[split].samples})", fill="black")
+        for label, name in enumerate(names):
+            top = line + label * block
+            if column == 0:
+                pen.text((4, top + tile // 2), name[:18], fill="black")
+            wanted = [r for r in rows if r["split"] == split and r["label"] in (label, -1)][:per_class]
+            for i, row in enumerate(wanted):
+                page.paste(_thumbnail(dataset / m.shards[row["shard"]].file, row, tile), (left + i * (tile + gap), top))
+    page.save(png)
+    return png
+
+
+def _thumbnail(shard: Path, row: dict[str, Any], tile: int) -> Image.Image:
+    from PIL import Image, ImageChops, ImageFilter
+
+    def read(member: str) -> Image.Image:
+        with shard.open("rb") as f:
+            f.seek(row[f"{member}_offset"])
+            data = f.read(row[f"{member}_length"])
+        try:
+            if member == "image" and row["ext"] == "npy":
+                import numpy as np
+
+                return Image.fromarray(np.load(io.BytesIO(data), allow_pickle=False))
+            return Image.open(io.BytesIO(data))
+        except (OSError, ValueError) as e:
+            raise DataError(
+                "the image does not decode",
+                where=f"{shard.name}: {row['key']}",
+                hint="run `medvq verify --deep` on the dataset",
+            ) from e
+
+    image = read("image").convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR)
+    if row["has_mask"]:
+        mask = read("mask").convert("L").point(lambda v: 255 if v else 0).resize((tile, tile), Image.Resampling.NEAREST)
+        edge = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter(3)))
+        image.paste((255, 220, 0), (0, 0), edge)
+    return image

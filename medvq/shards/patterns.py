@@ -1,0 +1,52 @@
+"""Path patterns such as `{split}/data/{class}/{name}`: what a path says about its image."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+WILD = {"*": "[^/]*", "**": ".*", "ext": "[^/.]+", "id": "[^/]+?", "name": "[^/]+"}
+"""What the fields match; the others match one folder's name or a part of it."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A compiled path pattern."""
+
+    text: str
+    regex: re.Pattern[str]
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The fields of `path`, with `id` (the stem) also where only `{name}` is given; None if it does not fit."""
+        found = self.regex.fullmatch(path)
+        if not found:
+            return None
+        fields = {k: v for k, v in found.groupdict().items() if v is not None}
+        if "id" not in fields:
+            fields["id"] = stem(path)
+        return fields
+
+
+@cache
+def compile_pattern(text: str) -> Pattern:
+    """`text` as a `Pattern`; a field that stands twice must match the same text both times."""
+    out, seen = [], set()
+    for literal, name in re.findall(r"([^{}]+)|\{([^{}]*)\}", text):
+        if literal:
+            out.append(re.escape(literal))
+        elif name in ("*", "**"):
+            out.append(WILD[name])
+        elif name in seen:
+            out.append(f"(?P={name})")
+        else:
+            seen.add(name)
+            out.append(f"(?P<{name}>{WILD.get(name, '[^/]+?')})")
+    return Pattern(text, re.compile("".join(out), re.DOTALL))
+
+
+def stem(path: str) -> str:
+    """The file's name without its last extension."""
+    name = path.rsplit("/", 1)[-1]
+    head, dot, _ = name.rpartition(".")
+    return head if dot and head else name

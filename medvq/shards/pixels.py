@@ -1,0 +1,272 @@
+"""Decode an image or a mask strictly to 8-bit pixels, by stated rules."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medvq.shards.bad import BadImage
+from medvq.shards.sniff import describe, sniff
+from medvq.shards.strip import Plain, plain_jpeg, plain_png
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from medvq.config.recipe import Recipe
+
+Pixels = npt.NDArray[np.uint8]
+"""(H, W) grey or (H, W, 3) RGB, 0..255."""
+
+RULES = {
+    "orientation": "turned and mirrored as its EXIF orientation says",
+    "1-bit": "1-bit grey to 0 and 255",
+    "palette": "palette colours looked up; a palette of greys gives grey",
+    "alpha": "transparent pixels laid over the background",
+    "cmyk": "CMYK to RGB by Pillow's formula, no colour profile",
+    "colour space": "YCbCr, Lab or HSV to RGB by Pillow",
+    "16-bit": "16-bit grey to 8 bits by the full range, 65535 to 255",
+    "16-bit colour": "16-bit colour to 8 bits by its high byte",
+    "float": "float grey from 0..1 to 0..255",
+    "window": "grey values to 0..255 by the recipe's window, clipped",
+    "first frame": "the first frame of an animation or of several pages",
+    "luma": "RGB to grey by ITU-R 601 luma, as the recipe asks for 1 channel",
+    "crop": "the centre that the recipe names, with background where the image is smaller",
+    "resize": "resized by Pillow's antialiased bilinear filter; masks by nearest neighbour",
+    "jpeg": "encoded as JPEG of the recipe's quality, 4:4:4",
+    "container": "another file format to PNG, pixels unchanged",
+    "mask luma": "a coloured mask to grey by ITU-R 601 luma",
+    "mask values": "mask values as the recipe maps them",
+}
+"""What may be done to pixels on the way in. A manifest lists the rules that were used."""
+
+_PILLOW = {"jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "webp": "WEBP", "gif": "GIF", "pnm": "PPM"}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as pixels, before the recipe's crop and size."""
+
+    pixels: Pixels
+    kept: bytes | None
+    """Bytes that may be stored as they are; None where something changed."""
+    ext: str
+    """`jpg` or `png`, of `kept`."""
+    orientation: int
+    """EXIF orientation, 1 to 8, not applied yet."""
+    rules: list[str]
+
+
+def decode(data: bytes, recipe: Recipe) -> Decoded:
+    """Decode strictly: what a tolerant reader would fill with grey is an error here.
+
+    Raises:
+        BadImage: it is no image, is damaged or cut, has too many pixels, or needs a rule that the recipe lacks.
+    """
+    kind = sniff(data[:64])
+    if kind is None:
+        raise BadImage(describe(data[:512]))
+    if kind not in ("jpeg", "png"):
+        pixels, rules = _by_pillow(data, kind, recipe)
+        return Decoded(pixels, None, "png", _pillow_orientation(data, kind), rules)
+    plain = plain_jpeg(data) if kind == "jpeg" else plain_png(data)
+    check_size(plain.width, plain.height, recipe)
+    rules: list[str] = []
+    if kind == "jpeg" and plain.simple:
+        pixels = _strict_jpeg(plain)
+    else:
+        pixels, rules = _by_pillow(plain.data, kind, recipe)
+        if kind == "png" and plain.depth == 16 and plain.components > 2:
+            rules = [*rules, "16-bit colour"]
+    kept = plain.data if plain.simple and not rules else None
+    return Decoded(pixels, kept, "jpg" if kind == "jpeg" else "png", orientation(plain.exif), rules)
+
+
+def check_size(width: int, height: int, recipe: Recipe) -> None:
+    """Refuse an image with no pixels, or with more than the recipe allows.
+
+    Raises:
+        BadImage: so it is.
+    """
+    if width < 1 or height < 1:
+        raise BadImage(f"its header says {width}x{height} pixels")
+    if width * height > recipe.max_pixels:
+        raise BadImage(f"{width}x{height} pixels are more than max_pixels {recipe.max_pixels:,}")
+
+
+def _strict_jpeg(plain: Plain) -> Pixels:
+    import simplejpeg
+
+    try:
+        if plain.components == 1:
+            grey: Pixels = simplejpeg.decode_jpeg(plain.data, "GRAY", strict=True)
+            return grey[:, :, 0]
+        colour: Pixels = simplejpeg.decode_jpeg(plain.data, "RGB", strict=True)
+    except (ValueError, MemoryError) as e:
+        raise BadImage(f"damaged JPEG: {str(e).strip().rstrip('.') or 'it does not decode'}") from e
+    return colour
+
+
+def orientation(exif: bytes | None) -> int:
+    """The orientation in an EXIF block, 1 (as it is) where there is none or it makes no sense."""
+    if exif is None:
+        return 1
+    from PIL import Image
+
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        value = tags.get(0x0112, 1)
+    except Exception:  # EXIF is written by many hands, and nothing in it but this number matters here
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _pillow_orientation(data: bytes, kind: str) -> int:
+    if kind != "webp":  # Pillow itself turns a TIFF; the other formats have no orientation
+        return 1
+    with _opened(data, kind) as image:
+        value = image.getexif().get(0x0112, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _opened(data: bytes, kind: str) -> Image.Image:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(io.BytesIO(data), formats=[_PILLOW[kind]])
+        except Image.DecompressionBombError as e:
+            raise BadImage("it has too many pixels") from e
+        except Exception as e:  # every decoder has errors of its own; all mean that this file is damaged
+            raise BadImage(f"damaged {kind.upper()}: {_first_line(e)}") from e
+
+
+def _loaded(data: bytes, kind: str, recipe: Recipe) -> Image.Image:
+    image = _opened(data, kind)
+    check_size(*image.size, recipe)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+    except MemoryError as e:
+        raise BadImage("it does not fit into memory") from e
+    except Exception as e:  # as above
+        raise BadImage(f"damaged {kind.upper()}: {_first_line(e)}") from e
+    return image
+
+
+def _first_line(e: Exception) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0][:120]
+
+
+def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str]]:
+    image = _loaded(data, kind, recipe)
+    rules = ["first frame"] if getattr(image, "n_frames", 1) > 1 else []
+    mode = image.mode
+    if mode == "P" and "transparency" in image.info:
+        image, rules = image.convert("RGBA"), [*rules, "palette"]
+    elif "transparency" in image.info and mode in ("1", "L", "RGB"):
+        image = image.convert("RGBA" if mode == "RGB" else "LA")
+    mode = image.mode
+    if mode in ("L", "RGB"):
+        return np.array(image), rules
+    if mode == "1":
+        return np.array(image.convert("L")), [*rules, "1-bit"]
+    if mode == "P":
+        return _without_equal_channels(np.array(image.convert("RGB"))), [*rules, "palette"]
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        return _over_background(image, recipe), [*rules, "alpha"]
+    if mode == "CMYK":
+        return np.array(image.convert("RGB")), [*rules, "cmyk"]
+    if mode in ("YCbCr", "LAB", "HSV"):
+        return np.array(image.convert("RGB")), [*rules, "colour space"]
+    grey, rule = to_8_bits(np.asarray(image), recipe.window)
+    return grey, [*rules, rule]
+
+
+def _without_equal_channels(pixels: Pixels) -> Pixels:
+    equal = (pixels[..., :1] == pixels[..., 1:]).all()
+    return np.ascontiguousarray(pixels[..., 0]) if equal else pixels
+
+
+def background_rgb(recipe: Recipe) -> tuple[int, int, int]:
+    """The recipe's background as red, green, blue."""
+    b = recipe.background
+    return (b, b, b) if isinstance(b, int) else b
+
+
+def _over_background(image: Image.Image, recipe: Recipe) -> Pixels:
+    rgb = background_rgb(recipe)
+    if image.mode in ("LA", "La") and len(set(rgb)) == 1:
+        both = np.array(image.convert("LA")).astype(np.uint32)
+        grey, alpha, ground = both[..., 0], both[..., 1], np.uint32(rgb[0])
+    else:
+        both = np.array(image.convert("RGBA")).astype(np.uint32)
+        grey, alpha, ground = both[..., :3], both[..., 3:], np.array(rgb, np.uint32)
+    return ((grey * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:
+    """Grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule that did it.
+
+    Raises:
+        BadImage: the values have no stated range and `window` is None.
+    """
+    if values.ndim != 2:
+        raise BadImage(f"{values.ndim} dimensions where grey was expected")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadImage("it holds NaN or infinite values")
+    if window is not None:
+        low, high = window
+        scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
+        return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8), "window"
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        if low < 0 or high > 1:
+            raise BadImage(f"float values from {low:g} to {high:g}: give the recipe a `window: [black, white]`")
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8), "float"
+    if low < 0 or high > 65535:
+        raise BadImage(f"values from {low} to {high}: give the recipe a `window: [black, white]`")
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8), "16-bit"
+
+
+def decode_mask(data: bytes, recipe: Recipe) -> Decoded:
+    """Decode a mask to (H, W) with its values kept: palette masks give their indices.
+
+    Raises:
+        BadImage: as `decode`, and values above 255.
+    """
+    kind = sniff(data[:64])
+    if kind is None:
+        raise BadImage(describe(data[:512]))
+    kept: bytes | None = None
+    if kind == "png":
+        plain = plain_png(data)
+        check_size(plain.width, plain.height, recipe)
+        kept = plain.data if plain.simple and plain.components == 1 else None
+        data = plain.data
+    elif kind == "jpeg":
+        plain_jpeg(data)
+    image, rules = _loaded(data, kind, recipe), []
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("RGB", "RGBA", "LA", "CMYK", "YCbCr", "PA"):
+        colour = np.array(image.convert("RGB"))
+        pixels = _without_equal_channels(colour)
+        if pixels.ndim == 3:
+            pixels, rules = np.array(image.convert("L")), ["mask luma"]
+        return Decoded(pixels, None, "png", 1, rules)
+    values = np.array(image)
+    if values.dtype == np.uint8:
+        return Decoded(values, kept, "png", 1, rules)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        raise BadImage("mask values are not whole numbers")
+    if values.size and (values.min() < 0 or values.max() > 255):
+        raise BadImage(f"mask values from {values.min()} to {values.max()}, above 255")
+    return Decoded(values.astype(np.uint8), None, "png", 1, rules)

@@ -1,0 +1,82 @@
+"""Reads the samples of a view into arrays that are given: the one place where bytes become a batch.
+
+The main process and the loader processes run the same code, so that a batch has the same bytes whoever reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvq.config.errors import DataError
+from medvq.shards.buffers import Buffers
+from medvq.shards.decode import (
+    INSIDE,
+    Pixels,
+    cover,
+    crop_window,
+    decode_image,
+    decode_mask,
+    resize,
+    resize_nearest,
+)
+from medvq.shards.view import Part, View
+
+CENTRE = (0.5, 0.5)
+KEEP = 255
+
+
+class Reader:
+    """Reads samples of one view."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._part, self._row = view.rows()
+        self._plain = len(view) - view.samples.copies
+        self._has_mask = view.has_mask() if view.masks or view.samples.copies else None
+        for part in view.parts:
+            # Loaded before any fork, so that the loader processes share these pages.
+            members = ("image", "mask") if self._has_mask is not None else ("image",)
+            for name in ("shard", *(f"{m}_{c}" for m in members for c in ("offset", "length", "crc32"))):
+                part.dataset.column(name)
+
+    def read(self, positions: Sequence[int], crops: NDArray[np.float64] | None, into: Buffers) -> None:
+        """Fill the first len(positions) places of `into`.
+
+        `crops` (B, 2) in [0, 1) is where windows are cut (down, across); None cuts the centre.
+
+        Raises:
+            DataError: a sample is damaged; the message names its shard and key.
+        """
+        for i, position in enumerate(positions):
+            at = CENTRE if crops is None else (float(crops[i, 0]), float(crops[i, 1]))
+            part, row = self.view.parts[self._part[position]], int(self._row[position])
+            try:
+                self._one(part, row, position, at, into, i)
+            except (ValueError, OSError, SyntaxError) as e:
+                raise DataError(f"the sample cannot be decoded: {e}", where=part.dataset.where(row)) from e
+
+    def _one(self, part: Part, row: int, position: int, at: tuple[float, float], into: Buffers, place: int) -> None:
+        size = self.view.size
+        image: Pixels = decode_image(part.dataset.read(row), self.view.channels)
+        mask = self._mask(part, row, position, image.shape[:2])
+        if position >= self._plain and mask is not None:
+            image = np.where(mask[:, :, None] >= INSIDE, image, np.uint8(0))
+        if part.fit == "crop":
+            whole = cover(image.shape[:2], size)
+            window = crop_window(whole, size, at)
+            image = resize(image, whole)[window]
+            mask = None if mask is None else resize_nearest(mask, whole)[window]
+        elif image.shape[:2] != size:
+            image = resize(image, size)
+        into.images[place] = image
+        if into.masks is not None:
+            into.masks[place] = KEEP if mask is None else resize_nearest(mask, size)
+
+    def _mask(self, part: Part, row: int, position: int, shape: tuple[int, int]) -> Pixels | None:
+        """The sample's mask at the size of its image, or None where it has none or none is wanted."""
+        if self._has_mask is None or not self._has_mask[position]:
+            return None
+        return resize_nearest(decode_mask(part.dataset.read(row, "mask")), shape)

@@ -1,0 +1,144 @@
+"""Walk a source tree safely: every file is either a candidate or ignored for a stated reason."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from medvq.config.errors import MedvqError, NotFoundError
+from medvq.shards.sniff import IMAGE_SUFFIXES, sniff
+
+JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
+"""Files that file managers leave behind."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the source."""
+
+    path: str
+    """Relative to the source, with `/`."""
+    size: int
+    """Bytes."""
+    mtime: int
+    """Nanoseconds; only to tell that a file changed while it was being packed."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Scan:
+    """All files of a source, sorted by path."""
+
+    images: list[Entry] = field(default_factory=list)
+    """Files that are images by name or by content."""
+    others: list[Entry] = field(default_factory=list)
+    """Readable files that are no images: tables, readmes."""
+    ignored: list[Left] = field(default_factory=list)
+    """Hidden files, junk, links that lead out, empty folders' companions."""
+    notes: list[str] = field(default_factory=list)
+    """Things worth telling, such as an empty folder."""
+
+
+def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Scan:
+    """Walk `source`; `ignore` are the recipe's globs, `exclude` are folders that are no part of it (such as DEST).
+
+    Raises:
+        NotFoundError: `source` is not a folder.
+        MedvqError: `source` cannot be listed.
+    """
+    if not source.exists():
+        raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
+    root = os.path.realpath(source)
+    out = Scan()
+    _walk(root, "", root, ignore, {os.path.realpath(p) for p in exclude}, out)
+    for rows in (out.images, out.others, out.ignored):
+        rows.sort(key=lambda r: r.path)  # type: ignore[attr-defined]
+    return out
+
+
+def _walk(folder: str, prefix: str, root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> None:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    except OSError as e:
+        if not prefix:
+            raise MedvqError(f"cannot list the source: {e.strerror}", where=folder) from e
+        out.ignored.append(Left(prefix.rstrip("/"), f"the folder cannot be listed: {e.strerror}"))
+        return
+    if not entries and prefix:
+        out.notes.append(f"{printable(prefix)} is an empty folder")
+    for entry in entries:
+        path = prefix + entry.name
+        if entry.is_symlink():
+            _link(entry, path, root, ignore, out)
+        elif entry.is_dir(follow_symlinks=False):
+            if os.path.realpath(entry.path) not in exclude:
+                _walk(entry.path, path + "/", root, ignore, exclude, out)
+        else:
+            _file(entry, path, ignore, out)
+
+
+def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Scan) -> None:
+    target = os.path.realpath(entry.path)
+    if not os.path.exists(target):
+        out.ignored.append(Left(path, "a link that leads nowhere"))
+    elif not (target + "/").startswith(root.rstrip("/") + "/"):
+        out.ignored.append(Left(path, "a link that leaves the source"))
+    elif os.path.isdir(target):
+        out.ignored.append(Left(path, "a link to a folder of the source"))
+    else:
+        _file(entry, path, ignore, out)
+
+
+def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Scan) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        out.ignored.append(Left(printable(path), "the name is not UTF-8"))
+        return
+    reason = _reason_to_ignore(path, ignore)
+    try:
+        info = entry.stat()
+    except OSError as e:
+        reason, info = f"cannot be read: {e.strerror}", None
+    if info is not None and not stat.S_ISREG(info.st_mode):
+        reason = "not a regular file"
+    if reason or info is None:
+        out.ignored.append(Left(path, reason or ""))
+        return
+    found = Entry(path, info.st_size, info.st_mtime_ns)
+    named = os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    (out.images if named or _looks_like_image(entry.path) else out.others).append(found)
+
+
+def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
+    parts = path.split("/")
+    if any(p.startswith(".") for p in parts):
+        return "hidden"
+    if parts[-1].lower() in JUNK or "__MACOSX" in parts:
+        return "left by a file manager"
+    glob = next((g for g in ignore if fnmatch(path, g) or fnmatch(parts[-1], g)), None)
+    return f"the recipe ignores {glob}" if glob else None
+
+
+def _looks_like_image(path: str) -> bool:
+    try:
+        with open(path, "rb") as f:
+            return sniff(f.read(64)) is not None
+    except OSError:
+        return False
+
+
+def printable(path: str) -> str:
+    """A path for people: what is not UTF-8 or would break the line is escaped."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")

@@ -1,0 +1,104 @@
+"""Make splits that are group-disjoint, stratified and seeded, and look for leaks between splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medvq.config.recipe import Made
+
+
+@dataclass(frozen=True)
+class Member:
+    """What splitting needs to know of a sample."""
+
+    content: str
+    """sha256 of its bytes."""
+    label: str | None
+    group: str | None
+    split: str
+
+
+def make_splits(members: Sequence[Member], make: Mapping[str, Made], seed: int) -> list[str]:
+    """The split of each member after the wanted ones are made.
+
+    Samples of one group or with the same bytes stay together. Each class gives the wanted share as nearly as that
+    allows; a class of one sample stays where it is. Which samples go is a function of their content and `seed` alone.
+    """
+    out = [m.split for m in members]
+    for source in sorted({m.of for m in make.values()}):
+        wanted = {name: m.share for name, m in sorted(make.items()) if m.of == source}
+        rows = [i for i, m in enumerate(members) if m.split == source]
+        for together, name in _dealt([members[i] for i in rows], source, wanted, seed):
+            for k in together:
+                out[rows[k]] = name
+    return out
+
+
+def _dealt(members: list[Member], source: str, wanted: Mapping[str, float], seed: int) -> list[tuple[list[int], str]]:
+    """Deal what belongs together, largest first, to the split that lacks most of its classes."""
+    counts = Counter(m.label for m in members)
+    lacking = {name: {c: _rounded(n, wanted[name]) for c, n in counts.items()} for name in wanted}
+    lacking[source] = {c: n - sum(lacking[name][c] for name in wanted) for c, n in counts.items()}
+    units = []
+    for together in _units(members):
+        classes = Counter(members[k].label for k in together)
+        first = min(members[k].content for k in together)
+        drawn = hashlib.sha256(f"{seed}/{source}/{first}".encode()).hexdigest()
+        units.append((-len(together), drawn, together, classes))
+    units.sort(key=lambda u: u[:2])
+    dealt = []
+    for _, _, together, classes in units:
+        name = max(lacking, key=lambda s: sum(n * lacking[s][c] / counts[c] for c, n in classes.items()))
+        for c, n in classes.items():
+            lacking[name][c] -= n
+        dealt.append((together, name))
+    return dealt
+
+
+def _rounded(n: int, share: float) -> int:
+    return min(int(n * share + 0.5), n - 1)
+
+
+def _units(members: Sequence[Member]) -> list[list[int]]:
+    """Positions of members that must stay together: connected by group or by content."""
+    parent = list(range(len(members)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, m in enumerate(members):
+        for key in [("bytes", m.content), *([("group", m.group)] if m.group is not None else [])]:
+            parent[root(i)] = root(first.setdefault(key, i))
+    units: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(members)):
+        units[root(i)].append(i)
+    return list(units.values())
+
+
+def find_leaks(members: Sequence[Member], paths: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """What was checked, and each group or content that lies in more than one split."""
+    checked = ["bytes"]
+    if any(m.group is not None for m in members):
+        checked.append("group")
+    found = []
+    for kind in checked:
+        by_value: dict[str, list[int]] = defaultdict(list)
+        for i, m in enumerate(members):
+            value = m.content if kind == "bytes" else m.group
+            if value is not None:
+                by_value[value].append(i)
+        for value, rows in sorted(by_value.items()):
+            splits = sorted({members[i].split for i in rows})
+            if len(splits) > 1:
+                found.append(
+                    {"kind": kind, "value": value, "splits": splits, "samples": sorted(paths[i] for i in rows)}
+                )
+    return checked, found

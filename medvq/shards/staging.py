@@ -1,0 +1,137 @@
+"""The hidden folder beside DEST in which a dataset is made, and the rename that publishes it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medvq.config.errors import MedvqError, UsageError
+
+PATIENCE = 5.0
+"""Seconds to wait for a lock: the workers of a killed packing need a moment to notice."""
+
+
+class Staging:
+    """`.NAME.packing` beside DEST, locked by one process; what an earlier, killed packing left in it is used again."""
+
+    def __init__(self, dest: Path) -> None:
+        self.dest = Path(os.path.abspath(dest))
+        self.folder = self.dest.parent / f".{self.dest.name}.packing"
+        self.parts, self.records, self.out = (self.folder / n for n in ("parts", "records", "out"))
+        self._lock: int | None = None
+        self._made: list[Path] = []
+
+    def open(self, fingerprint: str) -> None:
+        """Lock the folder and empty it unless it was made for the same `fingerprint`.
+
+        Raises:
+            OSError: it cannot be made.
+            MedvqError: another process packs to the same DEST.
+        """
+        for parent in [*reversed(self.folder.parent.parents), self.folder.parent]:
+            if not parent.exists():
+                parent.mkdir()
+                self._made.append(parent)
+        self.folder.mkdir(exist_ok=True)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._wait_for_lock(self._lock)
+        note = self.folder / "fingerprint"
+        if not note.exists() or note.read_text() != fingerprint:
+            for folder in (self.parts, self.records, self.out):
+                shutil.rmtree(folder, ignore_errors=True)
+            note.write_text(fingerprint)
+        for folder in (self.parts, self.records, self.out):
+            folder.mkdir(exist_ok=True)
+            for torn in folder.glob("*.tmp"):
+                torn.unlink()
+
+    def _wait_for_lock(self, fd: int) -> None:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as e:
+                if e.errno not in (errno.EAGAIN, errno.EACCES):
+                    return  # a file system without locks
+                if time.monotonic() > until:
+                    raise MedvqError("another process is packing to this folder", where=str(self.dest)) from e
+                time.sleep(0.05)
+
+    def publish(self) -> None:
+        """Rename what was made to DEST."""
+        for path in (self.out / "manifest.json", self.out / "index.parquet", self.out):
+            sync(path)
+        os.rename(self.out, self.dest)
+        sync(self.dest.parent)
+
+    def remove(self) -> None:
+        """Leave nothing beside DEST."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def remove_parents(self) -> None:
+        """Also remove the folders above DEST that were made for it."""
+        for parent in reversed(self._made):
+            try:
+                parent.rmdir()
+            except OSError:
+                return
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def sync(path: Path) -> None:
+    """Make a file or a folder's entries durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def refuse_other(dest: Path) -> None:
+    """DEST must be free, an empty folder, or a dataset.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not os.path.lexists(dest):
+        return
+    if not dest.is_dir():
+        raise UsageError("DEST is not a folder", where=str(dest), hint="give the name of a new folder")
+    if any(dest.iterdir()) and not (dest / "manifest.json").is_file():
+        raise UsageError(
+            "DEST holds something that is no dataset", where=str(dest), hint="give the name of a new folder"
+        )
+
+
+@contextmanager
+def disk_errors(dest: Path) -> Iterator[None]:
+    """Turn an OSError of writing into a MedvqError that names DEST."""
+    try:
+        yield
+    except OSError as e:
+        what = {
+            errno.ENOSPC: "no space is left on the disk",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the file system is read-only",
+            errno.EACCES: "the folder cannot be written",
+            errno.EPERM: "the folder cannot be written",
+            errno.EFBIG: "the file would be larger than is allowed here",
+        }.get(e.errno or 0, f"cannot write: {e.strerror or e}")
+        raise MedvqError(
+            f"{what}; nothing was published",
+            where=str(dest),
+            hint="free some space or choose another DEST, then give the same command again",
+        ) from e

@@ -1,0 +1,143 @@
+"""Take EXIF, comments, thumbnails and colour profiles out of JPEG and PNG without touching a pixel."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from medvq.shards.bad import BadImage
+
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_STANDALONE = {0x01, *range(0xD0, 0xD8)}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An image file reduced to what its pixels need."""
+
+    data: bytes
+    width: int
+    height: int
+    components: int
+    """JPEG: 1, 3 or 4. PNG: samples a pixel, 1 for a palette."""
+    depth: int
+    """Bits a sample."""
+    exif: bytes | None
+    """The EXIF block that was taken out, for its orientation."""
+    simple: bool
+    """8-bit grey or RGB as every reader understands it: the bytes can be kept."""
+
+
+def plain_jpeg(data: bytes) -> Plain:
+    """`data` without APPn (but JFIF and Adobe, cut to their fixed part), comments, and what follows the end marker.
+
+    Raises:
+        BadImage: the segments do not add up, or the end marker is missing.
+    """
+    pos, end = 2, len(data)
+    keep: list[tuple[int, int] | bytes] = [(0, 2)]
+    exif: bytes | None = None
+    frame: tuple[int, int, int, int, int] | None = None
+    while True:
+        while pos < end and data[pos] == 0xFF and data[pos + 1 : pos + 2] == b"\xff":
+            pos += 1
+        if pos + 2 > end:
+            raise BadImage("cut short: the JPEG has no end marker")
+        if data[pos] != 0xFF:
+            raise BadImage(f"damaged JPEG: no marker at byte {pos}")
+        marker = data[pos + 1]
+        if marker == 0xD9:
+            keep.append((pos, pos + 2))
+            break
+        if marker in _STANDALONE:
+            keep.append((pos, pos + 2))
+            pos += 2
+            continue
+        stop = pos + 2 + int.from_bytes(data[pos + 2 : pos + 4], "big")
+        if stop < pos + 4 or stop > end:
+            raise BadImage("cut short: a JPEG segment goes beyond the end of the file")
+        body = data[pos + 4 : min(stop, pos + 24)]
+        if marker == 0xE0 and body.startswith(b"JFIF\0") and stop - pos >= 18:
+            keep.append(
+                (pos, stop) if stop - pos == 18 and body[12:14] == b"\0\0" else b"\xff\xe0\0\x10" + body[:12] + b"\0\0"
+            )
+        elif marker == 0xEE and body.startswith(b"Adobe") and stop - pos >= 16:
+            keep.append((pos, stop) if stop - pos == 16 else b"\xff\xee\0\x0e" + body[:12])
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            exif = exif or data[pos + 4 : stop]
+        elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
+            pass
+        else:
+            keep.append((pos, stop))
+        if marker in _FRAMES and frame is None and len(body) >= 6:
+            frame = (marker, body[0], *struct.unpack(">HHB", body[1:6]))
+        pos = stop
+        if marker == 0xDA:
+            found = _NEXT_MARKER.search(data, pos)
+            if not found:
+                raise BadImage("cut short: the JPEG has no end marker")
+            keep.append((pos, found.start()))
+            pos = found.start()
+    if frame is None:
+        raise BadImage("damaged JPEG: it has no frame header")
+    kind, depth, height, width, components = frame
+    simple = depth == 8 and components in (1, 3) and kind in (0xC0, 0xC1, 0xC2)
+    return Plain(_joined(data, keep), width, height, components, depth, exif, simple)
+
+
+def _joined(data: bytes, keep: list[tuple[int, int] | bytes]) -> bytes:
+    """The kept pieces; `data` itself when that is all of it."""
+    spans: list[tuple[int, int] | bytes] = []
+    for piece in keep:
+        last = spans[-1] if spans else None
+        if isinstance(piece, tuple) and isinstance(last, tuple) and last[1] == piece[0]:
+            spans[-1] = (last[0], piece[1])
+        else:
+            spans.append(piece)
+    if spans == [(0, len(data))]:
+        return data
+    return b"".join(p if isinstance(p, bytes) else data[p[0] : p[1]] for p in spans)
+
+
+_PNG_COMPONENTS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def plain_png(data: bytes) -> Plain:
+    """`data` with only the chunks that its pixels need, every one checked against its CRC.
+
+    Raises:
+        BadImage: a chunk is damaged or cut, or the end chunk is missing.
+    """
+    pos, end, kept, whole = 8, len(data), [data[:8]], True
+    exif: bytes | None = None
+    transparent, header = False, b""
+    while True:
+        if pos + 12 > end:
+            raise BadImage("cut short: the PNG has no end chunk")
+        length, name = int.from_bytes(data[pos : pos + 4], "big"), data[pos + 4 : pos + 8]
+        stop = pos + 12 + length
+        if stop > end:
+            raise BadImage("cut short: a PNG chunk goes beyond the end of the file")
+        if zlib.crc32(data[pos + 4 : stop - 4]) != int.from_bytes(data[stop - 4 : stop], "big"):
+            raise BadImage(f"damaged PNG: the checksum of its {name.decode('latin-1')} chunk is wrong")
+        if name == b"IHDR":
+            header = data[pos + 8 : stop - 4]
+        elif name == b"eXIf":
+            exif = b"Exif\0\0" + data[pos + 8 : stop - 4]
+        transparent = transparent or name == b"tRNS"
+        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(data[pos:stop])
+        else:
+            whole = False
+        pos = stop
+        if name == b"IEND":
+            break
+    if len(header) != 13:
+        raise BadImage("damaged PNG: it has no header chunk")
+    width, height, depth, colour = struct.unpack(">IIBB", header[:10])
+    clean = data if whole and pos == end else b"".join(kept)
+    simple = depth == 8 and colour in (0, 2) and not transparent
+    return Plain(clean, width, height, _PNG_COMPONENTS.get(colour, 0), depth, exif, simple)

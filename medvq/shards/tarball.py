@@ -1,0 +1,65 @@
+"""Write a shard: a plain ustar file whose bytes depend on its members alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a member's data lie in its shard."""
+
+    offset: int
+    length: int
+    crc32: int
+
+
+class TarWriter:
+    """Writes members one after the other; `close` pads, syncs and gives size and sha256."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 - closed by `close` or `__exit__`
+        self._hash = hashlib.sha256()
+        self._at = 0
+
+    def __enter__(self) -> TarWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Append `data` as `name` (ASCII, at most 100 characters)."""
+        self._write(header(name, len(data)))
+        member = Member(self._at, len(data), zlib.crc32(data))
+        self._write(data)
+        self._write(bytes(-len(data) % BLOCK))
+        return member
+
+    def close(self) -> tuple[int, str]:
+        """End the file; returns its bytes and sha256."""
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self._at % tarfile.RECORDSIZE))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self._at, self._hash.hexdigest()
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._at += len(data)
+
+
+def header(name: str, size: int) -> bytes:
+    """The 512-byte ustar header of a member: owner, group and time are zero."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)

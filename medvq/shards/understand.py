@@ -1,0 +1,100 @@
+"""What a source is: its files, the recipe with everything that was detected filled in, and the samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medvq.config.errors import NotFoundError, UsageError
+from medvq.config.recipe import Recipe
+from medvq.shards.arrange import Arranged, arrange
+from medvq.shards.detect import detect
+from medvq.shards.origin import Origin
+from medvq.shards.scan import Left, Scan, scan
+
+GENERIC = frozenset({"data", "dataset", "images", "image", "train", "training", "raw"})
+"""Folder names that do not name a dataset; its parent does."""
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A source, read but not decoded."""
+
+    recipe: Recipe
+    layout: str
+    """In words."""
+    arranged: Arranged
+    seen: int
+    """Files that are neither masks nor tables."""
+    origin: Origin
+
+
+def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collection[Path] = ()) -> Understood:
+    """List `source` and sort its files into samples; nothing is decoded or written.
+
+    Raises:
+        NotFoundError: the source or a table is not there.
+        UsageError: it holds no image, or its layout cannot be told.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
+    recipe = recipe or Recipe()
+    found = scan(source, ignore=recipe.ignore, exclude=exclude)
+    if not found.images:
+        raise UsageError("the source holds no image", where=str(source), hint=_what_there_is(found))
+    strict, layout = not recipe.images, "as the recipe says"
+    if not recipe.images:
+        detected = detect([e.path for e in found.images])
+        recipe = recipe.model_copy(update={"images": [detected.images], "masks": recipe.masks or detected.masks})
+        layout = detected.about
+    recipe = recipe.model_copy(update={"name": recipe.name or _name_of(source)})
+    arranged = arrange(found, recipe, source, strict=strict)
+    if not arranged.samples and not arranged.bad:
+        raise UsageError(
+            "no image fits the recipe",
+            where=str(source),
+            hint=f"{len(found.images)} images do not match {' or '.join(recipe.images)}",
+        )
+    seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
+    return Understood(recipe, layout, arranged, seen, Origin(str(source.resolve())))
+
+
+def understand(source: Path, recipe: Recipe | None = None) -> Recipe:
+    """The recipe by which `source` would be packed: `recipe` with the detected layout filled in.
+
+    Raises:
+        NotFoundError, UsageError: as `read_source`.
+    """
+    return read_source(source, recipe).recipe
+
+
+def _name_of(source: Path) -> str:
+    path = source.resolve()
+    return path.parent.name if path.name.lower() in GENERIC and path.parent.name else path.name
+
+
+def _what_there_is(found: Scan) -> str:
+    left = found.ignored + [Left(e.path, "not an image") for e in found.others]
+    if not left:
+        return "the folder is empty"
+    shown = "; ".join(f"{row.path}: {row.reason}" for row in left[:3])
+    return f"{len(left)} files are there, none of them an image ({shown})"
+
+
+def inputs_of(understood: Understood, known: Mapping[str, str] | None = None) -> str:
+    """sha256 over path and content of every image and mask, and over the recipe: whether a pack would be the same.
+
+    `known` holds the sha256 of files that were read already.
+    """
+    known, origin = known or {}, understood.origin
+    whole = hashlib.sha256(understood.recipe.model_dump_json(exclude_defaults=True).encode())
+    for s in understood.arranged.samples:
+        whole.update(f"\n{s.label}\0{s.split}\0{s.group}".encode())
+        for path in [s.path, *([s.mask.path] if s.mask else [])]:
+            whole.update(f"\0{path}\0{known.get(path) or origin.fingerprint(path)}".encode())
+    for left in [*understood.arranged.bad, *understood.arranged.ignored]:
+        whole.update(f"\n{left.path}\0{left.reason}".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()

@@ -1,0 +1,221 @@
+"""Checkpoints: folders that appear whole, are checked when read, and hold nothing that can run code.
+
+checkpoints/step-00000120/   model.safetensors, optimizer.safetensors, state.json, sums.json (sha256 of the others)
+checkpoints/best-00000080/   model.safetensors, state.json, sums.json
+checkpoints/latest.json      {"last": …, "best": …}, replaced last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from medvq.config.errors import DataError, NotFoundError
+from medvq.runs.atomic import read_json, write_json
+from medvq.runs.owner import Ownership
+
+log = logging.getLogger(__name__)
+KEEP = 2
+"""Resumable checkpoints kept: the last and the one before, in case the last is damaged."""
+
+
+@dataclass
+class Position:
+    """Where a run is: what a resumed run needs beside tensors."""
+
+    epoch: int = 0
+    """Finished epochs."""
+    batch: int = 0
+    """Finished steps of the present epoch."""
+    step: int = 0
+    """Finished steps in all."""
+    meter: dict[str, Any] = field(default_factory=dict)
+    """Sums of the present epoch's losses."""
+    best: dict[str, Any] | None = None
+    """Epoch and value of the best validation metric."""
+
+    def record(self) -> dict[str, Any]:
+        """The position as JSON data."""
+        return dict(vars(self))
+
+
+def save(
+    folder: Path,
+    owner: Ownership,
+    position: Position,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any],
+) -> str:
+    """Write a checkpoint that training can go on from; returns its name."""
+    name = f"step-{position.step:08d}"
+    tensors, scalars = optimizer_state(model, optimizer)
+    _write(
+        folder,
+        name,
+        owner,
+        {"model": model_state(model), "optimizer": tensors},
+        {**facts, "position": position.record(), "optimizer": scalars},
+    )
+    _point(folder, owner, last=name)
+    for old in sorted(p.name for p in folder.glob("step-*"))[:-KEEP]:
+        _remove(folder / old)
+    return name
+
+
+def save_best(folder: Path, owner: Ownership, position: Position, model: torch.nn.Module, facts: dict[str, Any]) -> str:
+    """Write the weights of the best epoch so far; returns the checkpoint's name."""
+    name = f"best-{position.step:08d}"
+    _write(folder, name, owner, {"model": model_state(model)}, {**facts, "position": position.record()})
+    _point(folder, owner, best=name)
+    for old in folder.glob("best-*"):
+        if old.name != name:
+            _remove(old)
+    return name
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint whose bytes are as they were written; damaged ones are passed over with a warning."""
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        problem = damage(path)
+        if problem is None:
+            return path
+        log.warning("checkpoint %s is damaged (%s); using the one before", path.name, problem)
+    return None
+
+
+def find(folder: Path, which: str) -> Path:
+    """The checkpoint `best` or `last` of a run.
+
+    Raises:
+        NotFoundError: the run has none.
+        DataError: it is damaged.
+    """
+    name = (read_json(folder / "latest.json") or {}).get(which)
+    if name is None:
+        raise NotFoundError(f"there is no {which} checkpoint", where=str(folder))
+    problem = damage(folder / name)
+    if problem:
+        raise DataError(f"this checkpoint is damaged: {problem}", where=str(folder / name))
+    return folder / str(name)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    sums = read_json(path / "sums.json")
+    if not isinstance(sums, dict):
+        return "sums.json is missing or torn"
+    for name, expected in sums.items():
+        try:
+            actual = _sha256(path / name)
+        except OSError:
+            return f"{name} is missing"
+        if actual != expected:
+            return f"{name} has changed"
+    return None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint."""
+    state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
+    return state
+
+
+def load_model(path: Path, model: torch.nn.Module) -> None:
+    """Put a checkpoint's weights and buffers into the model; every name must agree."""
+    model.load_state_dict(load_file(path / "model.safetensors"))
+
+
+def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's moments into the optimizer."""
+    tensors, scalars = load_file(path / "optimizer.safetensors"), read_state(path)["optimizer"]
+    states: dict[int, dict[str, Any]] = {}
+    for index, name in enumerate(_names(model, optimizer)):
+        state = {k.rpartition("|")[2]: v for k, v in tensors.items() if k.rpartition("|")[0] == name}
+        state |= {k.rpartition("|")[2]: v for k, v in scalars.items() if k.rpartition("|")[0] == name}
+        if state:
+            states[index] = state
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def model_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and persistent buffers, contiguous on the CPU."""
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+
+
+def optimizer_state(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The optimizer's tensors and plain values, each named `parameter|key`."""
+    names = _names(model, optimizer)
+    tensors: dict[str, torch.Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{names[index]}|{key}"] = value.detach().cpu().contiguous()
+            else:
+                scalars[f"{names[index]}|{key}"] = value
+    return tensors, scalars
+
+
+def _names(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the optimizer's parameters in its order."""
+    by_id = {id(p): n for n, p in model.named_parameters()}
+    return [by_id[id(p)] for group in optimizer.param_groups for p in group["params"]]
+
+
+def _write(
+    folder: Path, name: str, owner: Ownership, tensors: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
+) -> None:
+    beside = folder / f".{name}.{owner.attempt}.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for kind, values in tensors.items():
+        save_file(values, beside / f"{kind}.safetensors")
+    write_json(beside / "state.json", state)
+    write_json(beside / "sums.json", {p.name: _sha256(p) for p in sorted(beside.iterdir())})
+    for path in beside.iterdir():
+        _sync(path)
+    with owner.writing():
+        _remove(folder / name)
+        os.replace(beside, folder / name)
+        _sync(folder)
+        for leftover in folder.glob(".*.tmp"):
+            _remove(leftover)
+
+
+def _point(folder: Path, owner: Ownership, **names: str) -> None:
+    with owner.writing():
+        write_json(folder / "latest.json", {**(read_json(folder / "latest.json") or {}), **names})
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; renamed first, so that a half-removed one is never taken for whole."""
+    if path.exists():
+        gone = path.with_name(f".{path.name.lstrip('.')}.gone.tmp")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

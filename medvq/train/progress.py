@@ -1,0 +1,43 @@
+"""progress.json: where the present attempt is, for a person who watches. Nothing is computed from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+INTERVAL = 0.5
+
+
+class Progress:
+    """Writes at most twice a second, without waiting for the disk; a lost one does not matter."""
+
+    def __init__(self, path: Path, *, epochs: int, steps_per_epoch: int, batch_size: int, done: int) -> None:
+        self.path, self.epochs, self.steps, self.batch_size = path, epochs, steps_per_epoch, batch_size
+        self._start, self._first, self._last = time.monotonic(), done, 0.0
+
+    def show(self, step: int, loss: float, phase: str = "training") -> None:
+        """Note that `step` steps are done in all."""
+        now = time.monotonic()
+        if now - self._last < INTERVAL and phase == "training":
+            return
+        self._last = now
+        rate = (step - self._first) / max(now - self._start, 1e-9)
+        left = self.epochs * self.steps - step
+        record = {
+            "phase": phase,
+            "step": step,
+            "steps": self.epochs * self.steps,
+            "epoch": min(step // self.steps + 1, self.epochs),
+            "epochs": self.epochs,
+            "loss": loss if abs(loss) < float("inf") else None,
+            "images_per_s": round(rate * self.batch_size, 1),
+            "seconds_left": round(left / rate, 1) if rate else None,
+        }
+        beside = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            beside.write_text(json.dumps(record))
+            os.replace(beside, self.path)
+        except OSError:
+            pass

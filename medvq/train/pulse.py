@@ -1,0 +1,119 @@
+"""One small all-reduce a step: the losses of the global batch, and whether to stop.
+
+It is read some steps later, so that no rank waits for it, and acted upon at the same step by all ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from medvq.train.world import World
+
+
+@dataclass
+class Beat:
+    """The pulse of one step, perhaps still under way."""
+
+    step: int
+    values: torch.Tensor
+    """float64 (1 + losses,): ranks that want to stop, then the sum of each loss over ranks."""
+    work: Any
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite: `step` (global) and the names of the losses."""
+
+    def __init__(self, step: int, names: list[str]) -> None:
+        super().__init__(f"loss is not finite at step {step}: {', '.join(names)}")
+        self.step, self.names = step, names
+
+
+class Pulse:
+    """Sums losses over an epoch and agrees on stopping.
+
+    `sums` and `steps` are of the global batch and equal on all ranks; they belong into a checkpoint.
+    """
+
+    def __init__(self, world: World, lag: int | None = None) -> None:
+        self.world = world
+        self.lag = lag if lag is not None else (4 if world.device.type == "cuda" else 1)
+        self.names: list[str] = []
+        self.sums: list[float] = []
+        self.steps = 0
+        self.latest = math.nan
+        self._beats: deque[Beat] = deque()
+        self._stop_at: int | None = None
+        self._bad: tuple[int, list[str]] | None = None
+
+    def send(self, step: int, losses: dict[str, torch.Tensor], stop: bool) -> None:
+        """Start the exchange of one step (global step number)."""
+        if not self.names:
+            self.names, self.sums = list(losses), [0.0] * len(losses)
+        values = torch.stack([v.detach().double() for v in losses.values()])
+        values = torch.cat([values.new_tensor([float(stop)]), values])
+        work = dist.all_reduce(values, async_op=True) if self.world.size > 1 else None
+        self._beats.append(Beat(step, values, work))
+
+    def stop_now(self, step: int) -> bool:
+        """Whether all ranks stop after this step.
+
+        Raises:
+            NonFiniteLossError: on every rank at the same step.
+        """
+        while self._beats and self._beats[0].step <= step - self.lag:
+            self._take()
+        if self._bad and self._bad[0] + self.lag <= step:
+            raise NonFiniteLossError(*self._bad)
+        return self._stop_at is not None and self._stop_at + self.lag <= step
+
+    def flush(self) -> None:
+        """Take in every exchange under way, without acting on it yet."""
+        while self._beats:
+            self._take()
+
+    def end_epoch(self) -> dict[str, float]:
+        """The mean of every loss over the epoch's steps; starts the next epoch.
+
+        Raises:
+            NonFiniteLossError: on every rank.
+        """
+        self.flush()
+        if self._bad:
+            raise NonFiniteLossError(*self._bad)
+        means = {n: s / max(self.steps, 1) for n, s in zip(self.names, self.sums, strict=True)}
+        self.names, self.sums, self.steps = [], [], 0
+        return means
+
+    def wants_stop(self) -> bool:
+        """Whether a rank has asked to stop; call after `flush`, on all ranks alike."""
+        return self._stop_at is not None
+
+    def state(self) -> dict[str, Any]:
+        """The sums so far, for a checkpoint."""
+        self.flush()
+        return {"names": self.names, "sums": self.sums, "steps": self.steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.names, self.sums, self.steps = list(state["names"]), list(state["sums"]), int(state["steps"])
+
+    def _take(self) -> None:
+        beat = self._beats.popleft()
+        if beat.work is not None:
+            beat.work.wait()
+        stop, *losses = beat.values.tolist()
+        losses = [v / self.world.size for v in losses]
+        if stop and self._stop_at is None:
+            self._stop_at = beat.step
+        bad = [n for n, v in zip(self.names, losses, strict=True) if not math.isfinite(v)]
+        if bad and self._bad is None:
+            self._bad = (beat.step, bad)
+        self.sums = [s + v for s, v in zip(self.sums, losses, strict=True)]
+        self.steps += 1
+        self.latest = losses[0]

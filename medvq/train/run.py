@@ -1,0 +1,189 @@
+"""One attempt at one run, from the claim to the result, on every rank of a worker group."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medvq.config.errors import MedvqError
+from medvq.config.tasks import TASKS
+from medvq.runs import events
+from medvq.runs.atomic import make_folder, write_json
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import Busy, LostOwnershipError, Ownership, claim
+from medvq.runs.process import Process
+from medvq.runs.spec import RunSpec
+from medvq.train import checkpoint
+from medvq.train.loop import train
+from medvq.train.pulse import NonFiniteLossError
+from medvq.train.session import Session, bad_keys
+from medvq.train.setup import open_session
+from medvq.train.world import World, pin
+
+log = logging.getLogger(__name__)
+Outcome = Literal["done", "stopped", "busy", "blocked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """A run to do, as plain data that travels to the workers."""
+
+    spec: dict[str, Any]
+    folder: str
+    holder: dict[str, Any]
+    """The process that started the workers; the run is free again when it is gone."""
+
+
+def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
+    """Do a run, or say why not. All ranks come to the same outcome.
+
+    Raises:
+        Exception: whatever made the run fail, after it was written down.
+    """
+    spec, folder = RunSpec.model_validate(item.spec), RunFolder(Path(item.folder))
+    owner = world.from_chief(_take(spec, folder, Process.of(item.holder)) if world.chief else None)
+    if not isinstance(owner, Ownership):
+        outcome: Outcome = owner
+        return outcome
+    with _logging(folder.log(owner.attempt, world.rank)):
+        try:
+            if world.chief:
+                _begin(folder, owner, world)
+            pin(world.threads)
+            session = open_session(spec, folder, owner, world, asked)
+            finished = train(session)
+            if finished:
+                finish(session)
+            for loader in session.loaders.values():
+                loader.close()
+            return "done" if finished else "stopped"
+        except LostOwnershipError as e:
+            log.warning("%s", e)
+            return "busy"
+        except BaseException as e:
+            log.exception("the run failed")
+            _fail(session if "session" in locals() else None, folder, owner, world, e)
+            raise
+        finally:
+            if world.chief:
+                folder.progress.unlink(missing_ok=True)
+                owner.release()
+
+
+def finish(session: Session) -> None:
+    """Evaluate the chosen checkpoint on validation and test, leave artifacts, and write the result last."""
+    spec, folder, world = session.spec, session.folder, session.world
+    info = TASKS[spec.config.task]
+    chosen = world.from_chief(checkpoint.find(folder.checkpoints, info.default_checkpoint) if world.chief else None)
+    checkpoint.load_model(chosen, session.task.model)
+    found = {split: session.evaluate(split) for split in ("val", "test")}
+    metrics = {f"{s}/{name}": v for s, e in found.items() for name, v in session.task.metrics(e).items()}
+    if not world.chief:
+        return
+    session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
+    session.task.eval()
+    make_folder(folder.artifacts)
+    session.task.leave(folder.artifacts, found["test"], session.sample("test"))
+    result = {
+        "run": spec.run,
+        "identity": spec.identity,
+        "job": spec.job,
+        "values": spec.values,
+        "task": spec.config.task,
+        "checkpoint": info.default_checkpoint,
+        "epoch": checkpoint.read_state(chosen)["position"]["epoch"],
+        "epochs": spec.config.train.epochs,
+        "steps": session.position.step,
+        "samples": {split: len(loader.view) for split, loader in session.loaders.items()},
+        "metrics": metrics,
+    }
+    events.append(folder.events, session.owner, "done", step=session.position.step)
+    with session.owner.writing():
+        write_json(folder.result, result)
+
+
+def _take(spec: RunSpec, folder: RunFolder, holder: Process) -> Ownership | Outcome:
+    """The run, or why it is not to be done now."""
+    if folder.result.exists():
+        return "done"
+    for need in spec.needs.values():
+        if not RunFolder(folder.path.parent / need.run).result.exists():
+            return "blocked"
+    owner = claim(folder.owner, holder)
+    if isinstance(owner, Busy):
+        return "busy"
+    if folder.result.exists():
+        owner.release()
+        return "done"
+    return owner
+
+
+def _begin(folder: RunFolder, owner: Ownership, world: World) -> None:
+    folder.stop.unlink(missing_ok=True)
+    make_folder(folder.checkpoints)
+    events.append(
+        folder.events,
+        owner,
+        "attempt",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        launcher=world.launcher,
+        workers=world.size,
+        threads=world.threads,
+        device=str(world.device),
+        slurm=os.environ.get("SLURM_JOB_ID"),
+    )
+
+
+def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: World, error: BaseException) -> None:
+    """Write a failure down, once per attempt."""
+    said = [e for e in events.read(folder.events) if e["event"] == "failed" and e["attempt"] == owner.attempt]
+    if said or isinstance(error, KeyboardInterrupt | SystemExit):
+        return
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, MedvqError) else str(error)
+    if isinstance(error, NonFiniteLossError) and session is not None:
+        keys = bad_keys(session, error.step)
+        message += f"; samples of that batch: {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}"
+    frames = [
+        f"{Path(f.filename).name}:{f.lineno} in {f.name}: {f.line}" for f in traceback.extract_tb(error.__traceback__)
+    ]
+    with contextlib.suppress(LostOwnershipError):
+        events.append(
+            folder.events,
+            owner,
+            "failed",
+            error=message,
+            traceback=frames[-3:],
+            log=str(folder.log(owner.attempt, world.rank)),
+        )
+
+
+@contextlib.contextmanager
+def _logging(path: Path) -> Iterator[None]:
+    """Everything that medvq and Python's warnings say during the attempt goes to its log."""
+    make_folder(path.parent)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("medvq"), logging.getLogger("py.warnings")]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logging.captureWarnings(False)
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        handler.close()

@@ -1,0 +1,206 @@
+"""Everything that a run has in hand while it trains: data, model, optimizer, position, and what is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from medvq.config.study import Train
+from medvq.config.tasks import TASKS
+from medvq.config.units import seconds
+from medvq.models.draws import Draws
+from medvq.runs import events
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import Ownership
+from medvq.runs.spec import RunSpec
+from medvq.shards.loader import Batch as Read
+from medvq.shards.loader import Loader
+from medvq.train import checkpoint
+from medvq.train.augment import augment
+from medvq.train.evaluate import evaluate
+from medvq.train.optim import rate
+from medvq.train.progress import Progress
+from medvq.train.pulse import Pulse
+from medvq.train.tasks.base import Batch, Evaluated, Task
+from medvq.train.used import used_parameters
+from medvq.train.world import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """One attempt at one run, on one rank."""
+
+    spec: RunSpec
+    folder: RunFolder
+    owner: Ownership
+    world: World
+    task: Task
+    optimizer: torch.optim.Optimizer
+    loaders: dict[str, Loader]
+    """Readers of the splits: train, val and test."""
+    position: checkpoint.Position
+    asked: Callable[[], bool]
+    """Whether this process was asked to stop."""
+    pulse: Pulse = field(init=False)
+    _saved: float = field(init=False, default_factory=time.monotonic)
+    _stage: int | None = field(init=False, default=None)
+    _module: torch.nn.Module | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.world)
+        if self.position.meter:
+            self.pulse.load(self.position.meter)
+
+    @property
+    def settings(self) -> Train:
+        """How the run trains."""
+        return self.spec.config.train
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where a person can watch."""
+        return Progress(
+            self.folder.progress,
+            epochs=self.settings.epochs,
+            steps_per_epoch=self.loaders["train"].steps_per_epoch,
+            batch_size=self.settings.batch_size,
+            done=self.position.step,
+        )
+
+    def enter(self, epoch: int) -> torch.nn.Module:
+        """Ready for an epoch: its rate, and the module over exactly the parameters that it uses."""
+        self.task.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.settings, epoch)
+        stage = self.task.stage(epoch)
+        if self._module is None or stage != self._stage:
+            used = used_parameters(self.task, self._first_batch(), epoch)
+            for name, parameter in self.task.model.named_parameters():
+                parameter.requires_grad_(name in used)
+            self._stage, self._module = stage, self.task
+            if self.world.size > 1:
+                # Statistics of codebooks are summed by the codebooks; copying rank 0's buffers would throw them away.
+                self._module = DistributedDataParallel(self.task, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return self._module
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Batch, Draws]]:
+        """The rank's training batches of an epoch, augmented, with the draws of their steps."""
+        for read in self.loaders["train"].epoch(epoch, start):
+            draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
+            batch = self._on_device(read)
+            x = augment(batch.x, self.spec.config.data.augment, draws)
+            yield Batch(keys=batch.keys, x=x, label=batch.label), draws
+
+    def evaluate(self, split: str) -> Evaluated:
+        """Measure a split, each of its samples once over all ranks."""
+        batches = (
+            (read.positions.numpy(), self._on_device(read, keys=True)) for read in self.loaders[split].evaluate()
+        )
+        with self.autocast():
+            return evaluate(self.task, batches, self.world)
+
+    def metrics(self, *splits: str) -> dict[str, float]:
+        """The task's metrics of some splits, named `split/metric`."""
+        return {f"{s}/{name}": value for s in splits for name, value in self.task.metrics(self.evaluate(s)).items()}
+
+    def sample(self, split: str, count: int = 8) -> Batch:
+        """The first images of a split, the same for every number of workers."""
+        loader = Loader(self.loaders[split].view, count, self.settings.seed)
+        return self._on_device(next(iter(loader.evaluate())), keys=True)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Lower precision where the study asks for it; quantizers and losses stay float32."""
+        low = self.settings.precision == "bfloat16"
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=low)
+
+    def stop_asked(self) -> bool:
+        """Whether this rank wants all ranks to stop."""
+        return self.asked()
+
+    def tick(self) -> None:
+        """After a step: show progress, and write a checkpoint if one is due."""
+        if self.world.chief:
+            self.progress.show(self.position.step, self.pulse.latest)
+            if time.monotonic() - self._saved >= seconds(self.spec.config.resources.checkpoint_every):
+                self.save()
+
+    def end_epoch(self, epoch: int) -> None:
+        """Evaluate, write the epoch down, keep the best weights, and write a checkpoint if one is nearly due."""
+        means = {f"train/{name}": value for name, value in self.pulse.end_epoch().items()}
+        metrics = {**means, **self.metrics("val")}
+        self.position.epoch, self.position.batch = epoch + 1, 0
+        best = self._is_best(metrics)
+        if best:
+            self.position.best = {"epoch": epoch + 1, "value": metrics[TASKS[self.spec.config.task].select]}
+        if not self.world.chief:
+            return
+        self.progress.show(self.position.step, means.get("train/loss", float("nan")))
+        events.append(
+            self.folder.events, self.owner, "epoch", epoch=epoch + 1, step=self.position.step, metrics=metrics
+        )
+        log.info("epoch %d: %s", epoch + 1, "  ".join(f"{k} {v:.5g}" for k, v in metrics.items()))
+        if best:
+            self.position.meter = {}
+            checkpoint.save_best(self.folder.checkpoints, self.owner, self.position, self.task.model, self.facts())
+        due = seconds(self.spec.config.resources.checkpoint_every) / 10
+        if time.monotonic() - self._saved >= due or self.position.epoch == self.settings.epochs:
+            self.save()
+
+    def stop(self) -> None:
+        """All ranks have agreed to stop: leave a checkpoint behind."""
+        if self.world.chief:
+            self.save()
+            events.append(self.folder.events, self.owner, "stopped", step=self.position.step, reason="asked to stop")
+
+    def save(self) -> None:
+        """Write a checkpoint at the present position (rank 0)."""
+        self.position.meter = self.pulse.state()
+        name = checkpoint.save(
+            self.folder.checkpoints, self.owner, self.position, self.task.model, self.optimizer, self.facts()
+        )
+        events.append(self.folder.events, self.owner, "checkpoint", step=self.position.step, name=name)
+        self._saved = time.monotonic()
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader of the weights needs beside them."""
+        return {
+            "model": self.spec.model,
+            "classes": list(self.task.classes),
+            "pixels": {"mean": self.task.pixels.mean, "std": self.task.pixels.std},
+        }
+
+    def _is_best(self, metrics: dict[str, float]) -> bool:
+        task = TASKS[self.spec.config.task]
+        value, best = metrics[task.select], self.position.best
+        sign = 1 if task.metrics[task.select] == "max" else -1
+        return best is None or sign * value > sign * best["value"]
+
+    def _on_device(self, read: Read, keys: bool = False) -> Batch:
+        image = read.image.to(self.world.device, non_blocking=True)
+        label = read.label.to(self.world.device, non_blocking=True)
+        return Batch(keys=read.keys if keys else (), x=self.task.pixels.normalize(image), label=label)
+
+    def _first_batch(self) -> Batch:
+        batch = self.sample("train", 2)
+        return Batch(keys=batch.keys, x=batch.x, label=batch.label.clamp_min(0))
+
+
+def bad_keys(session: Session, step: int) -> list[str]:
+    """Keys of the samples in the global batch of a (global) step, for a message about it."""
+    from medvq.shards.order import epoch_order
+
+    loader = session.loaders["train"]
+    epoch, batch = divmod(step, loader.steps_per_epoch)
+    order = epoch_order(loader.view.order_facts(), loader.seed, epoch, loader.batch_size)
+    return loader.view.keys(np.asarray(order[batch]))

@@ -1,0 +1,153 @@
+"""From run.json to a session: the data opened and checked, the model built, weights and position loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from medvq.config.errors import DataError, UsageError
+from medvq.config.keys import draw_key
+from medvq.config.models import MODEL_CONFIGS
+from medvq.config.tasks import TASKS
+from medvq.models.registry import build
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import Ownership
+from medvq.runs.spec import RunSpec
+from medvq.shards.dataset import Dataset
+from medvq.shards.loader import Loader
+from medvq.shards.view import Part, View
+from medvq.train import checkpoint
+from medvq.train.optim import make_optimizer
+from medvq.train.pixels import Pixels
+from medvq.train.session import Session
+from medvq.train.tasks.registry import TASK_CLASSES
+from medvq.train.world import World
+
+log = logging.getLogger(__name__)
+
+
+def open_session(
+    spec: RunSpec, folder: RunFolder, owner: Ownership, world: World, asked: Callable[[], bool]
+) -> Session:
+    """Everything that the loop needs, at the position of the newest checkpoint.
+
+    Raises:
+        DataError: the dataset is not the one that the run was planned for, or weights do not fit.
+    """
+    torch.manual_seed(draw_key(spec.config.train.seed, "weights"))
+    dataset = open_dataset(spec)
+    views = {split: make_view(spec, dataset, split) for split in ("train", "val", "test")}
+    size, channels = views["train"].size, views["train"].channels
+    task_info = TASKS[spec.config.task]
+    classes = dataset.classes if task_info.labels else ()
+    config = MODEL_CONFIGS[spec.model["name"]].model_validate(spec.model)
+    model = build(config, input_shape=(channels, *size), classes=len(classes))
+    for role, need in spec.needs.items():
+        if role == "init":
+            path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
+            load_start(path, model)
+    objective = task_info.objective.model_validate(spec.objective)
+    model = model.to(world.device)
+    task = TASK_CLASSES[spec.config.task](model, objective, pixels_of(spec, dataset, world.device), classes)
+    optimizer = make_optimizer(model, spec.config.train)
+    position = checkpoint.Position()
+    newest = world.from_chief(checkpoint.newest(folder.checkpoints) if world.chief else None)
+    if newest is not None:
+        checkpoint.load_model(newest, model)
+        checkpoint.load_optimizer(newest, model, optimizer)
+        position = checkpoint.Position(**checkpoint.read_state(newest)["position"])
+        log.info("going on from %s", newest.name)
+    batch, processes = spec.config.train.batch_size, spec.config.resources.loader_processes
+    loaders = {
+        split: Loader(view, batch, spec.config.train.seed, world.rank, world.size, processes if split == "train" else 0)
+        for split, view in views.items()
+    }
+    return Session(
+        spec=spec,
+        folder=folder,
+        owner=owner,
+        world=world,
+        task=task,
+        optimizer=optimizer,
+        loaders=loaders,
+        position=position,
+        asked=asked,
+    )
+
+
+def open_dataset(spec: RunSpec) -> Dataset:
+    """The dataset that the run was planned for, and no other."""
+    (ref,) = spec.datasets.values()
+    dataset = Dataset.open(ref.path)
+    if dataset.digest != ref.digest:
+        raise DataError(
+            f"the dataset has changed: digest {dataset.digest[:12]}, planned with {ref.digest[:12]}",
+            where=ref.path,
+            hint="start the study again to plan with the dataset as it is now",
+        )
+    return dataset
+
+
+def make_view(spec: RunSpec, dataset: Dataset, split: str) -> View:
+    """What the run reads of one split; subset and balance concern training only."""
+    view, source, image = spec.config.data, spec.source, dataset.manifest.image
+    size = source.size
+    if size is None:
+        if not (image.width and image.height):
+            raise UsageError(
+                "the images have different sizes", where=str(dataset.path), hint="give `size` in the study's data"
+            )
+        size = (image.height, image.width)
+    training = split == "train"
+    return View(
+        parts=(Part(dataset=dataset),),
+        splits=(split,),
+        subset=view.subset if training else 100.0,
+        draw=view.draw if training else 0,
+        balance=view.balance if training else "none",
+        size=size,
+        channels=source.channels,
+    )
+
+
+def pixels_of(spec: RunSpec, dataset: Dataset, device: torch.device) -> Pixels:
+    """How pixels are shifted and scaled, from the training split alone."""
+    channels = spec.source.channels
+    if not spec.config.data.normalize:
+        return Pixels([0.0] * channels, [1.0] * channels, device)
+    found = dataset.manifest.statistics
+    mean, std = list(found.mean), [max(s, 1e-3) for s in found.std]
+    if len(mean) == 1:
+        mean, std = mean * channels, std * channels
+    if len(mean) != channels:
+        raise UsageError(
+            f"the dataset has statistics of {len(mean)} channels, and {channels} are read",
+            where=str(dataset.path),
+            hint="pack it in grey, or set data.normalize to false",
+        )
+    return Pixels(mean, std, device)
+
+
+def load_start(path: Path, model: torch.nn.Module) -> None:
+    """Start from another run's weights. A part that only one of the two has, such as a head, is left as it is.
+
+    Raises:
+        DataError: a part that both have differs.
+    """
+    theirs, ours = load_file(path / "model.safetensors"), model.state_dict()
+    children = {n.split(".")[0] for n in theirs} & {n.split(".")[0] for n in ours}
+    shared = {n for n in [*theirs, *ours] if n.split(".")[0] in children}
+    wrong = [n for n in sorted(shared) if n not in theirs or n not in ours or theirs[n].shape != ours[n].shape]
+    if wrong or not shared:
+        raise DataError(
+            f"its weights do not fit this model: {', '.join(wrong[:3]) or 'nothing in common'}",
+            where=str(path),
+            hint="both jobs must have the same model and image size",
+        )
+    fresh = sorted({n.split(".")[0] for n in ours} - children)
+    log.info("weights from %s%s", path.parent.parent.name, f"; new: {', '.join(fresh)}" if fresh else "")
+    model.load_state_dict({n: theirs[n] for n in shared}, strict=False)

@@ -1,0 +1,98 @@
+"""What the loop asks of a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medvq.models.draws import Draws
+from medvq.train.pixels import Pixels
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One rank's share of a global batch, on its device."""
+
+    keys: Sequence[str]
+    x: Tensor
+    """(B, C, H, W) normalized."""
+    label: Tensor
+    """(B,) int64, -1 where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """One split, each sample once, rows sorted by position in the view."""
+
+    keys: list[str]
+    rows: dict[str, Array]
+    """Per-sample values (N, …)."""
+    totals: dict[str, Array]
+    """Sums over all samples and ranks."""
+    classes: tuple[str, ...]
+
+
+class Task(nn.Module, ABC):
+    """A model with what is asked of it. `forward` gives named losses, of which the first is minimised."""
+
+    def __init__(self, model: nn.Module, objective: Any, pixels: Pixels, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.objective, self.pixels, self.classes = model, objective, pixels, tuple(classes)
+
+    @abstractmethod
+    def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
+        """Losses of one training step, means over elements; the first, `loss`, is the one to minimise.
+
+        `epoch` counts from 0.
+        """
+
+    def stage(self, epoch: int) -> int:
+        """A number that changes with the epoch (from 0) wherever `forward` begins to use other parameters."""
+        return 0
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Per-sample rows (B, …) and totals to be summed, in evaluation mode without gradients."""
+
+    @abstractmethod
+    def metrics(self, found: Evaluated) -> dict[str, float]:
+        """The task's declared metrics of one split, without the split's name."""
+
+    @abstractmethod
+    def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
+        """Write artifacts of the test split into `folder`; `sample` holds its first images."""
+
+
+def per_sample(error: Tensor) -> Tensor:
+    """Mean of (B, …) over everything but the batch: (B,)."""
+    return error.flatten(1).mean(1)
+
+
+def perplexity(counts: Mapping[str, Array]) -> float:
+    """exp(−Σ p ln p) of each codebook's use over the whole split, averaged over codebooks (SPEC §0)."""
+    values = []
+    for count in counts.values():
+        p = count[count > 0].astype(np.float64) / max(count.sum(), 1)
+        values.append(float(np.exp(-(p * np.log(p)).sum())))
+    return float(np.mean(values))
+
+
+def usage(counts: Mapping[str, Array]) -> float:
+    """Share of codes used at least once over the whole split, averaged over codebooks."""
+    return float(np.mean([(count > 0).mean() for count in counts.values()]))
+
+
+def image_rows(x: Tensor) -> Array:
+    """(B, C, H, W) in [0, 1] as float (B, H, W, C) on the CPU, for pictures."""
+    out: Array = torch.movedim(x, 1, -1).cpu().numpy()
+    return out

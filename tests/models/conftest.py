@@ -1,0 +1,55 @@
+"""A group of two gloo ranks, started once, that runs functions of this folder on request."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+HERE = Path(__file__).parent
+WORLD = 2
+
+
+def _serve(rank, store, inbox, outbox):
+    sys.path.insert(0, str(HERE))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
+    while (name := inbox.get()) is not None:
+        try:
+            module, function = name.split(":")
+            outbox.put((rank, getattr(importlib.import_module(module), function)(rank, WORLD), None))
+        except Exception as error:  # the caller raises it
+            outbox.put((rank, None, repr(error)))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory):
+    """Call with "module:function": it runs as function(rank, world) on every rank; returns what each returned."""
+    context = mp.get_context("spawn")
+    inboxes, outbox = [context.Queue() for _ in range(WORLD)], context.Queue()
+    store = tmp_path_factory.mktemp("gloo") / "store"
+    workers = [
+        context.Process(target=_serve, args=(rank, store, inboxes[rank], outbox), daemon=True) for rank in range(WORLD)
+    ]
+    for worker in workers:
+        worker.start()
+
+    def run(name):
+        for inbox in inboxes:
+            inbox.put(name)
+        answers = {}
+        for _ in range(WORLD):
+            rank, value, error = outbox.get(timeout=120)
+            assert error is None, f"rank {rank}: {error}"
+            answers[rank] = value
+        return [answers[rank] for rank in range(WORLD)]
+
+    yield run
+    for inbox in inboxes:
+        inbox.put(None)
+    for worker in workers:
+        worker.join(timeout=20)
