@@ -80,6 +80,7 @@ def inspect(
 
     [dim]medvq inspect datasets/smear --sheet sheet.png[/]
     """
+    from medvq.cli.packing import inspect_text
     from medvq.shards import inspect as look
 
     facts = look.describe(dest)
@@ -88,7 +89,7 @@ def inspect(
     if as_json:
         print_json(facts)
     else:
-        typer.echo(look.text(facts))
+        typer.echo(inspect_text(facts))
 
 
 def synth(

@@ -99,14 +99,15 @@ def status(
 
     [dim]medvq status quickstart[/]
     """
-    from medvq.cli.show import status_facts, status_text
-    from medvq.results.collect import study_folders
+    from medvq.results.collect import collect, study_folders
+    from medvq.results.status import facts as facts_of
+    from medvq.results.status import text
 
-    facts = [status_facts(folder) for folder in study_folders(study, runs)]
+    facts = [facts_of(collect(folder)) for folder in study_folders(study, runs)]
     if as_json:
         print_json(facts[0] if study else facts)
     else:
-        typer.echo("\n\n".join(status_text(f) for f in facts))
+        typer.echo("\n\n".join(text(f) for f in facts))
 
 
 def results(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from medvq.config import merge
 from medvq.config.errors import ConfigError, Problem, nearest
 from medvq.config.models import MODEL_CONFIGS
 from medvq.config.schema import Schema, problems_of, validate
-from medvq.config.study import Job, JobEntry, StudyFile
+from medvq.config.study import Job, JobEntry
 from medvq.config.tasks import TASKS
 from medvq.config.yamlfile import Document, KeyPath
 
@@ -97,14 +97,26 @@ def raw_job(name: str, document: Document, overrides: Sequence[Override]) -> Raw
     return RawJob(name=name, document=replace(doc, places=places), body=body, matrix=matrix, points=entry.points)
 
 
-def points(raw: RawJob, file: StudyFile, done: Mapping[str, Sequence[Point]], problems: list[Problem]) -> list[Point]:
-    """Every valid point of a job; what is wrong goes to `problems`. `done` are the points of the jobs before it."""
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the points of a job may refer to."""
+
+    data: Collection[str]
+    """Names of the study's data."""
+    jobs: Collection[str]
+    """Names of its jobs."""
+    done: Mapping[str, Sequence[Point]]
+    """The points of the jobs before this one."""
+
+
+def points(raw: RawJob, around: Surroundings, problems: list[Problem]) -> list[Point]:
+    """Every valid point of a job; what is wrong goes to `problems`."""
     found = []
     for values in _values(raw.matrix, raw.points):
         body = raw.body
         for axis, value in values.items():
             body = merge.set_path(body, tuple(axis.split(".")), value)
-        point = _point(raw, values, body, file, done, problems)
+        point = _point(raw, values, body, around, problems)
         if point:
             found.append(point)
     return found
@@ -122,8 +134,7 @@ def _point(
     raw: RawJob,
     values: dict[str, Any],
     body: dict[str, Any],
-    file: StudyFile,
-    done: Mapping[str, Sequence[Point]],
+    around: Surroundings,
     problems: list[Problem],
 ) -> Point | None:
     """One checked point, or None with what is wrong in `problems`."""
@@ -133,23 +144,25 @@ def _point(
     def wrong(path: KeyPath, error: str, hint: str | None = None) -> None:
         problems.append(Problem(where=doc.where((*at, *path)), error=error, hint=hint))
 
+    name_of_task = str(body.get("task", ""))
+    task = TASKS.get(name_of_task)
+    if task is None and name_of_task:
+        wrong(("task",), f"unknown task {name_of_task!r}", nearest(name_of_task, TASKS))
     try:
         job = Job.model_validate(body)
     except ValidationError as e:
         problems += problems_of(e, Job, doc, at)
         return None
-    task = TASKS.get(job.task)
     if task is None:
-        wrong(("task",), f"unknown task {job.task!r}", nearest(job.task, TASKS))
         return None
-    if job.data.use not in file.data:
-        wrong(("data", "use"), f"no data named {job.data.use!r}", nearest(job.data.use, file.data))
+    if job.data.use not in around.data:
+        wrong(("data", "use"), f"no data named {job.data.use!r}", nearest(job.data.use, around.data))
     for role, need in job.needs.items():
         if role not in task.roles:
             wrong(("needs", role), f"the task {task.name} has no role {role!r}", nearest(role, task.roles))
-        if need.job not in file.jobs:
-            wrong(("needs", role, "job"), f"no job named {need.job!r}", nearest(need.job, file.jobs))
-        elif done.get(need.job) and matching(done[need.job], values) is None:
+        if need.job not in around.jobs:
+            wrong(("needs", role, "job"), f"no job named {need.job!r}", nearest(need.job, around.jobs))
+        elif around.done.get(need.job) and matching(around.done[need.job], values) is None:
             wrong(
                 ("needs", role),
                 f"job {need.job} has several runs for one of {name}'s",
@@ -159,7 +172,7 @@ def _point(
     if isinstance(workers, int) and workers > 1 and batch % workers:
         wrong(("resources", "workers"), f"{workers} workers do not divide the batch of {batch}")
     objective = _typed(task.objective, job.objective, doc, (*at, "objective"), problems)
-    model = _model(job, values, doc, at, done, problems)
+    model = _model(job, values, doc, at, around.done, problems)
     if len(problems) > before or objective is None or model is None:
         return None
     return Point(job=name, values=values, config=job, model=model, objective=objective)

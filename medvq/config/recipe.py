@@ -113,12 +113,13 @@ class Subset(Schema):
 class Recipe(Schema):
     """How a source becomes a dataset.
 
-    Path patterns (`images`, `masks`) hold fields: `{class}`, `{split}`, `{group}`, `{id}`, `{ext}`, `{name}` (the file's
-    whole name), `{*}` (anything within one folder), `{**}` (anything). The same field twice must match the same text.
+    Path patterns (`images`, `masks`) hold fields: `{class}`, `{split}`, `{group}`, `{id}`, `{ext}`, `{name}` (the whole
+    name of the file), `{*}` (anything within a folder), `{**}` (anything). A field that stands twice must match the
+    same text both times.
     """
 
     name: str | None = None
-    """What to call the dataset; without it, the name of DEST."""
+    """What to call the dataset; without it, the name of the source folder."""
     about: str = ""
     """One or two sentences on what it is and what is special about it."""
     licence: str = ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medvq.config import merge
 from medvq.config.errors import ConfigError, NotFoundError, Problem, nearest
 from medvq.config.locate import find
-from medvq.config.points import Override, Point, RawJob, points, raw_job
+from medvq.config.points import Override, Point, RawJob, Surroundings, points, raw_job
 from medvq.config.schema import validate
 from medvq.config.study import Source, StudyFile, Table
 from medvq.config.tables import table_problems
@@ -46,32 +47,17 @@ def load_study(
     given = [Override(f"--set {text}", *merge.parse_set(text)) for text in sets] + list(overrides)
     if smoke:
         document = merge.overlay(document, document, source=("smoke",))
-    file = validate(StudyFile, document)
     problems: list[Problem] = []
-    for override in given:
-        if override.job is not None and override.job not in file.jobs:
-            hint = nearest(override.job, file.jobs)
-            problems.append(Problem(where=override.option, error=f"no job named {override.job!r}", hint=hint))
-    if problems:
-        raise ConfigError(problems)
-    raws: dict[str, RawJob] = {}
-    for job in file.jobs:
-        try:
-            raws[job] = raw_job(job, document, [o for o in given if o.job in (None, job)])
-        except ConfigError as e:
-            problems += e.problems
-    order, cycle = needs_first({name: raw.needs for name, raw in raws.items()})
-    if cycle:
-        where = raws[cycle[0]].document.where(("jobs", cycle[0], "needs"))
-        raise ConfigError([Problem(where=where, error=f"jobs need each other in a circle: {' -> '.join(cycle)}")])
-    jobs: dict[str, list[Point]] = {}
-    for job in order:
-        jobs[job] = points(raws[job], file, jobs, problems)
-    if not problems:
-        problems += table_problems(
-            file.tables, {j: [(p.config.task, p.values) for p in ps] for j, ps in jobs.items()}, document
-        )
-    if problems:
+    file: StudyFile | None = None
+    try:
+        file = validate(StudyFile, document)
+    except ConfigError as e:
+        problems += e.problems
+    jobs = _jobs(document, given, problems)
+    if file is not None and not problems:
+        facts = {job: [(p.config.task, p.values) for p in found] for job, found in jobs.items()}
+        problems += table_problems(file.tables, facts, document)
+    if problems or file is None:
         raise ConfigError(dict.fromkeys(problems))
     return Study(
         name=file.study + ("-smoke" if smoke else ""),
@@ -83,6 +69,37 @@ def load_study(
         overrides=(*(o.option for o in given), *(["--smoke"] if smoke else [])),
         smoke=smoke,
     )
+
+
+def _jobs(document: Document, given: Sequence[Override], problems: list[Problem]) -> dict[str, list[Point]]:
+    """The points of every job, needs first, even where the rest of the file is wrong."""
+    bodies = {n: j for n, j in _mapping(document, "jobs").items() if isinstance(j, dict)}
+    for override in given:
+        if override.job is not None and override.job not in bodies:
+            hint = nearest(override.job, bodies)
+            problems.append(Problem(where=override.option, error=f"no job named {override.job!r}", hint=hint))
+    raws: dict[str, RawJob] = {}
+    for job in bodies:
+        try:
+            raws[job] = raw_job(job, document, [o for o in given if o.job in (None, job)])
+        except ConfigError as e:
+            problems += e.problems
+    order, cycle = needs_first({name: raw.needs for name, raw in raws.items()})
+    if cycle:
+        where = raws[cycle[0]].document.where(("jobs", cycle[0], "needs"))
+        problems.append(Problem(where=where, error=f"jobs need each other in a circle: {' -> '.join(cycle)}"))
+        return {}
+    jobs: dict[str, list[Point]] = {}
+    for job in order:
+        around = Surroundings(data=_mapping(document, "data"), jobs=bodies, done=jobs)
+        jobs[job] = points(raws[job], around, problems)
+    return jobs
+
+
+def _mapping(document: Document, key: str) -> dict[str, Any]:
+    """The mapping under a key of the file, empty where it is something else."""
+    value = document.data.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _extended(document: Document, seen: tuple[str, ...]) -> Document:

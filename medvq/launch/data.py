@@ -83,6 +83,7 @@ def find_data(
 
 def draw(synth: Synthetic, path: Path, say: Say) -> None:
     """Draw and pack a synthetic dataset; two processes that want it make it once."""
+    from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
     from medvq.shards.pack import pack
     from medvq.shards.synth import smear
@@ -95,7 +96,15 @@ def draw(synth: Synthetic, path: Path, say: Say) -> None:
         say(f"drawing {synth.samples} synthetic images of {synth.size} px")
         tree = path.parent / f".{path.name}.tree"
         smear(tree, samples=synth.samples, size=synth.size)
-        pack(tree, path, load_recipe(synth.name), processes=1, on_bad="fail", on_leak="fail", progress=None)
+        pack(
+            tree,
+            path,
+            load_recipe(find("shards", synth.name)),
+            processes=1,
+            on_bad="fail",
+            on_leak="fail",
+            progress=None,
+        )
         shutil.rmtree(tree, ignore_errors=True)
 
 

@@ -129,7 +129,7 @@ def _steps(epochs: int, batch: int, subset: float, data: Found | None) -> int | 
         return None
     split = data.manifest.splits["train"]
     per_class = list(split.classes.values()) or [split.samples]
-    return epochs * steps_per_epoch(int(sum(take(n, subset) for n in per_class)), batch)
+    return epochs * steps_per_epoch(sum(take(per_class, subset).values()), batch)
 
 
 def text(facts: dict[str, Any]) -> str:
@@ -144,9 +144,9 @@ def text(facts: dict[str, Any]) -> str:
         lines += [
             "",
             f"{name}  {job['task']}: {job['about']}",
-            f"  input {'×'.join(map(str, job['input']))}"
-            + (f", {len(job['classes'])} classes: {', '.join(job['classes'])}" if job["classes"] else ""),
-            f"  parameters {p['total']:,}{published}; buffers {p['buffers']:,}; checkpoint {job['checkpoint_bytes'] / 1e6:.1f} MB",
+            f"  input {'×'.join(map(str, job['input']))}; classes: {', '.join(job['classes']) or 'not known yet'}",
+            f"  parameters {p['total']:,}{published}; buffers {p['buffers']:,};"
+            f" checkpoint {job['checkpoint_bytes'] / 1e6:.1f} MB",
             f"  train {train['epochs']} epochs, batch {train['batch_size']}, {train['optimizer']['name']}"
             f" lr {train['optimizer']['lr']:g}, {train['schedule']}, {train['precision']}",
             "  layers",

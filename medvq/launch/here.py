@@ -108,7 +108,10 @@ def _work(plan: Plan, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None
             before = {spec.run: status_of(plan.folder_of(spec)).attempts for spec in batch}
             group = ray.start(items, group_spec, stop.file) if workers else in_process(items, group_spec, stop.file)
             _follow(plan, batch, group.wait, watch)
-            if group.error is not None:
+            if group.error is None:
+                # A run that was stopped by its own stop file is not taken up again at once.
+                given_up |= {s.run for s in batch if status_of(plan.folder_of(s)).state == "stopped"}
+            else:
                 blamed = _blame(plan, batch, before, crashes, given_up, watch)
                 if not blamed:
                     raise MedvqError(f"the workers could not do their work: {_short(group.error)}") from group.error
@@ -123,10 +126,11 @@ def _ready(plan: Plan, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunS
         needs = [n.run for n in spec.needs.values()]
         if status.state == "done":
             fine.add(spec.run)
-        elif spec.run not in given_up and status.holder is None:
-            if all(n in fine or _is_done(plan, n) for n in needs):
-                ready.append(spec)
-                fine.add(spec.run)
+        elif spec.run in given_up or status.holder is not None:
+            continue
+        elif all(n in fine or _is_done(plan, n) for n in needs):
+            ready.append(spec)
+            fine.add(spec.run)
     return ready
 
 
@@ -204,14 +208,11 @@ def measure() -> Room:
 
 def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, int]:
     """Workers and threads of a run: as told, else one worker per GPU or core, as many as divide the batch."""
-    workers = resources.workers
-    if workers == "auto":
-        most = room.gpus or room.cores
-        workers = max(n for n in range(1, most + 1) if batch_size % n == 0)
-    threads = resources.threads
-    if threads == "auto":
-        threads = max(1, room.cores // max(workers, 1))
-    return workers, threads
+    most = room.gpus or room.cores
+    fitting = max(n for n in range(1, most + 1) if batch_size % n == 0)
+    workers = fitting if resources.workers == "auto" else resources.workers
+    shared_out = max(1, room.cores // max(workers, 1))
+    return workers, shared_out if resources.threads == "auto" else resources.threads
 
 
 def _short(error: BaseException) -> str:

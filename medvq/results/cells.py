@@ -86,7 +86,7 @@ def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bo
     metric = str(at[1]) if table.columns == "metrics" else str(table.value)
     done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
     values = [e.status.metrics[metric] for e in done]
-    low, high = interval_of([e.folder for e in done], metric, values)
+    interval = interval_of([e.folder for e in done], metric)
     published = _published(at, table.published)
     return Cell(
         row=at[0],
@@ -94,8 +94,8 @@ def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bo
         mean=float(np.mean(values)) if values else None,
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         n=len(values),
-        ci_low=low,
-        ci_high=high,
+        ci_low=interval.low if interval else None,
+        ci_high=interval.high if interval else None,
         published=published.value if published else None,
         comparable=bool(published) and not smoke and published.dataset in datasets if published else False,
         missing=len(entries) - len(done),
@@ -110,15 +110,15 @@ def _baseline(column: Any, entries: Sequence[Entry], table: Table) -> Cell | Non
     found = majority(done[0].folder, metric) if done else None
     if found is None:
         return None
-    mean, low, high = found
+    mean, interval = found
     return Cell(
         row=BASELINE,
         column=column,
         mean=mean,
         std=None,
         n=1,
-        ci_low=low,
-        ci_high=high,
+        ci_low=interval.low if interval else None,
+        ci_high=interval.high if interval else None,
         published=None,
         comparable=False,
         missing=0,

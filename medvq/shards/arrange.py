@@ -32,6 +32,14 @@ class Sample:
 
 
 @dataclass
+class Released:
+    """A released smaller training set: copies of some training images."""
+
+    percent: float
+    paths: list[str]
+
+
+@dataclass
 class Arranged:
     """What the source turned out to hold. Samples, bad and ignored are sorted by path."""
 
@@ -40,6 +48,8 @@ class Arranged:
     """Images that cannot enter, and why."""
     ignored: list[Left] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    released: list[Released] = field(default_factory=list)
+    """Released smaller training sets, smallest first."""
     classes: list[str] = field(default_factory=list)
     """Class names in label order; empty where nothing is labelled."""
 
@@ -59,14 +69,17 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
     masks, rest = _take_masks(found.images, recipe)
-    reader = _Reader(recipe, told)
+    reader = Reader(recipe, told)
+    out.released, rest = _take_released(rest, recipe)
+    for released in out.released:
+        out.ignored += [Left(p, f"a copy in the released {released.percent:g} % set") for p in released.paths]
     for entry in rest:
         fields = next((m for p in recipe.images if (m := compile_pattern(p).match(entry.path))), None)
         if fields is None:
             where = "it does not fit the layout " + " or ".join(recipe.images)
             (out.bad if strict else out.ignored).append(Left(entry.path, where))
             continue
-        sample, problem = reader.sample(entry, fields)
+        sample, problem = reader.sample(entry.path, entry.size, entry.mtime, fields)
         mask, trouble = _mask_of(masks, recipe, fields)
         if problem or trouble:
             out.bad.append(Left(entry.path, problem or trouble or ""))
@@ -78,12 +91,25 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     _finish_labels(out, recipe)
     _note_unused_rows(out, told)
     for rows in (out.samples, out.bad, out.ignored):
-        rows.sort(key=lambda r: r.path)  # type: ignore[attr-defined]
+        rows.sort(key=lambda r: r.path)
     return out
 
 
 def _inside(file: str) -> str:
     return file.removeprefix("./")
+
+
+def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released], list[Entry]]:
+    patterns = [(s.percent, compile_pattern(s.images)) for s in sorted(recipe.subset_from, key=lambda s: s.percent)]
+    released = [Released(percent, []) for percent, _ in patterns]
+    rest = []
+    for entry in entries:
+        n = next((n for n, (_, p) in enumerate(patterns) if p.match(entry.path)), None)
+        if n is None:
+            rest.append(entry)
+        else:
+            released[n].paths.append(entry.path)
+    return released, rest
 
 
 Masks = dict[tuple[str, ...], list[Entry]]
@@ -122,7 +148,7 @@ def _mask_of(masks: Masks, recipe: Recipe, fields: dict[str, str]) -> tuple[Entr
     return (found[0] if found else None), None
 
 
-class _Reader:
+class Reader:
     """Puts together what path and tables say of an image."""
 
     def __init__(self, recipe: Recipe, told: list[Told]) -> None:
@@ -131,19 +157,19 @@ class _Reader:
         self.split_names = {**SPLIT_WORDS, **{k.lower(): v for k, v in recipe.splits.names.items()}}
         self.group = re.compile(recipe.group) if recipe.group else None
 
-    def sample(self, entry: Entry, fields: dict[str, str]) -> tuple[Sample, str | None]:
-        """The sample, and what is wrong with it."""
+    def sample(self, path: str, size: int, mtime: int, fields: dict[str, str]) -> tuple[Sample, str | None]:
+        """The sample at `path`, whose pattern gave `fields`, and what is wrong with it."""
         label, split, group = fields.get("class"), fields.get("split"), fields.get("group")
         problem: str | None = None
         labels = [label] if label is not None else []
         for table in self.told:
-            said, trouble = table.about(entry.path, fields["id"])
+            said, trouble = table.about(path, fields["id"])
             problem = problem or trouble
             if said:
                 labels += [said.label] if said.label is not None else []
                 split, group = said.split or split, said.group or group
         if self.group:
-            match = self.group.search(entry.path)
+            match = self.group.search(path)
             if match is None:
                 problem = problem or f"the group pattern {self.group.pattern} does not match"
             else:
@@ -154,15 +180,7 @@ class _Reader:
             problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := nearest(name, self.aliases)) else "")
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
-        sample = Sample(
-            entry.path,
-            entry.size,
-            entry.mtime,
-            fields["id"],
-            meant[0] if meant else None,
-            self._split(split),
-            _nfc(group),
-        )
+        sample = Sample(path, size, mtime, fields["id"], meant[0] if meant else None, self._split(split), _nfc(group))
         return sample, problem
 
     def _class(self, name: str) -> str | None:

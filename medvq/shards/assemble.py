@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from medvq.config.errors import DataError, MedvqError
 from medvq.shards.bad import BadImage
 from medvq.shards.examine import Payload
+from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
-from medvq.shards.sniff import sniff
-from medvq.shards.strip import plain_jpeg, plain_png
 from medvq.shards.tarball import Member, TarWriter
 
 
@@ -46,7 +45,7 @@ class ShardTask:
     """Folder for the shard."""
     records: str
     """Folder for its record."""
-    origin: Origin
+    origin: Origin | NpzOrigin
     pieces: list[Piece]
 
 
@@ -85,16 +84,14 @@ def write_shard(task: ShardTask) -> Written:
             f.close()
     os.replace(temporary, final)
     written = Written(task.file, len(task.pieces), size, digest, members)
-    with open(record + ".tmp", "w", encoding="utf-8") as f:
-        json.dump(asdict(written), f)
+    Path(record + ".tmp").write_text(json.dumps(written, default=vars), encoding="utf-8")
     os.replace(record + ".tmp", record)
     return written
 
 
 def _recorded(record: str, final: str) -> Written | None:
     try:
-        with open(record, encoding="utf-8") as f:
-            row = json.load(f)
+        row = json.loads(Path(record).read_text(encoding="utf-8"))
         if os.path.getsize(final) != row["bytes"]:
             return None
         members = [{k: Member(**m) for k, m in sample.items()} for sample in row.pop("members")]
@@ -103,7 +100,7 @@ def _recorded(record: str, final: str) -> Written | None:
         return None
 
 
-def _add(tar: TarWriter, piece: Piece, origin: Origin, spools: dict[str, BinaryIO]) -> dict[str, Member]:
+def _add(tar: TarWriter, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]) -> dict[str, Member]:
     out = {
         "image": tar.add(f"{piece.key}.{piece.ext}", _bytes(piece.image, piece.path, piece.size, piece, origin, spools))
     }
@@ -116,10 +113,12 @@ def _add(tar: TarWriter, piece: Piece, origin: Origin, spools: dict[str, BinaryI
     return out
 
 
-def _bytes(payload: Payload, path: str, size: int, piece: Piece, origin: Origin, spools: dict[str, BinaryIO]) -> bytes:
+def _bytes(
+    payload: Payload, path: str, size: int, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]
+) -> bytes:
     if payload.kept:
         try:
-            data = stripped(origin.read(path, size))
+            data = origin.read(path, size)
         except BadImage:
             data = b""
     else:
@@ -133,12 +132,3 @@ def _bytes(payload: Payload, path: str, size: int, piece: Piece, origin: Origin,
     if payload.kept:
         raise DataError("the file changed while the source was being packed", where=path, hint="start again")
     raise MedvqError("the staging folder was changed from outside", where=piece.spool, hint="start again")
-
-
-def stripped(data: bytes) -> bytes:
-    """What is kept of a JPEG or PNG file.
-
-    Raises:
-        BadImage: it is damaged.
-    """
-    return plain_jpeg(data).data if sniff(data[:64]) == "jpeg" else plain_png(data).data

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class BadImage(Exception):  # noqa: N818 - it names a thing of the source, not a fault of the program
-    """This image cannot enter a dataset; the text says why."""
+    """An image cannot enter a dataset; the text says why."""

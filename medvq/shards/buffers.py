@@ -112,6 +112,13 @@ class Kept:
         """What keeping `samples` images would take."""
         return samples * shape.total_bytes // shape.batch
 
+    def copy_in(self, positions: NDArray[np.int64], read: Buffers) -> None:
+        """Keep samples that are in the first places of `read`."""
+        n = len(positions)
+        self.buffers.images[positions] = read.images[:n]
+        if read.masks is not None and self.buffers.masks is not None:
+            self.buffers.masks[positions] = read.masks[:n]
+
     def copy_out(self, positions: NDArray[np.int64], into: Buffers) -> None:
         """Copy kept samples to the first places of `into`."""
         n = len(positions)

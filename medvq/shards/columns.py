@@ -91,7 +91,7 @@ class Columns:
 
         self._check()
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
                 if file.metadata.num_rows != self.rows:
                     raise self._damaged(f"has {file.metadata.num_rows} rows where the manifest counts {self.rows}")
                 for batch in file.iter_batches(_BATCH, columns=[name]):

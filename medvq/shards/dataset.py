@@ -90,19 +90,26 @@ class Dataset:
         Raises:
             DataError: the sample has no such member, the shard is missing or cut, or the bytes are not those packed.
         """
-        columns = self.columns
-        offset = int(columns.array(f"{member}_offset")[row])
-        if offset < 0:
-            raise DataError(f"the sample has no {member}", where=self.where(row))
-        length = int(columns.array(f"{member}_length")[row])
-        shard = int(columns.array("shard")[row])
-        fd = self._files.get(shard)
-        data = os.pread(self._open(shard) if fd is None else fd, length, offset)
-        if len(data) != length or zlib.crc32(data) != columns.array(f"{member}_crc32")[row]:
-            raise DataError(
-                f"the {member} differs from what was packed", where=self.where(row), hint="run medvq verify, pack again"
-            )
-        return data
+        return self.read_many(np.asarray([row]), member)[0]
+
+    def read_many(self, rows: NDArray[np.integer[Any]], member: str = "image") -> list[bytes]:
+        """`read` for each of `rows`."""
+        array = self.columns.array
+        wanted = (array(f"{member}_{c}")[rows].tolist() for c in ("offset", "length", "crc32"))
+        out = []
+        for at, (shard, offset, length, crc32) in enumerate(zip(array("shard")[rows].tolist(), *wanted, strict=True)):
+            if offset < 0:
+                raise DataError(f"the sample has no {member}", where=self.where(int(rows[at])))
+            fd = self._files.get(shard)
+            data = os.pread(self._open(shard) if fd is None else fd, length, offset)
+            if len(data) != length or zlib.crc32(data) != crc32:
+                raise DataError(
+                    f"the {member} differs from what was packed",
+                    where=self.where(int(rows[at])),
+                    hint="run medvq verify, pack again",
+                )
+            out.append(data)
+        return out
 
     def where(self, row: int) -> str:
         """Shard and key of a row, for messages."""

@@ -37,7 +37,7 @@ def decode_mask(data: bytes) -> Pixels:
 
 
 def _decode(data: bytes) -> Pixels:
-    if data[:6] == _NPY:
+    if is_npy(data):
         start, shape = npy_layout(data)
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
     if data[:3] == _JPEG:
@@ -59,6 +59,11 @@ def _decode(data: bytes) -> Pixels:
         grey_modes = {"1", "L", "I;16", "I", "F", "LA"}
         pixels = np.asarray(image.convert("L" if image.mode in grey_modes else "RGB"))
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def is_npy(data: bytes) -> bool:
+    """Whether `data` is an npy file."""
+    return data[:6] == _NPY
 
 
 def npy_layout(data: bytes) -> tuple[int, tuple[int, int, int]]:
@@ -98,7 +103,8 @@ def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
     import torch
     from torch.nn.functional import interpolate
 
-    x = torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)[None]
+    # (1, H, W, C) before it is turned to (1, C, H, W): so torch sees a channels-last batch and takes its fast path.
+    x = torch.from_numpy(image if image.flags.writeable else image.copy())[None].permute(0, 3, 1, 2)
     out: Any = interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
     pixels: Pixels = out[0].permute(1, 2, 0).numpy()
     return pixels

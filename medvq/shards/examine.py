@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Sample
 from medvq.shards.bad import BadImage
+from medvq.shards.near import looks
+from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
 from medvq.shards.pixels import Decoded, decode, decode_mask
 from medvq.shards.shape import stored, stored_mask
@@ -35,7 +37,7 @@ class Payload:
     length: int
     crc32: int
     kept: bool
-    """Whether it is the source file, stripped; else it lies in the part's `.bin`."""
+    """Whether it is the source file to the byte; else it lies in the part's `.bin`."""
     offset: int = 0
     """In the part's `.bin`."""
 
@@ -55,8 +57,8 @@ class Examined:
     sums: Sums = field(default_factory=lambda: Sums(0, [], []))
     rules: list[str] = field(default_factory=list)
     mask_values: list[int] = field(default_factory=list)
-    looks: int = 0
-    """64-bit perceptual hash."""
+    looks: str = ""
+    """Perceptual hash, 64 hex digits."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Part:
     number: int
     samples: list[Sample]
     folder: str
-    origin: Origin
+    origin: Origin | NpzOrigin
     recipe: Recipe
 
     @property
@@ -85,8 +87,7 @@ def examine_part(part: Part) -> int:
     with open(temporary, "wb") as spool:
         found = [_examine(sample, part, spool) for sample in part.samples]
     os.replace(temporary, part.stem + ".bin")
-    with open(temporary, "w", encoding="utf-8") as f:
-        json.dump([asdict(e) for e in found], f)
+    Path(temporary).write_text(json.dumps(found, default=vars), encoding="utf-8")
     os.replace(temporary, part.stem + ".json")
     return len(found)
 
@@ -117,11 +118,12 @@ def _examine(sample: Sample, part: Part, spool: BinaryIO) -> Examined:
     try:
         data = part.origin.read(sample.path, sample.size)
         image = decode(data, part.recipe)
-        content, out.ext, pixels, out.rules, kept = stored(image, part.recipe)
-        out.image = _payload(data, content, kept)
+        content, out.ext, pixels, out.rules = stored(image, part.recipe)
+        out.image = _payload(data, content)
         out.height, out.width = pixels.shape[:2]
         out.channels = 1 if pixels.ndim == 2 else 3
         out.sums = sums_of(pixels)
+        out.looks = looks(pixels)
         mask_content = _examine_mask(sample, image, part, out) if sample.mask else b""
     except BadImage as e:
         return Examined(bad=str(e))
@@ -136,10 +138,10 @@ def _examine_mask(sample: Sample, image: Decoded, part: Part, out: Examined) -> 
     try:
         data = part.origin.read(sample.mask.path, sample.mask.size)
         mask = decode_mask(data, part.recipe)
-        content, pixels, rules, kept = stored_mask(mask, image, part.recipe)
+        content, pixels, rules = stored_mask(mask, image, part.recipe)
     except (BadImage, ValueError) as e:
         raise BadImage(f"its mask {sample.mask.path}: {e}") from e
-    out.mask = _payload(data, content, kept)
+    out.mask = _payload(data, content)
     out.mask_values = sorted(set(pixels.ravel().tolist()) if pixels.size < 4096 else _distinct(pixels))
     out.rules = [*out.rules, *(r for r in rules if r not in out.rules)]
     return content
@@ -151,8 +153,8 @@ def _distinct(pixels: object) -> list[int]:
     return [int(v) for v in np.flatnonzero(np.bincount(np.asarray(pixels).ravel(), minlength=256))]
 
 
-def _payload(data: bytes, content: bytes, kept: bool) -> Payload:
-    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), kept)
+def _payload(data: bytes, content: bytes) -> Payload:
+    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), content is data)
 
 
 def _spool(payload: Payload, content: bytes, spool: BinaryIO) -> None:
@@ -161,6 +163,6 @@ def _spool(payload: Payload, content: bytes, spool: BinaryIO) -> None:
         spool.write(content)
 
 
-def parts_of(samples: list[Sample], folder: Path, origin: Origin, recipe: Recipe) -> list[Part]:
+def parts_of(samples: list[Sample], folder: Path, origin: Origin | NpzOrigin, recipe: Recipe) -> list[Part]:
     """`samples` in parts, in order."""
     return [Part(i // PART, samples[i : i + PART], str(folder), origin, recipe) for i in range(0, len(samples), PART)]

@@ -59,6 +59,7 @@ def describe(dataset: Path) -> dict[str, Any]:
         "skipped": m.skipped,
         "leaks": {"checked": m.leaks.checked, "found": m.leaks.found, "allowed": m.leaks.allowed},
         "duplicates": m.duplicates,
+        "near_duplicates": m.near_duplicates,
         "notes": m.notes,
         "licence": m.licence,
         "source": m.source,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from medvq.config.errors import MedvqError, UsageError
 from medvq.config.keys import draw_key
 from medvq.shards.buffers import Kept, Shape, Slots, split
-from medvq.shards.order import epoch_order, eval_slices, random_bits, rank_slice, shares, steps_per_epoch
+from medvq.shards.order import epoch_order, eval_slices, random_bits, random_unit, rank_slice, shares, steps_per_epoch
 from medvq.shards.reader import Reader
 from medvq.shards.view import View
 from medvq.shards.workers import Ticket, Work, Workers, read_batch
@@ -146,9 +146,9 @@ class Loader:
         """(B, 2) this rank's slice of where the global batch of `step` is cut."""
         if not self._crops:
             return None
-        bits = random_bits(draw_key(self.seed, step, "crop"), 2 * self.batch_size).reshape(self.batch_size, 2)
+        where = random_unit(random_bits(draw_key(self.seed, step, "crop"), 2 * self.batch_size))
         local = self.batch_size // self.world
-        return (bits[self.rank * local : (self.rank + 1) * local] >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return where.reshape(self.batch_size, 2)[self.rank * local : (self.rank + 1) * local]
 
     @cached_property
     def _reader(self) -> Reader:

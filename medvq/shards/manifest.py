@@ -99,7 +99,7 @@ class Manifest:
     splits: dict[str, Split]
     """In the order of the shards."""
     counts: dict[str, int]
-    """{seen, written, skipped, ignored}: seen is the sum of the other three. Files of masks and tables are not counted."""
+    """{seen, written, skipped, ignored}: seen is the sum of the others; files of masks and tables are not counted."""
     image: ImageFacts
     statistics: Statistics
     conversions: dict[str, dict[str, Any]]
@@ -118,6 +118,8 @@ class Manifest:
     leaks: Leaks
     duplicates: list[list[str]]
     """Keys of samples with the same bytes, in one split and of one label."""
+    near_duplicates: list[dict[str, Any]]
+    """[{keys, splits, bits}]: samples of different splits that look alike, the first 1000; a warning only."""
     notes: list[str]
     """What else is worth knowing."""
     inputs: str

@@ -18,6 +18,8 @@ from medvq.config.keys import draw_key
 
 Ints = NDArray[np.int64]
 
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFacts:
@@ -62,10 +64,15 @@ def random_bits(key: int, n: int) -> NDArray[np.uint64]:
     return np.random.Philox(key=key).random_raw(n)
 
 
+def random_unit(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Uniform floats in [0, 1) from 64-bit words, 53 bits each."""
+    unit: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return unit
+
+
 def random_below(bits: NDArray[np.uint64], below: NDArray[np.integer[Any]] | int) -> Ints:
     """Uniform integers in [0, below) from 64-bit words; the bias is under below / 2^53."""
-    unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return (unit * below).astype(np.int64)
+    return (random_unit(bits) * below).astype(np.int64)
 
 
 def sorting_of(values: NDArray[Any]) -> Ints:
@@ -83,10 +90,12 @@ def _draw(key: int, groups: NDArray[np.integer[Any]], mass: tuple[float, ...], d
     sizes = np.bincount(groups, minlength=len(mass))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     edges = np.cumsum(np.asarray(mass, dtype=np.float64))
-    words = random_bits(key, 2 * draws)
-    unit = (words[:draws] >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    group = np.minimum(np.searchsorted(edges, unit * edges[-1], side="right"), len(mass) - 1)
-    order: Ints = members[starts[group] + random_below(words[draws:], sizes[group])]
+    words = random_bits(key, 2 * draws).reshape(draws, 2)
+    order = np.empty(draws, np.int64)
+    for start in range(0, draws, _BLOCK):
+        block = words[start : start + _BLOCK]
+        group = np.minimum(np.searchsorted(edges, random_unit(block[:, 0]) * edges[-1], side="right"), len(mass) - 1)
+        order[start : start + _BLOCK] = members[starts[group] + random_below(block[:, 1], sizes[group])]
     return order
 
 

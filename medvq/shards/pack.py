@@ -8,87 +8,33 @@ index, then the manifest, and the finished folder is renamed to DEST.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medvq.config.errors import DataError, UsageError
+from medvq.config.errors import UsageError
 from medvq.config.keys import canonical_json
 from medvq.config.recipe import Recipe
 from medvq.shards.assemble import Piece, ShardTask, Written, write_shard
 from medvq.shards.examine import Examined, examine_part, parts_of, read_part
+from medvq.shards.facts import manifest_of, versions
 from medvq.shards.index import write_index
-from medvq.shards.manifest import (
-    INDEX,
-    ImageFacts,
-    IndexFile,
-    Leaks,
-    Manifest,
-    ShardFile,
-    Split,
-    Statistics,
-    read_manifest,
-    split_order,
-    write_manifest,
-)
-from medvq.shards.pixels import RULES
-from medvq.shards.plan import Plan, Planned, plan_pack
+from medvq.shards.manifest import INDEX, IndexFile, Manifest, read_manifest, split_order, write_manifest
+from medvq.shards.npz import NpzOrigin
+from medvq.shards.plan import Plan, Planned, plan_pack, released_notes
 from medvq.shards.pool import Pool
-from medvq.shards.scan import Left, printable
+from medvq.shards.report import BadSamplesError, LeakError, PackReport
+from medvq.shards.scan import Left
 from medvq.shards.staging import Staging, disk_errors, refuse_other
-from medvq.shards.statistics import mean_and_std
 from medvq.shards.understand import Understood, inputs_of, read_source
+
+__all__ = ["BadSamplesError", "LeakError", "PackReport", "Progress", "pack"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, all)."""
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """What became of a source. `seen` = written + ignored + skipped."""
-
-    dataset: str
-    digest: str
-    seen: int
-    written: int
-    ignored: int
-    skipped: list[dict[str, str]]
-    """[{path, reason}]."""
-    splits: dict[str, int]
-    notes: list[str]
-    leaks: list[dict[str, Any]]
-    unchanged: bool
-    """DEST already was this dataset; nothing was written."""
-
-
-class BadSamplesError(DataError):
-    """Some images cannot enter; `bad` lists them all (exit 5)."""
-
-    def __init__(self, bad: Sequence[Left], seen: int) -> None:
-        self.bad = list(bad)
-        lines = [f"  {printable(b.path)}: {b.reason}" for b in bad]
-        super().__init__(
-            "\n".join([f"{len(bad)} of {seen} files cannot be packed, and nothing was published", *lines]),
-            hint="mend or remove them, or leave them out and have them recorded with --on-bad skip",
-        )
-
-
-class LeakError(DataError):
-    """Splits share groups or bytes; `found` lists all (exit 5)."""
-
-    def __init__(self, leaks: Leaks) -> None:
-        self.found = leaks.found
-        lines = [
-            f"  the same {f['kind']} in {' and '.join(f['splits'])}: {', '.join(f['samples'])}" for f in leaks.found
-        ]
-        super().__init__(
-            "\n".join([f"{len(lines)} leaks between splits, and nothing was published", *lines]),
-            hint="mend the splits, or record the leaks in the manifest with --on-leak report",
-        )
 
 
 def pack(
@@ -129,6 +75,8 @@ def pack(
     try:
         with disk_errors(dest):
             staging.open(_fingerprint(understood))
+            if isinstance(understood.origin, NpzOrigin):
+                understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
             with Pool(workers) as pool:
                 report = _pack(understood, staging, pool, on_bad, on_leak, progress or _silent)
     except Exception:
@@ -148,7 +96,8 @@ def _pack(
 ) -> PackReport:
     arranged, recipe = understood.arranged, understood.recipe
     examined = _examine(understood, staging, pool, progress)
-    plan = plan_pack(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak)
+    released = [(r.percent, {understood.origin.fingerprint(p) for p in r.paths}) for r in arranged.released]
+    plan = plan_pack(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
     skipped = sorted([*arranged.bad, *plan.skipped], key=lambda b: b.path)
     if skipped and (on_bad == "fail" or not plan.shards):
         raise BadSamplesError(skipped, understood.seen)
@@ -160,7 +109,8 @@ def _pack(
         for p, members in zip(shard.members, task.members, strict=True):
             p.row.members = members
     size, digest = write_index(staging.out / INDEX, [p.row for p in planned])
-    manifest = _manifest(understood, plan, written, IndexFile(file=INDEX, bytes=size, sha256=digest), skipped)
+    arranged.notes += released_notes(planned, released)
+    manifest = manifest_of(understood, plan, written, IndexFile(file=INDEX, bytes=size, sha256=digest), skipped)
     write_manifest(staging.out, manifest)
     staging.publish()
     return _report(staging.dest, manifest, unchanged=False)
@@ -222,103 +172,12 @@ def _piece(p: Planned, staging: Staging, understood: Understood) -> Piece:
         size=p.sample.size,
         ext=row.ext,
         label=row.label,
-        facts=canonical_json(facts),
+        facts=json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":")),
         mask=p.examined.mask,
         mask_path=mask.path if mask else "",
         mask_size=mask.size if mask else 0,
         spool=str(staging.parts / f"part-{p.part:06d}.bin"),
     )
-
-
-def _manifest(
-    understood: Understood, plan: Plan, written: list[Written], index: IndexFile, skipped: list[Left]
-) -> Manifest:
-    recipe, arranged, planned = understood.recipe, understood.arranged, plan.planned
-    channels = max(p.examined.channels for p in planned)
-    widths, heights = {p.row.width for p in planned}, {p.row.height for p in planned}
-    split = "train" if any(p.row.split == "train" for p in planned) else "all"
-    counted = [p.examined.sums for p in planned if split == "all" or p.row.split == split]
-    mean, std = mean_and_std(counted, channels)
-    rules = Counter(r for p in planned for r in p.examined.rules)
-    values = Counter(v for p in planned for v in p.examined.mask_values)
-    return Manifest(
-        name=recipe.name or "",
-        digest=plan.digest,
-        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
-        layout=understood.layout,
-        classes=arranged.classes,
-        splits=_splits(planned, arranged.classes),
-        counts={
-            "seen": understood.seen,
-            "written": len(planned),
-            "skipped": len(skipped),
-            "ignored": len(arranged.ignored),
-        },
-        image=ImageFacts(width=_only(widths), height=_only(heights), channels=channels, store=recipe.store),
-        statistics=Statistics(split=split, images=len(counted), mean=mean, std=std),
-        conversions={r: {"text": RULES[r], "images": n} for r, n in sorted(rules.items())},
-        mask_values={str(v): n for v, n in sorted(values.items())},
-        licence=recipe.licence,
-        source=recipe.source,
-        cite=recipe.cite,
-        shards=[
-            ShardFile(file=w.file, split=s.split, samples=w.samples, bytes=w.bytes, sha256=w.sha256)
-            for w, s in zip(written, plan.shards, strict=True)
-        ],
-        index=index,
-        skipped=_listed(skipped, recipe),
-        ignored=_listed(arranged.ignored, recipe),
-        leaks=plan.leaks,
-        duplicates=plan.duplicates,
-        notes=_notes(understood, plan, values),
-        inputs=inputs_of(understood, _contents(planned)),
-        written_by=versions(),
-    )
-
-
-def _contents(planned: list[Planned]) -> dict[str, str]:
-    """sha256 by path of the files that were read."""
-    out = {p.sample.path: p.row.sha256 for p in planned}
-    return out | {p.sample.mask.path: p.row.mask_sha256 for p in planned if p.sample.mask and p.row.mask_sha256}
-
-
-def _only(values: set[int]) -> int | None:
-    return values.pop() if len(values) == 1 else None
-
-
-def _listed(rows: list[Left], recipe: Recipe) -> list[dict[str, str]]:
-    if not recipe.opaque_keys:
-        return [{"path": printable(r.path), "reason": r.reason} for r in rows]
-    # Names may be patients' names, and reasons may quote them.
-    hashed = [(hashlib.sha256(r.path.encode("utf-8", "surrogateescape")).hexdigest()[:16], r) for r in rows]
-    return [{"path": h, "reason": r.reason.split(":")[0]} for h, r in sorted(hashed, key=lambda x: x[0])]
-
-
-def _splits(planned: list[Planned], classes: list[str]) -> dict[str, Split]:
-    out = {}
-    for name in split_order({p.row.split for p in planned}):
-        rows = [p.row for p in planned if p.row.split == name]
-        labels = Counter(r.label for r in rows)
-        groups = {r.group for r in rows} - {None}
-        out[name] = Split(
-            samples=len(rows),
-            masks=sum(r.mask_sha256 is not None for r in rows),
-            groups=len(groups) or None,
-            classes={c: labels[i] for i, c in enumerate(classes)},
-        )
-    return out
-
-
-def _notes(understood: Understood, plan: Plan, mask_values: Counter[int]) -> list[str]:
-    notes = list(understood.arranged.notes)
-    if plan.duplicates:
-        more = sum(len(d) - 1 for d in plan.duplicates)
-        notes.append(f"{more} images are copies of another one with the same label and split")
-    odd = sorted(set(mask_values) - {0, 255})
-    if odd:
-        shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
-        notes.append(f"masks hold other values than 0 and 255: {shown}; `mask_values` of a recipe can map them")
-    return notes if not understood.recipe.opaque_keys else [n for n in notes if "/" not in n]
 
 
 def _report(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
@@ -344,6 +203,8 @@ def _unchanged(dest: Path, understood: Understood, staging: Staging, on_bad: str
         BadSamplesError, LeakError: it was made with them, and now they are refused.
     """
     manifest = read_manifest(dest)
+    if staging.folder.is_dir():
+        staging.lock()
     if manifest.inputs != inputs_of(understood):
         raise UsageError(
             "DEST already holds another dataset, or the source or the recipe changed since",
@@ -367,17 +228,3 @@ def _fingerprint(understood: Understood) -> str:
     for s in arranged.samples:
         whole.update(repr((understood.origin, s)).encode())
     return whole.hexdigest()
-
-
-@cache
-def versions() -> dict[str, str]:
-    """The libraries on which stored bytes may depend."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    out = {}
-    for name in ("medvq", "pillow", "simplejpeg", "numpy", "pyarrow"):
-        try:
-            out[name] = version(name)
-        except PackageNotFoundError:
-            out[name] = "unknown"
-    return out

@@ -38,12 +38,13 @@ RULES = {
     "crop": "the centre that the recipe names, with background where the image is smaller",
     "resize": "resized by Pillow's antialiased bilinear filter; masks by nearest neighbour",
     "jpeg": "encoded as JPEG of the recipe's quality, 4:4:4",
-    "container": "another file format to PNG, pixels unchanged",
+    "container": "stored in another file format, pixels unchanged",
     "mask luma": "a coloured mask to grey by ITU-R 601 luma",
     "mask values": "mask values as the recipe maps them",
 }
 """What may be done to pixels on the way in. A manifest lists the rules that were used."""
 
+_NPY = b"\x93NUMPY"
 _PILLOW = {"jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "webp": "WEBP", "gif": "GIF", "pnm": "PPM"}
 
 
@@ -68,14 +69,17 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
         BadImage: it is no image, is damaged or cut, has too many pixels, or needs a rule that the recipe lacks.
     """
     kind = sniff(data[:64])
+    rules: list[str] = []
     if kind is None:
+        if data.startswith(_NPY):
+            pixels, rules = _by_numpy(data, recipe)
+            return Decoded(pixels, None, "npy", 1, rules)
         raise BadImage(describe(data[:512]))
     if kind not in ("jpeg", "png"):
         pixels, rules = _by_pillow(data, kind, recipe)
         return Decoded(pixels, None, "png", _pillow_orientation(data, kind), rules)
     plain = plain_jpeg(data) if kind == "jpeg" else plain_png(data)
     check_size(plain.width, plain.height, recipe)
-    rules: list[str] = []
     if kind == "jpeg" and plain.simple:
         pixels = _strict_jpeg(plain)
     else:
@@ -99,7 +103,7 @@ def check_size(width: int, height: int, recipe: Recipe) -> None:
 
 
 def _strict_jpeg(plain: Plain) -> Pixels:
-    import simplejpeg
+    import simplejpeg  # type: ignore[import-untyped]
 
     try:
         if plain.components == 1:
@@ -190,6 +194,28 @@ def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str
     return grey, [*rules, rule]
 
 
+def _by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape = read(stream)[0]
+        if len(shape) == 3 and shape[2] == 1:
+            shape = shape[:2]
+        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise BadImage(f"an array of shape {shape} is no image")
+        check_size(shape[1], shape[0], recipe)
+        array = np.load(io.BytesIO(data), allow_pickle=False).reshape(shape)
+    except (ValueError, EOFError) as e:
+        raise BadImage(f"damaged array: {_first_line(e)}") from e
+    if array.dtype == np.uint8:
+        return array, []
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255, ["1-bit"]
+    grey, rule = to_8_bits(array, recipe.window)
+    return grey, [rule]
+
+
 def _without_equal_channels(pixels: Pixels) -> Pixels:
     equal = (pixels[..., :1] == pixels[..., 1:]).all()
     return np.ascontiguousarray(pixels[..., 0]) if equal else pixels
@@ -205,7 +231,7 @@ def _over_background(image: Image.Image, recipe: Recipe) -> Pixels:
     rgb = background_rgb(recipe)
     if image.mode in ("LA", "La") and len(set(rgb)) == 1:
         both = np.array(image.convert("LA")).astype(np.uint32)
-        grey, alpha, ground = both[..., 0], both[..., 1], np.uint32(rgb[0])
+        grey, alpha, ground = both[..., 0], both[..., 1], np.array(rgb[0], np.uint32)
     else:
         both = np.array(image.convert("RGBA")).astype(np.uint32)
         grey, alpha, ground = both[..., :3], both[..., 3:], np.array(rgb, np.uint32)

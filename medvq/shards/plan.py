@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,10 @@ from medvq.shards.examine import PART, Examined
 from medvq.shards.index import Row
 from medvq.shards.keys import keys_of
 from medvq.shards.manifest import FORMAT, Leaks, split_order
+from medvq.shards.near import near_pairs
 from medvq.shards.scan import Left
 from medvq.shards.split import Member, find_leaks, make_splits
-from medvq.shards.subset import ranks
+from medvq.shards.subset import ranks, take
 
 HEADERS = 4 * 1024
 """About what headers, padding, class and JSON of a sample add to a shard, in bytes."""
@@ -56,6 +57,8 @@ class Plan:
     skipped: list[Left]
     leaks: Leaks
     duplicates: list[list[str]]
+    near: list[dict[str, Any]]
+    """Samples of different splits that look alike."""
     digest: str
 
     @property
@@ -71,6 +74,7 @@ def plan_pack(
     classes: Sequence[str],
     *,
     on_leak: str = "fail",
+    released: Sequence[tuple[float, Collection[str]]] = (),
 ) -> Plan:
     """Order everything that can enter.
 
@@ -79,6 +83,7 @@ def plan_pack(
         examined: what is known of each.
         recipe: splits to make, keys, sizes of shards.
         classes: names in label order.
+        released: (percent, sha256 of its images) of released smaller training sets.
         on_leak: only noted in the plan; the caller refuses.
     """
     skipped = [Left(s.path, e.bad) for s, e in zip(samples, examined, strict=True) if e.bad]
@@ -101,7 +106,7 @@ def plan_pack(
         for k, i in enumerate(good)
     ]
     planned.sort(key=lambda p: p.row.key)
-    _set_ranks(planned)
+    _set_ranks(planned, released)
     shards = _shards(planned, recipe)
     if recipe.opaque_keys:
         found = [{**f, "value": "", "samples": [keys[paths.index(p)] for p in f["samples"]]} for f in found]
@@ -110,6 +115,7 @@ def plan_pack(
         sorted(skipped, key=lambda s: s.path),
         Leaks(checked=checked, found=found, allowed=on_leak == "report"),
         _duplicates(planned),
+        _near(planned),
         digest_of(planned, recipe, classes),
     )
 
@@ -157,13 +163,36 @@ def _row(key: str, member: Member, group: str | None, e: Examined, classes: Sequ
     )
 
 
-def _set_ranks(planned: list[Planned]) -> None:
+def _set_ranks(planned: list[Planned], released: Sequence[tuple[float, Collection[str]]]) -> None:
+    """Rank the training samples of every class; released smaller sets come first, the smallest first of all."""
     train = [p for p in planned if p.row.split == "train"]
-    found = ranks(
+    drawn = ranks(
         [p.row.sha256 for p in train], [p.row.label for p in train], [p.examined.mask is not None for p in train]
-    )
-    for p, rank in zip(train, found.tolist(), strict=True):
-        p.row.rank = rank
+    ).tolist()
+    smallest = [next((n for n, (_, s) in enumerate(released) if p.row.sha256 in s), len(released)) for p in train]
+    given: Counter[int] = Counter()
+    for k in sorted(range(len(train)), key=lambda k: (smallest[k], drawn[k])):
+        row = train[k].row
+        row.rank = given[row.label]
+        given[row.label] += 1
+
+
+def released_notes(planned: Sequence[Planned], released: Sequence[tuple[float, Collection[str]]]) -> list[str]:
+    """Where a released smaller set is not what our rule takes of the training split."""
+    train = [p.row for p in planned if p.row.split == "train"]
+    counts = Counter(r.label for r in train)
+    notes = []
+    for percent, contents in released:
+        have = Counter(r.label for r in train if r.sha256 in contents)
+        strangers = len(set(contents) - {r.sha256 for r in train})
+        if strangers:
+            notes.append(f"{strangers} images of the released {percent:g} % set are not in train")
+        if have != Counter(take(counts, percent)):
+            notes.append(
+                f"the released {percent:g} % set has {have.total()} images of train, "
+                f"floor({percent:g} % of each class) would be {sum(take(counts, percent).values())}"
+            )
+    return notes
 
 
 def _shards(planned: list[Planned], recipe: Recipe) -> list[Shard]:
@@ -197,6 +226,16 @@ def _duplicates(planned: list[Planned]) -> list[list[str]]:
     for p in planned:
         by_content[p.row.sha256, p.row.split].append(p.row.key)
     return sorted(keys for keys in by_content.values() if len(keys) > 1)
+
+
+def _near(planned: list[Planned]) -> list[dict[str, Any]]:
+    rows = [p.row for p in planned]
+    pairs = near_pairs([p.examined.looks for p in planned], [r.split for r in rows])
+    return [
+        {"keys": [rows[i].key, rows[j].key], "splits": [rows[i].split, rows[j].split], "bits": bits}
+        for i, j, bits in pairs
+        if rows[i].sha256 != rows[j].sha256
+    ]
 
 
 def pixel_part(recipe: Recipe) -> dict[str, Any]:

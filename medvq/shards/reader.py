@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medvq.config.errors import DataError
 from medvq.shards.buffers import Buffers
+from medvq.shards.dataset import Dataset
 from medvq.shards.decode import (
     INSIDE,
     Pixels,
@@ -19,6 +20,8 @@ from medvq.shards.decode import (
     crop_window,
     decode_image,
     decode_mask,
+    is_npy,
+    npy_layout,
     resize,
     resize_nearest,
 )
@@ -36,6 +39,7 @@ class Reader:
         self._part, self._row = view.rows()
         self._plain = len(view) - view.samples.copies
         self._has_mask = view.has_mask() if view.masks or view.samples.copies else None
+        self._raw = len(view.parts) == 1 and self._has_mask is None and _all_raw(view.parts[0].dataset, view.size)
         for part in view.parts:
             # Loaded before any fork, so that the loader processes share these pages.
             members = ("image", "mask") if self._has_mask is not None else ("image",)
@@ -50,6 +54,8 @@ class Reader:
         Raises:
             DataError: a sample is damaged; the message names its shard and key.
         """
+        if self._raw and self._read_raw(positions, into):
+            return
         for i, position in enumerate(positions):
             at = CENTRE if crops is None else (float(crops[i, 0]), float(crops[i, 1]))
             part, row = self.view.parts[self._part[position]], int(self._row[position])
@@ -57,6 +63,22 @@ class Reader:
                 self._one(part, row, position, at, into, i)
             except (ValueError, OSError, SyntaxError) as e:
                 raise DataError(f"the sample cannot be decoded: {e}", where=part.dataset.where(row)) from e
+
+    def _read_raw(self, positions: Sequence[int], into: Buffers) -> bool:
+        """A whole batch of raw images of the view's size in one copy; False where they are something else."""
+        files = self.view.parts[0].dataset.read_many(self._row[np.asarray(positions)])
+        first = files[0]
+        if not is_npy(first):
+            return False
+        try:
+            start, shape = npy_layout(first)
+        except ValueError:
+            return False
+        if shape != into.images.shape[1:] or any(len(f) != len(first) or f[:start] != first[:start] for f in files):
+            return False
+        pixels = np.frombuffer(b"".join(files), np.uint8).reshape(len(files), -1)[:, start:]
+        into.images[: len(files)] = pixels.reshape(len(files), *shape)
+        return True
 
     def _one(self, part: Part, row: int, position: int, at: tuple[float, float], into: Buffers, place: int) -> None:
         size = self.view.size
@@ -80,3 +102,9 @@ class Reader:
         if self._has_mask is None or not self._has_mask[position]:
             return None
         return resize_nearest(decode_mask(part.dataset.read(row, "mask")), shape)
+
+
+def _all_raw(dataset: Dataset, size: tuple[int, int]) -> bool:
+    """Whether all images of a dataset are raw arrays of `size`."""
+    image = dataset.manifest.image
+    return (image.height, image.width) == size and bool(np.all(dataset.columns.codes("ext", ("npy",)) == 0))

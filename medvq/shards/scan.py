@@ -63,7 +63,7 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
     out = Scan()
     _walk(root, "", root, ignore, {os.path.realpath(p) for p in exclude}, out)
     for rows in (out.images, out.others, out.ignored):
-        rows.sort(key=lambda r: r.path)  # type: ignore[attr-defined]
+        rows.sort(key=lambda r: r.path)
     return out
 
 

@@ -160,4 +160,6 @@ def optics(image: Field, size: int, sigma: float) -> Field:
     spread = np.sqrt(sigma**2 + 1 / 12) * (n / size)
     weights = np.exp(-0.5 * ((sub[None, :] - centre[:, None]) / spread) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
-    return np.asarray(np.stack([weights @ image[..., c] @ weights.T for c in range(image.shape[2])], axis=-1))
+    # Planes, because numpy multiplies matrices with gaps between their numbers about thirty times slower.
+    planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+    return np.ascontiguousarray(np.moveaxis(weights @ planes @ weights.T, 0, -1))

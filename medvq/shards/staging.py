@@ -24,8 +24,14 @@ class Staging:
         self.dest = Path(os.path.abspath(dest))
         self.folder = self.dest.parent / f".{self.dest.name}.packing"
         self.parts, self.records, self.out = (self.folder / n for n in ("parts", "records", "out"))
+        self.arrays = self.folder / "arrays"
         self._lock: int | None = None
+        self._locked = False
         self._made: list[Path] = []
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return self.parts, self.records, self.out, self.arrays
 
     def open(self, fingerprint: str) -> None:
         """Lock the folder and empty it unless it was made for the same `fingerprint`.
@@ -39,30 +45,36 @@ class Staging:
                 parent.mkdir()
                 self._made.append(parent)
         self.folder.mkdir(exist_ok=True)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._wait_for_lock(self._lock)
+        self.lock()
         note = self.folder / "fingerprint"
         if not note.exists() or note.read_text() != fingerprint:
-            for folder in (self.parts, self.records, self.out):
+            for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
             note.write_text(fingerprint)
-        for folder in (self.parts, self.records, self.out):
+        for folder in self._folders:
             folder.mkdir(exist_ok=True)
             for torn in folder.glob("*.tmp"):
                 torn.unlink()
 
-    def _wait_for_lock(self, fd: int) -> None:
+    def lock(self) -> None:
+        """Take the folder for this process.
+
+        Raises:
+            MedvqError: another process packs to the same DEST.
+        """
+        fd = self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         until = time.monotonic() + PATIENCE
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                break
             except OSError as e:
                 if e.errno not in (errno.EAGAIN, errno.EACCES):
-                    return  # a file system without locks
+                    break  # a file system without locks
                 if time.monotonic() > until:
                     raise MedvqError("another process is packing to this folder", where=str(self.dest)) from e
                 time.sleep(0.05)
+        self._locked = True
 
     def publish(self) -> None:
         """Rename what was made to DEST."""
@@ -72,8 +84,9 @@ class Staging:
         sync(self.dest.parent)
 
     def remove(self) -> None:
-        """Leave nothing beside DEST."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Leave nothing beside DEST; the folder of another process is left alone."""
+        if self._locked:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.release()
 
     def remove_parents(self) -> None:
@@ -88,7 +101,7 @@ class Staging:
         """Give the lock back."""
         if self._lock is not None:
             os.close(self._lock)
-            self._lock = None
+            self._lock, self._locked = None, False
 
 
 def sync(path: Path) -> None:

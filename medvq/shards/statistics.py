@@ -10,8 +10,8 @@ import numpy as np
 
 from medvq.shards.pixels import Pixels
 
-_ROWS = 64
-"""Rows summed at once: 64·255² stays below 2²⁴, so that float32 sums are exact whole numbers."""
+_ROWS = 256
+"""Rows summed at once: 256·255² stays below 2²⁴, so that float32 sums are exact whole numbers."""
 
 
 @dataclass

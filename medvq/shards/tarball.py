@@ -58,8 +58,18 @@ class TarWriter:
         self._at += len(data)
 
 
+def _fixed() -> tuple[bytes, bytes]:
+    """The parts of a header between name and size, and behind the checksum, as `tarfile` writes them."""
+    info = tarfile.TarInfo("x")
+    info.mode = 0o644
+    whole = info.tobuf(tarfile.USTAR_FORMAT)
+    return whole[100:124], whole[136:148] + b" " * 8 + whole[156:]
+
+
+_HEAD, _TAIL = _fixed()
+
+
 def header(name: str, size: int) -> bytes:
-    """The 512-byte ustar header of a member: owner, group and time are zero."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT)
+    """The 512-byte ustar header of a member: owner, group and time are zero; `name` is ASCII of at most 100."""
+    whole = name.encode("ascii").ljust(100, b"\0") + _HEAD + b"%011o\0" % size + _TAIL
+    return whole[:148] + b"%06o\0 " % sum(whole) + whole[156:]

@@ -11,6 +11,7 @@ from medvq.config.errors import NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Arranged, arrange
 from medvq.shards.detect import detect
+from medvq.shards.npz import NpzOrigin, arrange_npz
 from medvq.shards.origin import Origin
 from medvq.shards.scan import Left, Scan, scan
 
@@ -28,7 +29,7 @@ class Understood:
     arranged: Arranged
     seen: int
     """Files that are neither masks nor tables."""
-    origin: Origin
+    origin: Origin | NpzOrigin
 
 
 def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collection[Path] = ()) -> Understood:
@@ -42,8 +43,13 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
     if not source.exists():
         raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
     recipe = recipe or Recipe()
+    if source.is_file():
+        return _read_npz(source, recipe)
     found = scan(source, ignore=recipe.ignore, exclude=exclude)
     if not found.images:
+        arrays = [e.path for e in found.others if e.path.endswith(".npz")]
+        if len(arrays) == 1:
+            return _read_npz(source / arrays[0], recipe)
         raise UsageError("the source holds no image", where=str(source), hint=_what_there_is(found))
     strict, layout = not recipe.images, "as the recipe says"
     if not recipe.images:
@@ -60,6 +66,19 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         )
     seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
     return Understood(recipe, layout, arranged, seen, Origin(str(source.resolve())))
+
+
+def _read_npz(source: Path, recipe: Recipe) -> Understood:
+    if source.suffix != ".npz":
+        raise UsageError(
+            "the source is a file", where=str(source), hint="give the folder that holds the images, or an .npz"
+        )
+    recipe = recipe.model_copy(update={"name": recipe.name or source.stem})
+    arranged = arrange_npz(source, recipe)
+    seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
+    info = source.stat()
+    origin = NpzOrigin(str(source.resolve()), f"{info.st_size}/{info.st_mtime_ns}")
+    return Understood(recipe, "arrays of a MedMNIST file", arranged, seen, origin)
 
 
 def understand(source: Path, recipe: Recipe | None = None) -> Recipe:

@@ -154,10 +154,8 @@ def _decode_problem(row: dict[str, Any], read: Callable[[str], bytes], manifest:
     any_size = Recipe(max_pixels=1 << 40)
     want = (row["height"], row["width"])
     try:
-        if row["ext"] == "npy":
-            shape = _npy_shape(read("image"))
-        else:
-            shape = decode(read("image"), any_size).pixels.shape
+        data = read("image")
+        shape = _npy_shape(data) if row["ext"] == "npy" else decode(data, any_size).pixels.shape
         if shape[:2] != want:
             return f"the image is {shape[1]}x{shape[0]}, the index says {want[1]}x{want[0]}"
         if row["mask_offset"] >= 0 and decode_mask(read("mask"), any_size).pixels.shape != want:

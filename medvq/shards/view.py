@@ -103,14 +103,15 @@ class View:
         """
         rows = [self._rows_of(part) for part in self.parts]
         part = np.repeat(np.arange(len(rows), dtype=np.int16), [len(r) for r in rows])
-        row = np.concatenate(rows).astype(np.int32)
+        row = np.concatenate(rows)
         if self.limit is not None and self.limit < len(row):
             keep = _spread(self._labels_at(part, row), self.limit)
             part, row = part[keep], row[keep]
         copies = self._with_mask(part, row) if self.mask_copies else np.empty(0, np.int64)
         if len(row) == 0:
             raise UsageError(f"no sample is left of {', '.join(p.dataset.name for p in self.parts)}")
-        part, row = np.concatenate([part, part[copies]]), np.concatenate([row, row[copies]])
+        if len(copies):
+            part, row = np.concatenate([part, part[copies]]), np.concatenate([row, row[copies]])
         return Samples(part=part, row=row, copies=len(copies))
 
     def rows(self) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
@@ -173,28 +174,37 @@ class View:
             raise UsageError("balance: class needs a label on every sample", hint="use balance: none")
         # A group is the samples of one part and one class; its mass is its number of samples times their weight,
         # scaled so that every class has the same mass.
-        pairs, groups = np.unique(part.astype(np.int64) << 16 | label, return_inverse=True)
-        mass = np.bincount(groups) * np.asarray(weights)[pairs >> 16]
+        stride = int(label.max()) + 1
+        code = part.astype(np.int32) * stride + label
+        counts = np.bincount(code)
+        present = np.flatnonzero(counts)
+        mass = counts[present] * np.asarray(weights)[present // stride]
         if self.balance == "class":
-            mass = mass / np.bincount(pairs & 0xFFFF, weights=mass)[pairs & 0xFFFF]
+            mass = mass / np.bincount(present % stride, weights=mass)[present % stride]
+        places = np.zeros(len(counts), np.min_scalar_type(len(present)))
+        places[present] = np.arange(len(present))
         return OrderFacts(
-            key=self.key(), samples=n, groups=groups.astype(np.int32), mass=tuple(mass.tolist()), draws=self.draws or n
+            key=self.key(), samples=n, groups=places[code], mass=tuple(mass.tolist()), draws=self.draws or n
         )
 
-    def _rows_of(self, part: Part) -> NDArray[np.int64]:
+    def _rows_of(self, part: Part) -> NDArray[np.int32]:
         """Rows of a part that are in the view, in content order."""
         data = part.dataset
         everything = self.splits == EVERY_SPLIT
         for split in () if everything else self.splits:
             if split not in data.splits:
                 raise UsageError(f"{data.name} has no split {split!r}", hint=nearest(split, data.splits))
-        keep = np.ones(len(data), np.bool_)
+        content = data.columns.leading_bits("sha256")
+        keep = None
         if not everything and set(self.splits) != set(data.splits):
             keep = np.isin(data.column("split"), [data.splits.index(s) for s in self.splits])
         if self.subset < 100 and TRAIN in data.splits:
-            keep &= _in_subset(data, self.subset, self.draw)
-        rows = np.flatnonzero(keep)
-        return rows[sorting_of(data.columns.leading_bits("sha256")[rows])]
+            inside = _in_subset(data, self.subset, self.draw)
+            keep = inside if keep is None else keep & inside
+        if keep is None:
+            return sorting_of(content).astype(np.int32)
+        rows = np.flatnonzero(keep).astype(np.int32)
+        return rows[sorting_of(content[keep])]
 
     def _labels_at(self, part: NDArray[np.int16], row: NDArray[np.int32]) -> NDArray[np.int16]:
         out = np.full(len(row), -1, np.int16)

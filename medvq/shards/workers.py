@@ -38,12 +38,12 @@ def read_batch(reader: Reader, work: Work, into: Buffers, kept: Kept | None, hav
     if kept is None or have is None:
         reader.read(work.positions.tolist(), work.crops, into)
         return
-    # Decode straight into the kept images, then copy: one more copy, only the first time a sample is read.
-    for position in work.positions[~have].tolist():
-        here = slice(position, position + 1)
-        masks = None if kept.buffers.masks is None else kept.buffers.masks[here]
-        reader.read([position], None, Buffers(kept.buffers.images[here], masks))
-    kept.copy_out(work.positions, into)
+    missing = work.positions[~have]
+    if len(missing):
+        reader.read(missing.tolist(), None, into)
+        kept.copy_in(missing, into)
+    if len(missing) < len(work.positions):
+        kept.copy_out(work.positions, into)
 
 
 class Ticket:

@@ -11,7 +11,7 @@ from medvq.config.study import Train
 
 def make_optimizer(model: torch.nn.Module, settings: Train) -> torch.optim.Optimizer:
     """The optimizer over all parameters; those without a gradient in a step are left alone, decay included."""
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    kinds: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     o = settings.optimizer
     return kinds[o.name](model.parameters(), lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
 

@@ -103,6 +103,7 @@ def finish(session: Session) -> None:
         "epochs": spec.config.train.epochs,
         "steps": session.position.step,
         "samples": {split: len(loader.view) for split, loader in session.loaders.items()},
+        "train_classes": session.class_counts(),
         "metrics": metrics,
     }
     events.append(folder.events, session.owner, "done", step=session.position.step)

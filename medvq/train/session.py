@@ -172,6 +172,11 @@ class Session:
         events.append(self.folder.events, self.owner, "checkpoint", step=self.position.step, name=name)
         self._saved = time.monotonic()
 
+    def class_counts(self) -> dict[str, int]:
+        """Training images of each class; empty without labels."""
+        label = self.loaders["train"].view.labels()
+        return {name: int((label == i).sum()) for i, name in enumerate(self.task.classes)}
+
     def facts(self) -> dict[str, Any]:
         """What a reader of the weights needs beside them."""
         return {

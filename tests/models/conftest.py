@@ -1,29 +1,14 @@
 """A group of two gloo ranks, started once, that runs functions of this folder on request."""
 
-import importlib
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
-HERE = Path(__file__).parent
-WORLD = 2
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-def _serve(rank, store, inbox, outbox):
-    sys.path.insert(0, str(HERE))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
-    while (name := inbox.get()) is not None:
-        try:
-            module, function = name.split(":")
-            outbox.put((rank, getattr(importlib.import_module(module), function)(rank, WORLD), None))
-        except Exception as error:  # the caller raises it
-            outbox.put((rank, None, repr(error)))
-    dist.destroy_process_group()
+from rank_group import WORLD, serve
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +18,7 @@ def ranks(tmp_path_factory):
     inboxes, outbox = [context.Queue() for _ in range(WORLD)], context.Queue()
     store = tmp_path_factory.mktemp("gloo") / "store"
     workers = [
-        context.Process(target=_serve, args=(rank, store, inboxes[rank], outbox), daemon=True) for rank in range(WORLD)
+        context.Process(target=serve, args=(rank, store, inboxes[rank], outbox), daemon=True) for rank in range(WORLD)
     ]
     for worker in workers:
         worker.start()

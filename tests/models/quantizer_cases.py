@@ -9,5 +9,5 @@ DIM = 4
 """Channels of every case's input."""
 
 CASES: dict[str, Callable[[], Quantizer]] = {
-    "ema": lambda: EMAQuantizer(16, DIM),
+    "ema": lambda: EMAQuantizer(16, DIM, decay=0.6, revive=0.3),
 }

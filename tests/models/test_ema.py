@@ -23,7 +23,7 @@ def train_step(quantizer, vectors, step=0):
 
 def test_update_equals_the_formula_of_the_specification():
     rng = np.random.default_rng(0)
-    codes, decay, eps = rng.normal(size=(6, 3)), 0.9, 1e-5
+    codes, decay, eps = rng.normal(size=(6, 3)), 0.9, 0.5
     quantizer = EMAQuantizer(6, 3, decay=decay, eps=eps, init="normal", revive=0)
     quantizer.codebook.copy_(torch.as_tensor(codes))
     quantizer.sums.copy_(torch.as_tensor(codes))
@@ -75,16 +75,16 @@ def test_t3_sums_agree_with_counts_after_the_start():
 
 def test_t3_codes_of_another_scale_than_the_data_come_into_use():
     """N(0, 1) codes against encoder outputs a tenth as long: almost no code is ever nearest without revival."""
-    z = 0.1 * torch.randn(2048, 16, generator=torch.Generator().manual_seed(0))
+    z = 0.1 * torch.randn(1024, 16, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     used = {}
-    for revive in (0.0, 0.02):
-        quantizer = EMAQuantizer(128, 16, init="normal", revive=revive)
-        for step in range(250):
+    for revive in (0.0, 0.2):
+        quantizer = EMAQuantizer(64, 16, init="normal", revive=revive)
+        for step in range(60):
             train_step(quantizer, z, step)
         used[revive] = len(nearest(z, quantizer.codebook).unique())
-    assert used[0.0] < 32
-    assert used[0.02] > 100
+    assert used[0.0] < 16
+    assert used[0.2] > 50
 
 
 def test_t5_beta_weighs_the_encoder_term_and_no_gradient_reaches_the_codes():

@@ -67,16 +67,34 @@ def test_chunks_do_not_change_the_answer(monkeypatch):
     assert torch.equal(nearest(vectors, codes), whole)
 
 
-def test_reduced_matmul_precision_of_the_caller_is_not_used_and_is_kept():
-    generator = torch.Generator().manual_seed(4)
-    vectors, codes = torch.randn(2000, 64, generator=generator), torch.randn(512, 64, generator=generator)
+def test_t9_reduced_matmul_precision_of_the_caller_is_not_used_and_is_kept(monkeypatch):
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    inside, addmm = [], torch.addmm
+
+    def spy(*args, **kwargs):
+        inside.extend(backend.fp32_precision for backend in backends)
+        return addmm(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "addmm", spy)
     torch.set_float32_matmul_precision("medium")
     try:
-        found = nearest(vectors, codes)
+        nearest(torch.randn(3, 4), torch.randn(5, 4))
+        assert [backend.fp32_precision for backend in backends] == ["tf32", "bf16"]
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert torch.equal(found, brute_force(vectors, codes))
+    assert inside == ["ieee", "ieee"]
+
+
+def test_t9_centring_keeps_near_ties_rare(monkeypatch):
+    """Without it rounding could not tell any two codes apart, and every vector would be settled the slow way."""
+    settled, settle = [], module._Scorer._settle
+    monkeypatch.setattr(
+        module._Scorer, "_settle", lambda s, vectors, c: settled.append(len(vectors)) or settle(s, vectors, c)
+    )
+    generator = torch.Generator().manual_seed(1)
+    nearest(1e3 + torch.randn(500, 8, generator=generator), 1e3 + torch.randn(100, 8, generator=generator))
+    assert sum(settled) < 25
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -4,6 +4,8 @@ import pytest
 import rank_work
 import torch
 
+from medvq.models.quantize.ema import EMAQuantizer
+
 
 def close(one, other, tolerance=1e-6):
     torch.testing.assert_close(torch.tensor(one).double(), torch.tensor(other).double(), rtol=tolerance, atol=tolerance)
@@ -27,6 +29,12 @@ def test_t1_t4_two_ranks_equal_one_rank_with_the_whole_batch(quantizers):
             assert quantizers[0][key] + quantizers[1][key] == value, key
         else:
             close(quantizers[0][key], value)
+
+
+def test_t2_codes_were_revived_in_those_steps(quantizers, monkeypatch):
+    monkeypatch.setattr(EMAQuantizer, "_revive", lambda *_: None)
+    without = rank_work.train_quantizers(0, 1)
+    assert any(without[key] != value for key, value in quantizers[0].items() if key.startswith("ema/"))
 
 
 def test_stacked_model_trains_alike_on_one_and_two_ranks(ranks):

@@ -131,6 +131,15 @@ def test_indices_decode_to_the_same_image():
         torch.testing.assert_close(model.decode_indices(lower), out.images[0], rtol=0, atol=1e-6)
 
 
+def test_joint_code_is_the_upsampled_top_then_the_bottom():
+    model = build(TINY, input_shape=(3, 32, 32)).eval()
+    level = model.models[0]
+    with torch.no_grad():
+        code = level.encode(torch.rand(2, 3, 32, 32))
+        assert torch.equal(code.joint[:, :2], level.upsample_t(code.top.z_q))
+        assert torch.equal(code.joint[:, 2:], code.bottom.z_q)
+
+
 def test_head_needs_classes():
     with pytest.raises(UsageError, match="no classifier"):
         build(TINY, input_shape=(3, 32, 32)).head(torch.zeros(1, 4, 2, 2))

@@ -98,7 +98,7 @@ def _write_dataset(
     pq.write_table(index_table(rows), dest / "index.parquet")
     content = sorted((str(r["sha256"]), str(r["split"]), str(r["label"]), str(r["rank"])) for r in rows)
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    _manifest_of(dest, name, digest, counts, shards, _entry(dest / "index.parquet"), channels)
+    _manifest_of(dest, name, digest, counts, shards, _entry(dest / "index.parquet"), channels, size)
     return dest
 
 
@@ -118,7 +118,14 @@ def index_table(rows: list[dict[str, object]]) -> pa.Table:
 
 
 def _manifest_of(
-    dest: Path, name: str, digest: str, counts: dict[str, Sequence[int]], shards: list, index: dict, channels: int
+    dest: Path,
+    name: str,
+    digest: str,
+    counts: dict[str, Sequence[int]],
+    shards: list,
+    index: dict,
+    channels: int,
+    size: tuple[int, int],
 ) -> None:
     classes = [f"class{i}" for i in range(max(map(len, counts.values())))]
     splits = {
@@ -127,7 +134,7 @@ def _manifest_of(
     }
     manifest = Manifest(
         name=name, digest=digest, recipe={}, layout="", classes=classes, splits=splits,
-        counts={}, image=ImageFacts(width=None, height=None, channels=channels, store=""),
+        counts={}, image=ImageFacts(width=size[1], height=size[0], channels=channels, store=""),
         statistics=Statistics(split="train", images=0, mean=[0.0], std=[1.0]),
         conversions={}, mask_values={}, licence="", source="", cite="",
         shards=[ShardFile(**s) for s in shards], index=IndexFile(**index), skipped=[], ignored=[],
@@ -147,7 +154,7 @@ def write_manifest_of() -> Callable[..., None]:
     """`write_manifest_of(dest, counts=..., shards=...)` for an index that is already there."""
 
     def write(dest: Path, *, counts: dict[str, Sequence[int]], shards: list) -> None:
-        _manifest_of(dest, "simulated", "0" * 64, counts, shards, _entry(dest / "index.parquet"), 3)
+        _manifest_of(dest, "simulated", "0" * 64, counts, shards, _entry(dest / "index.parquet"), 3, (64, 64))
 
     return write
 

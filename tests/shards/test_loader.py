@@ -1,11 +1,13 @@
 """Loading: the same batches whoever reads them, wherever an epoch is taken up, and nothing left behind."""
 
 import gc
+import hashlib
 import io
 import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medvq.config.errors import DataError, MedvqError, UsageError
+from medvq.config.recipe import load_recipe
 from medvq.shards.dataset import Dataset
+from medvq.shards.decode import resize
 from medvq.shards.loader import Loader
+from medvq.shards.pack import pack
+from medvq.shards.synth import smear
 from medvq.shards.view import Part, View
 
 
@@ -92,6 +98,20 @@ def test_pixels_are_those_of_the_files(tmp_path, write_dataset):
                     assert np.array_equal(batch.mask[i, 0].numpy(), np.asarray(mask))
             else:
                 assert batch.mask[i].min() == 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(6, 5), (5, 6)])
+@pytest.mark.parametrize("processes", [0, 1])
+def test_raw_images_come_whole(tmp_path, write_dataset, channels, size, processes):
+    path = write_dataset(tmp_path / "d", counts={"train": (5, 3)}, size=(6, 5), store="npy", channels=channels)
+    view = view_of(path, size=size, channels=channels)
+    data, rows = view.parts[0].dataset, view.rows()[1]
+    with Loader(view, 3, 0, processes=processes, keep_bytes=0) as loader:
+        for batch in loader.evaluate():
+            for image, position in zip(batch.image, batch.positions.tolist(), strict=True):
+                stored = np.load(io.BytesIO(data.read(int(rows[position]))))
+                assert np.array_equal(image.permute(1, 2, 0).numpy(), resize(stored, size))
 
 
 def test_masked_copies_are_black_outside_the_mask(tmp_path, write_dataset):
@@ -254,3 +274,24 @@ def test_what_cannot_be_is_refused(dataset):
         Loader(view, 6, 0, rank=2, world=2)
     with pytest.raises(UsageError, match="step"):
         Loader(view, 6, 0).epoch(0, 99)
+
+
+def test_a_packed_tree_loads_with_its_masks(tmp_path):
+    smear(tmp_path / "tree", samples=60, size=24)
+    pack(tmp_path / "tree", tmp_path / "packed", load_recipe(Path("shards/smear.yaml")), processes=1)
+    view = view_of(tmp_path / "packed", size=(24, 24), splits=("all",), masks=True)
+    files = {hashlib.sha256(p.read_bytes()).hexdigest(): p for p in (tmp_path / "tree").rglob("data/*/*.*")}
+    data, rows = view.parts[0].dataset, view.rows()[1]
+    seen = 0
+    for batch in Loader(view, 16, 0).evaluate():
+        for i, position in enumerate(batch.positions.tolist()):
+            row = rows[position : position + 1]
+            file = files[data.columns.texts("sha256", row)[0]]
+            assert np.array_equal(batch.image[i].permute(1, 2, 0).numpy(), np.asarray(Image.open(file).convert("RGB")))
+            assert view.classes[int(batch.label[i])] == file.parent.name
+            mask = file.parent.parent.parent / "mask" / file.parent.name / file.name
+            assert mask.exists() == bool(data.column("has_mask")[row[0]])
+            seen += mask.exists()
+            wanted = np.asarray(Image.open(mask).convert("L")) if mask.exists() else np.full((24, 24), 255)
+            assert np.array_equal(batch.mask[i, 0].numpy(), wanted)
+    assert seen > 0

@@ -56,7 +56,7 @@ class EMAQuantizer(Quantizer):
         self.register_buffer("sums", codes.clone())
         self.register_buffer("initted", torch.tensor(init == "normal"))
         self._pending: tuple[Tensor, Tensor] | None = None
-        self._seen: Tensor | None = None
+        self._seen: list[Tensor] = []
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, D, H, W).
@@ -99,7 +99,8 @@ class EMAQuantizer(Quantizer):
         if self._pending is not None:
             counts, sums = counts + self._pending[0], sums + self._pending[1]
         self._pending = counts, sums
-        self._seen = rows if self.revive else None
+        if self.revive:
+            self._seen.append(rows)
 
     @torch.no_grad()
     def update(self, draws: Draws) -> None:
@@ -111,9 +112,9 @@ class EMAQuantizer(Quantizer):
         if self._pending is None:
             return
         parts = [*self._pending]
-        if self._seen is not None:
-            parts.append(self._candidates(self._seen, draws))
-        self._pending = self._seen = None
+        if self._seen:
+            parts.append(self._candidates(torch.cat(self._seen), draws))
+        self._pending, self._seen = None, []
         flat = sum_over_ranks_(torch.cat([part.reshape(-1) for part in parts]))
         if not torch.isfinite(flat).all():
             raise MedvqError(

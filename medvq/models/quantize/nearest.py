@@ -87,12 +87,11 @@ class _Scorer:
 @contextmanager
 def _full_float32_matmul() -> Iterator[None]:
     """Float32 products in float32, also where the caller allows TF32 or bfloat16 inside them."""
-    allowed = torch.get_float32_matmul_precision()
-    if allowed == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
+    allowed = [(b.matmul, b.matmul.fp32_precision) for b in (torch.backends.cuda, torch.backends.mkldnn)]
     try:
+        for matmul, _ in allowed:
+            matmul.fp32_precision = "ieee"
         yield
     finally:
-        torch.set_float32_matmul_precision(allowed)
+        for matmul, precision in allowed:
+            matmul.fp32_precision = precision

@@ -59,8 +59,11 @@ class Autoencode(Task):
         return {**means, "perplexity": perplexity(counts), "usage": usage(counts)}
 
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Reconstructions of the first images from every level, and the use of each codebook."""
+        """Errors of every image, reconstructions of the first ones from every level, and the use of each codebook."""
         from medvq.runs.figures import reconstructions
+        from medvq.runs.predictions import NAME, write_predictions
+
+        write_predictions(folder / NAME, {"key": found.keys, **{n: found.rows[n] for n in ("loss", "mse", "psnr")}})
 
         counts = {k.removeprefix(COUNTS): v for k, v in found.totals.items() if k.startswith(COUNTS)}
         use = {

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medvq.config.tasks import ClassifyObjective
-from medvq.models.base import VQModel
 from medvq.models.draws import Draws
+from medvq.models.svqvae import SVQVAE
 from medvq.runs import metrics as scores
 from medvq.train.tasks.base import Batch, Evaluated, Task
 
@@ -17,7 +17,7 @@ from medvq.train.tasks.base import Batch, Evaluated, Task
 class Classify(Task):
     """L = CE(logits, y), and on every N-th epoch + MSE(x, x̂) + β · commitment of the deepest level (SPEC §1)."""
 
-    model: VQModel
+    model: SVQVAE
     objective: ClassifyObjective
 
     def stage(self, epoch: int) -> int:
@@ -56,10 +56,10 @@ class Classify(Task):
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """predictions.parquet, from which every metric can be computed again, and the confusion matrix."""
         from medvq.runs.figures import confusion
-        from medvq.runs.predictions import write_predictions
+        from medvq.runs.predictions import NAME, classified, write_predictions
 
         label, probability = found.rows["label"], found.rows["probability"]
-        write_predictions(folder / "predictions.parquet", found.keys, label, probability, found.classes)
+        write_predictions(folder / NAME, classified(found.keys, label, probability, found.classes))
         matrix = scores.confusion(label, probability.argmax(1), len(found.classes))
         confusion(matrix, list(found.classes), folder / "confusion.png")
 

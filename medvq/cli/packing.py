@@ -1,0 +1,74 @@
+"""What `medvq shard` does with its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medvq.cli.progress import counting
+from medvq.config.errors import UsageError, nearest
+from medvq.config.locate import find
+from medvq.config.recipe import Recipe, load_recipe, parse_size
+
+
+def pack_folder(
+    source: Path,
+    dest: Path,
+    recipe: str | None,
+    size: str | None,
+    processes: int,
+    on_bad: str | None,
+    on_leak: str | None,
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Pack, or with `dry_run` say what was understood; the report as JSON data.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+    """
+    for option, value, known in (("--on-bad", on_bad, ("fail", "skip")), ("--on-leak", on_leak, ("fail", "report"))):
+        if value is not None and value not in known:
+            raise UsageError(f"unknown value {value!r}", where=option, hint=nearest(value, known))
+    if processes < 0:
+        raise UsageError(f"cannot work with {processes} processes", where="--processes")
+    settings = load_recipe(find("shards", recipe)) if recipe else Recipe()
+    if size is not None:
+        try:
+            settings = settings.model_copy(update={"size": parse_size(size)})
+        except ValueError as e:
+            raise UsageError(str(e), where="--size") from e
+    if dry_run:
+        from medvq.shards.understand import explain
+
+        return {"text": explain(source, settings)}
+    from medvq.shards.pack import pack
+
+    with counting("packing") as progress:
+        report = pack(
+            source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress
+        )
+    return dict(vars(report))
+
+
+def inspect_text(facts: dict[str, Any]) -> str:
+    """What `medvq inspect` prints of a dataset's facts."""
+    image, statistics = facts["image"], facts["statistics"]
+    size = f"{image['width']}×{image['height']}" if image["width"] and image["height"] else "several sizes"
+    lines = [f"{facts['name']}: {facts['samples']} images, {size}, digest {facts['digest'][:12]}", ""]
+    names = facts["classes"]
+    rows = [["split", "images", "masks", "groups", *names]]
+    for split, found in facts["splits"].items():
+        counts = [str(found["classes"].get(n, 0)) for n in names]
+        rows.append([split, str(found["samples"]), str(found["masks"]), str(found["groups"] or "-"), *counts])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines += ["  " + "  ".join(t.rjust(w) for t, w in zip(row, widths, strict=True)) for row in rows]
+    subsets = ", ".join(f"{percent} %: {n}" for percent, n in facts["subsets"].items())
+    mean, std = (" ".join(f"{v:.4f}" for v in statistics[k]) for k in ("mean", "std"))
+    lines += ["", f"training subsets {subsets}", f"mean {mean}, std {std} of {statistics['split']}, pixels in [0, 1]"]
+    lines.append(", ".join(f"{n} {what}" for what, n in facts["counts"].items()))
+    lines += [f"skipped {row['path']}: {row['reason']}" for row in facts["skipped"]]
+    lines += [f"note: {note}" for note in facts["notes"]]
+    if facts["leaks"]["found"]:
+        lines.append(f"leaks between splits, reported and allowed: {len(facts['leaks']['found'])}")
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""Intervals of the numbers in a table, from what the runs kept of every test image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvq.results.stats import Interval, Predicted, Resampled, bootstrap, classification, sample_mean, wilson
+from medvq.runs.atomic import read_json
+from medvq.runs.folder import RunFolder
+from medvq.runs.metrics import OF_CONFUSION, summary
+from medvq.runs.predictions import NAME, read_predictions
+
+CLASSIFIED = {*OF_CONFUSION, "auc"}
+
+
+def interval_of(folders: Sequence[RunFolder], metric: str) -> Interval | None:
+    """The 95 % interval of a test metric's mean over runs; None where the runs kept too little for it.
+
+    A single run's accuracy has Wilson's interval; all else a bootstrap over test samples and, with several runs, runs.
+    """
+    split, _, name = metric.partition("/")
+    paths = [folder.artifacts / NAME for folder in folders]
+    if split != "test" or not paths or not all(p.exists() for p in paths):
+        return None
+    kept = [read_predictions(p) for p in paths]
+    n = len(kept[0]["key"])
+    if name == "accuracy" and len(kept) == 1:
+        return wilson(int((kept[0]["label"] == kept[0]["predicted"]).sum()), n)
+    found: list[Resampled] = []
+    for columns in kept:
+        if name in CLASSIFIED and "predicted" in columns:
+            found.append(classification(name, _predicted(columns)))
+        elif name in columns:
+            found.append(sample_mean(columns[name]))
+        else:
+            return None
+    return bootstrap(found, n)
+
+
+def majority(folder: RunFolder, metric: str) -> tuple[float, Interval | None] | None:
+    """A test metric of always answering the largest class of the training split; None where it has no meaning."""
+    counts = (read_json(folder.result) or {}).get("train_classes")
+    path = folder.artifacts / NAME
+    split, _, name = metric.partition("/")
+    if not counts or split != "test" or name not in OF_CONFUSION or not path.exists():
+        return None
+    label = read_predictions(path)["label"].astype(np.int64)
+    always = np.full_like(label, int(np.argmax(list(counts.values()))))
+    said = Predicted(label=label, predicted=always, classes=len(counts))
+    value = summary(label, always, classes=len(counts))[name]
+    if name == "accuracy":
+        return value, wilson(int((label == always).sum()), len(label))
+    return value, bootstrap([classification(name, said)], len(label))
+
+
+def _predicted(columns: dict[str, NDArray[Any]]) -> Predicted:
+    shares = [v for k, v in columns.items() if k.startswith("p:")]
+    return Predicted(
+        label=columns["label"].astype(np.int64),
+        predicted=columns["predicted"].astype(np.int64),
+        classes=len(shares),
+        probability=np.stack(shares, 1).astype(np.float64),
+    )

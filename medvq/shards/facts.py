@@ -1,0 +1,126 @@
+"""The manifest of a dataset that was just made: counts, statistics, rules used, what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from functools import cache
+
+from medvq.config.recipe import Recipe
+from medvq.shards.assemble import Written
+from medvq.shards.manifest import ImageFacts, IndexFile, Manifest, ShardFile, Split, Statistics, split_order
+from medvq.shards.pixels import RULES
+from medvq.shards.plan import Plan, Planned
+from medvq.shards.scan import Left, printable
+from medvq.shards.statistics import mean_and_std
+from medvq.shards.understand import Understood, inputs_of
+
+
+def manifest_of(
+    understood: Understood, plan: Plan, written: list[Written], index: IndexFile, skipped: list[Left]
+) -> Manifest:
+    """Everything the manifest says of what was planned and written."""
+    recipe, arranged, planned = understood.recipe, understood.arranged, plan.planned
+    channels = max(p.examined.channels for p in planned)
+    widths, heights = {p.row.width for p in planned}, {p.row.height for p in planned}
+    split = "train" if any(p.row.split == "train" for p in planned) else "all"
+    counted = [p.examined.sums for p in planned if split == "all" or p.row.split == split]
+    mean, std = mean_and_std(counted, channels)
+    rules = Counter(r for p in planned for r in p.examined.rules)
+    values = Counter(v for p in planned for v in p.examined.mask_values)
+    return Manifest(
+        name=recipe.name or "",
+        digest=plan.digest,
+        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        layout=understood.layout,
+        classes=arranged.classes,
+        splits=_splits(planned, arranged.classes),
+        counts={
+            "seen": understood.seen,
+            "written": len(planned),
+            "skipped": len(skipped),
+            "ignored": len(arranged.ignored),
+        },
+        image=ImageFacts(width=_only(widths), height=_only(heights), channels=channels, store=recipe.store),
+        statistics=Statistics(split=split, images=len(counted), mean=mean, std=std),
+        conversions={r: {"text": RULES[r], "images": n} for r, n in sorted(rules.items())},
+        mask_values={str(v): n for v, n in sorted(values.items())},
+        licence=recipe.licence,
+        source=recipe.source,
+        cite=recipe.cite,
+        shards=[
+            ShardFile(file=w.file, split=s.split, samples=w.samples, bytes=w.bytes, sha256=w.sha256)
+            for w, s in zip(written, plan.shards, strict=True)
+        ],
+        index=index,
+        skipped=_listed(skipped, recipe),
+        ignored=_listed(arranged.ignored, recipe),
+        leaks=plan.leaks,
+        duplicates=plan.duplicates,
+        near_duplicates=plan.near[:1000],
+        notes=_notes(understood, plan, values),
+        inputs=inputs_of(understood, _contents(planned)),
+        written_by=versions(),
+    )
+
+
+def _contents(planned: list[Planned]) -> dict[str, str]:
+    """sha256 by path of the files that were read."""
+    out = {p.sample.path: p.row.sha256 for p in planned}
+    return out | {p.sample.mask.path: p.row.mask_sha256 for p in planned if p.sample.mask and p.row.mask_sha256}
+
+
+def _only(values: set[int]) -> int | None:
+    return values.pop() if len(values) == 1 else None
+
+
+def _listed(rows: list[Left], recipe: Recipe) -> list[dict[str, str]]:
+    if not recipe.opaque_keys:
+        return [{"path": printable(r.path), "reason": r.reason} for r in rows]
+    # Names may be patients' names, and reasons may quote them.
+    hashed = [(hashlib.sha256(r.path.encode("utf-8", "surrogateescape")).hexdigest()[:16], r) for r in rows]
+    return [{"path": h, "reason": r.reason.split(":")[0]} for h, r in sorted(hashed, key=lambda x: x[0])]
+
+
+def _splits(planned: list[Planned], classes: list[str]) -> dict[str, Split]:
+    out = {}
+    for name in split_order({p.row.split for p in planned}):
+        rows = [p.row for p in planned if p.row.split == name]
+        labels = Counter(r.label for r in rows)
+        groups = {r.group for r in rows} - {None}
+        out[name] = Split(
+            samples=len(rows),
+            masks=sum(r.mask_sha256 is not None for r in rows),
+            groups=len(groups) or None,
+            classes={c: labels[i] for i, c in enumerate(classes)},
+        )
+    return out
+
+
+def _notes(understood: Understood, plan: Plan, mask_values: Counter[int]) -> list[str]:
+    notes = list(understood.arranged.notes)
+    if plan.duplicates:
+        more = sum(len(d) - 1 for d in plan.duplicates)
+        notes.append(f"{more} images are copies of another one with the same label and split")
+    if plan.near:
+        shown = " and ".join(plan.near[0]["keys"])
+        notes.append(f"{len(plan.near)} pairs of images in different splits look alike, such as {shown}")
+    odd = sorted(set(mask_values) - {0, 255})
+    if odd:
+        shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
+        notes.append(f"masks hold other values than 0 and 255: {shown}; `mask_values` of a recipe can map them")
+    return notes if not understood.recipe.opaque_keys else [n for n in notes if "/" not in n]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The libraries on which stored bytes may depend."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    out = {}
+    for name in ("medvq", "pillow", "simplejpeg", "numpy", "pyarrow"):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "unknown"
+    return out

@@ -1,0 +1,164 @@
+"""MedMNIST files: one `.npz` with `train_images`, `train_labels`, `val_images`, ... as a source of samples."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medvq.config.errors import DataError, UsageError
+from medvq.config.recipe import Recipe
+from medvq.shards.arrange import Arranged, Reader
+from medvq.shards.bad import BadImage
+from medvq.shards.scan import Left
+from medvq.shards.tables import read_table
+
+
+@dataclass(frozen=True)
+class NpzOrigin:
+    """Rows of the arrays of an `.npz`; a row is read as the bytes of an `.npy` file."""
+
+    root: str
+    """The `.npz`."""
+    stamp: str
+    """Its size and time of change."""
+    arrays: str = ""
+    """Where the arrays were unpacked to, so that workers map them instead of each holding them."""
+
+    def read(self, path: str, size: int) -> bytes:
+        """The row `split/row`.
+
+        Raises:
+            BadImage: it cannot be read.
+        """
+        split, _, row = path.partition("/")
+        try:
+            array = _array(self.root, self.arrays, f"{split}_images")
+            out = io.BytesIO()
+            np.lib.format.write_array(out, np.ascontiguousarray(array[int(row)]), version=(1, 0), allow_pickle=False)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+            raise BadImage(f"cannot be read: {e}") from e
+        return out.getvalue()
+
+    def fingerprint(self, path: str) -> str:
+        """sha256 of the row."""
+        return hashlib.sha256(self.read(path, 0)).hexdigest()
+
+    def unpacked(self, folder: Path) -> NpzOrigin:
+        """The same rows, from arrays unpacked into `folder` (those that are there already are used).
+
+        Raises:
+            OSError: the folder cannot be written.
+            DataError: the file is damaged.
+        """
+        with _opened(self.root) as archive:
+            for name in archive.namelist():
+                target = folder / Path(name).name
+                if not name.endswith("_images.npy") or target.exists():
+                    continue
+                temporary = target.with_suffix(".tmp")
+                try:
+                    with archive.open(name) as read, temporary.open("wb") as write:
+                        shutil.copyfileobj(read, write, 1 << 20)
+                except (zipfile.BadZipFile, zlib.error, EOFError) as e:
+                    raise DataError(f"the array {name} is damaged: {e}", where=self.root) from e
+                os.replace(temporary, target)
+        return NpzOrigin(self.root, self.stamp, str(folder))
+
+
+@lru_cache(maxsize=8)
+def _array(root: str, arrays: str, name: str) -> npt.NDArray[Any]:
+    if arrays:
+        mapped: npt.NDArray[Any] = np.load(os.path.join(arrays, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+        return mapped
+    with np.load(root, allow_pickle=False) as archive:
+        whole: npt.NDArray[Any] = archive[name]
+        return whole
+
+
+def _opened(path: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as e:
+        raise DataError(f"not an .npz file: {e}", where=path) from e
+
+
+def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
+    """The samples of a MedMNIST file, without reading its images.
+
+    Raises:
+        UsageError: it holds no `*_images`, volumes instead of images, or several classes per image.
+        DataError: it is damaged.
+    """
+    shapes = _shapes(source)
+    splits = [n.removesuffix("_images") for n in shapes if n.endswith("_images")]
+    if not splits:
+        raise UsageError(
+            "no array is called *_images", where=str(source), hint=f"it holds {', '.join(shapes) or 'none'}"
+        )
+    reader = Reader(recipe, [read_table(t, source.parent) for t in recipe.tables])
+    names, out = recipe.class_names(), Arranged(notes=[])
+    for split in splits:
+        shape = shapes[f"{split}_images"]
+        if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
+            raise UsageError(
+                f"{split}_images has shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3)",
+                where=str(source),
+            )
+        labels = _labels(source, split, shape[0]) if f"{split}_labels" in shapes else [None] * shape[0]
+        for row, number in enumerate(labels):
+            label = None if number is None else names[number] if 0 <= number < len(names) else str(number)
+            fields = {"id": f"{split}/{row}", "split": split, **({} if label is None else {"class": label})}
+            sample, problem = reader.sample(f"{split}/{row}", 0, 0, fields)
+            if problem:
+                out.bad.append(Left(sample.path, problem))
+            elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
+                out.ignored.append(Left(sample.path, f"the recipe keeps no split {sample.split}"))
+            else:
+                out.samples.append(sample)
+    found = {s.label for s in out.samples if s.label is not None}
+    out.classes = (
+        (names or sorted(found, key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))) if found else []
+    )
+    return out
+
+
+def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
+    out = {}
+    with _opened(str(source)) as archive:
+        for name in archive.namelist():
+            if not name.endswith(".npy"):
+                continue
+            with archive.open(name) as f:
+                try:
+                    version = np.lib.format.read_magic(f)
+                    read = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
+                    out[name.removesuffix(".npy")] = tuple(read(f)[0])
+                except ValueError as e:
+                    raise DataError(f"{name} is no array: {e}", where=str(source)) from e
+    return out
+
+
+def _labels(source: Path, split: str, n: int) -> list[int | None]:
+    try:
+        with np.load(source, allow_pickle=False) as archive:
+            labels = archive[f"{split}_labels"]
+    except (OSError, ValueError, zipfile.BadZipFile) as e:
+        raise DataError(f"{split}_labels is damaged: {e}", where=str(source)) from e
+    if labels.size != n:
+        raise UsageError(f"{split}_labels has shape {labels.shape}: one class per image is needed", where=str(source))
+    return [int(v) for v in labels.reshape(-1)]

@@ -1,0 +1,96 @@
+"""Identities: what is science changes them, what is not does not, and those of shipped studies stand for ever."""
+
+import pytest
+from pydantic import Field
+
+from medvq.config.identity import identity, plain, science
+from medvq.config.keys import canonical_json, draw_key
+from medvq.config.locate import known
+from medvq.config.resolve import load_study
+from medvq.config.schema import Schema
+
+GOLDEN = {
+    "quickstart": {},
+}
+
+
+def identities(study):
+    """Identities with stand-ins for dataset digests."""
+    found, by_point = {}, {}
+    for job, points in study.jobs.items():
+        for p in points:
+            needs = {}
+            for role, need in p.config.needs.items():
+                from medvq.config.points import matching
+
+                needs[role] = by_point[id(matching(study.jobs[need.job], p.values))]
+            made = identity(science(p, study.data[p.config.data.use], {"d": "0" * 64}, needs))
+            by_point[id(p)] = made
+            found["/".join([job, *(f"{a}={v}" for a, v in p.values.items())])] = made
+    return found
+
+
+def of(sets=(), digest="0" * 64, study="quickstart"):
+    s = load_study(study, sets=sets)
+    p = s.jobs["pretrain"][0]
+    return identity(science(p, s.data[p.config.data.use], {"cells": digest}, {}))
+
+
+@pytest.mark.parametrize(
+    "text", ["train.seed=5", "train.batch_size=16", "model.beta=0.3", "data.subset=50", "train.epochs=3"]
+)
+def test_science_changes_it(text):
+    assert of([text]) != of()
+
+
+def test_data_change_it():
+    assert of(digest="1" * 64) != of()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "resources.workers=1",
+        "resources.threads=3",
+        "resources.loader_processes=2",
+        "resources.checkpoint_every=9 s",
+        "about=x",
+    ],
+)
+def test_resources_and_words_do_not_change_it(text):
+    assert of([text]) == of()
+
+
+def test_what_a_run_needs_changes_it():
+    assert (
+        identities(load_study("quickstart", sets=["pretrain:train.seed=9"]))["finetune/data.subset=100/train.seed=0"]
+        != (identities(load_study("quickstart"))["finetune/data.subset=100/train.seed=0"])
+    )
+
+
+def test_a_neutral_field_added_later_is_left_out():
+    class Now(Schema):
+        a: int = 1
+
+    class Later(Schema):
+        a: int = 1
+        b: int = Field(default=0, json_schema_extra={"neutral": True})
+
+    assert plain(Now()) == plain(Later())
+    assert plain(Now()) != plain(Later(b=1))
+
+
+def test_canonical_json_has_one_text_for_one_value():
+    assert canonical_json({"b": 1.0, "a": (1, 2)}) == canonical_json({"a": [1, 2], "b": 1}) == '{"a":[1,2],"b":1}'
+    with pytest.raises(ValueError):
+        canonical_json(float("nan"))
+
+
+def test_draw_keys_never_change():
+    assert draw_key(0, 0, "flip") == 5385536149735600306
+    assert draw_key(0, 1, "flip") != draw_key(0, 0, "flip") != draw_key(0, 0, "rotate")
+
+
+@pytest.mark.parametrize("name", sorted(known("jobs")))
+def test_shipped_studies_keep_their_identities(name):
+    assert identities(load_study(name)) == GOLDEN[name]
