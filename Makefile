@@ -26,7 +26,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: install
-	$(BIN)/medvq synth smear data/smear
+	$(BIN)/medvq synth smear data/smear --samples 1500
 	$(BIN)/medvq shard data/smear datasets/smear
 	$(BIN)/medvq run jobs/quickstart.yaml
 

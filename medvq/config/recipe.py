@@ -48,6 +48,8 @@ class Splits(Schema):
 
     names: dict[str, str] = {}
     """Spellings of the source and the split they mean, such as `Training: train`. The usual ones are known."""
+    lists: dict[str, str] = {}
+    """Text files with one id or path a line, by split, such as `train: ImageSets/Main/train.txt`."""
     make: dict[str, Annotated[Made, BeforeValidator(_made)]] = {}
     """Splits to make: group-disjoint, stratified by class, duplicates together."""
     seed: int = 0
@@ -177,6 +179,13 @@ class Recipe(Schema):
     """What to do with bad samples where the command does not say."""
     on_leak: Literal["fail", "report"] = "fail"
     """What to do with leaks between splits where the command does not say."""
+
+    @field_validator("window")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("the first value of a window is black, the second white: it must be larger")
+        return value
 
     @field_validator("group")
     @classmethod

@@ -11,6 +11,11 @@ def world_size() -> int:
     return dist.get_world_size() if _initialised() else 1
 
 
+def rank() -> int:
+    """Which rank this is, from 0."""
+    return dist.get_rank() if _initialised() else 0
+
+
 def sum_over_ranks_(tensor: Tensor) -> Tensor:
     """Replace `tensor` by its sum over all ranks."""
     if _initialised():

@@ -9,8 +9,9 @@ from torch import nn
 from medvq.config.errors import UsageError, nearest
 from medvq.config.schema import Schema
 from medvq.models.svqvae import SVQVAE
+from medvq.models.vqvae import VQVAE
 
-MODELS: dict[str, type[nn.Module]] = {"svqvae": SVQVAE}
+MODELS: dict[str, type[nn.Module]] = {"svqvae": SVQVAE, "vqvae": VQVAE}
 """The class of each model; its configuration is `medvq.config.models.MODEL_CONFIGS` under the same name."""
 
 

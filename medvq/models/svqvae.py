@@ -12,8 +12,7 @@ from medvq.config.models import Svqvae
 from medvq.models.base import Encoded, VQModel
 from medvq.models.blocks import TwoLevelVQVAE
 from medvq.models.draws import Draws
-from medvq.models.quantize.base import Quantizer
-from medvq.models.quantize.ema import EMAQuantizer
+from medvq.models.quantize.registry import make_quantizer
 
 
 class SVQVAE(VQModel):
@@ -42,7 +41,7 @@ class SVQVAE(VQModel):
                 residual_blocks=config.residual_blocks,
                 residual_channels=config.residual_channels,
                 code_dim=config.code_dim,
-                quantizer=lambda place: _quantizer(config, f"level{level}/{place}"),
+                quantizer=lambda place: make_quantizer(config, f"level{level}/{place}"),
             )
 
         self.models = nn.ModuleList(stage(level) for level in range(config.levels))
@@ -101,18 +100,6 @@ class SVQVAE(VQModel):
         level = self.models[i]
         assert isinstance(level, TwoLevelVQVAE)
         return level
-
-
-def _quantizer(config: Svqvae, name: str) -> Quantizer:
-    return EMAQuantizer(
-        config.codebook_size,
-        config.code_dim,
-        beta=config.beta,
-        decay=config.decay,
-        init=config.init,
-        revive=config.revive,
-        name=name,
-    )
 
 
 def _head(features: int, hidden: tuple[int, ...], classes: int) -> nn.Sequential:

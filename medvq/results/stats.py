@@ -1,9 +1,10 @@
 """Intervals and differences: how sure a number in a table is.
 
-Conventions: std over seeds has ddof = 1 and is undefined for one seed; intervals are two-sided at `LEVEL`. The bootstrap
-resamples test samples and, where there are several, seeds (two ways, both with replacement; a seed's rows stay aligned
-with the others', as all seeds were tested on the same images). With few seeds it is a little narrow: S seeds show
-(S - 1)/S of the variance between seeds. Draws are keyed, so that a table has the same intervals every time.
+Conventions: std over seeds has ddof = 1 and is undefined for one seed; intervals are two-sided at `LEVEL`. The
+bootstrap resamples test samples and, where there are several, seeds: two ways, both with replacement, a seed's rows
+aligned with the others', as all seeds were tested on the same images. With few seeds it is too narrow where seeds vary
+more than samples do: a 95 % interval then holds the truth in P(|t| < 1.96 √((S-1)/S)) of cases, t with S-1 degrees of
+freedom: 75 % for 3 seeds, 89 % for 8, 93 % for 20. Draws are keyed: a table has the same intervals every time.
 """
 
 from __future__ import annotations
@@ -113,9 +114,16 @@ def classification(metric: str, run: Predicted) -> Resampled:
         raise ValueError(f"unknown metric {metric!r}; known: auc, {', '.join(metrics.OF_CONFUSION)}")
     of_confusion, k = metrics.OF_CONFUSION[metric], run.classes
     metrics.confusion(run.label, run.predicted, k)  # refuses what is no class
-    # One column a cell of the confusion matrix: (R, N) @ (N, K * K) counts all resamples at once.
-    cell = np.eye(k * k)[run.label * k + run.predicted]
-    return lambda weights: of_confusion((weights @ cell).reshape(len(weights), k, k))
+    at = run.label * k + run.predicted  # (N,) the cell of the confusion matrix that each sample is counted in
+    order = np.argsort(at, kind="stable")
+    cells, first = np.unique(at[order], return_index=True)
+
+    def of_resamples(weights: Floats) -> Floats:
+        matrix = np.zeros((len(weights), k * k))
+        matrix[:, cells] = np.add.reduceat(weights[:, order], first, axis=1)
+        return of_confusion(matrix.reshape(-1, k, k))
+
+    return of_resamples
 
 
 def sample_mean(values: ArrayLike) -> Resampled:

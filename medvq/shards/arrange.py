@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from medvq.config.recipe import Recipe
 from medvq.shards.detect import SPLIT_WORDS
 from medvq.shards.patterns import compile_pattern
 from medvq.shards.scan import Entry, Left, Scan
-from medvq.shards.tables import Told, read_table
+from medvq.shards.tables import Told, read_list, read_table
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     """
     out = Arranged(ignored=list(found.ignored), notes=list(found.notes))
     told = [read_table(t, source) for t in recipe.tables]
+    told += [read_list(split, file, source) for split, file in recipe.splits.lists.items()]
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
     masks, rest = _take_masks(found.images, recipe)
@@ -88,6 +89,8 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
         else:
             out.samples.append(replace(sample, mask=mask))
     out.ignored += [Left(e.path, "a mask without an image") for es in masks.values() for e in es]
+    if strict and recipe.masks is None:
+        _note_twins(out)
     _finish_labels(out, recipe)
     _note_unused_rows(out, told)
     for rows in (out.samples, out.bad, out.ignored):
@@ -153,6 +156,8 @@ class Reader:
 
     def __init__(self, recipe: Recipe, told: list[Told]) -> None:
         self.told = told
+        self.listed, self.lists = set(recipe.splits.lists), set(recipe.splits.lists.values())
+        self.known: dict[str, str | None] = {}
         self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
         self.split_names = {**SPLIT_WORDS, **{k.lower(): v for k, v in recipe.splits.names.items()}}
         self.group = re.compile(recipe.group) if recipe.group else None
@@ -167,7 +172,11 @@ class Reader:
             problem = problem or trouble
             if said:
                 labels += [said.label] if said.label is not None else []
+                if said.split and table.table.file in self.lists and split in self.listed and split != said.split:
+                    problem = problem or f"it is listed for {split} and for {said.split}"
                 split, group = said.split or split, said.group or group
+        if self.listed and split not in self.listed:
+            problem = problem or "it is in no list of splits"
         if self.group:
             match = self.group.search(path)
             if match is None:
@@ -184,7 +193,9 @@ class Reader:
         return sample, problem
 
     def _class(self, name: str) -> str | None:
-        return self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
+        if name not in self.known:
+            self.known[name] = self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
+        return self.known[name]
 
     def _split(self, name: str | None) -> str:
         if name is None:
@@ -199,6 +210,17 @@ def _nfc(text: str | None) -> str | None:
 def _fold(text: str) -> str:
     """The form in which spellings of a class are compared: NFC, no case, spaces as underscores."""
     return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", text).casefold().strip())
+
+
+def _note_twins(out: Arranged) -> None:
+    """Say so where most images have a twin of the same name and another suffix: one of the two is often the mask."""
+    stems = Counter(s.path.rpartition(".")[0] for s in out.samples)
+    twins = sum(n > 1 for n in stems.values())
+    if twins * 2 > len(stems):
+        out.notes.append(
+            f"{twins} images have a twin of the same name in the same folder; if these are masks, "
+            'say so in a recipe: `images: "{id}.bmp"` and `masks: "{id}.png"`'
+        )
 
 
 def _finish_labels(out: Arranged, recipe: Recipe) -> None:

@@ -48,7 +48,8 @@ class Columns:
 
     def codes(self, name: str, values: Sequence[str]) -> NDArray[np.int16]:
         """(rows,) the place of each row's text among `values`, -1 where it is none of them."""
-        if name not in self._arrays:
+        place = f"{name}: {', '.join(values)}"
+        if place not in self._arrays:
             import pyarrow as pa
             import pyarrow.compute as pc
 
@@ -60,8 +61,8 @@ class Columns:
 
             out = np.empty(self.rows, dtype=np.int16)
             self._fill(name, out, places)
-            self._arrays[name] = out
-        return self._arrays[name]
+            self._arrays[place] = out
+        return self._arrays[place]
 
     def leading_bits(self, name: str) -> NDArray[np.uint64]:
         """(rows,) the first 64 bits of a column of hex sha256 sums; not kept."""

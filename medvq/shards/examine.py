@@ -86,8 +86,9 @@ def examine_part(part: Part) -> int:
     temporary = f"{part.stem}.{os.getpid()}.tmp"
     with open(temporary, "wb") as spool:
         found = [_examine(sample, part, spool) for sample in part.samples]
+        size = spool.tell()
     os.replace(temporary, part.stem + ".bin")
-    Path(temporary).write_text(json.dumps(found, default=vars), encoding="utf-8")
+    Path(temporary).write_text(json.dumps({"spool": size, "samples": found}, default=vars), encoding="utf-8")
     os.replace(temporary, part.stem + ".json")
     return len(found)
 
@@ -99,7 +100,9 @@ def read_part(stem: str) -> list[Examined]:
         ValueError, KeyError, TypeError, OSError: the part is not there or not whole.
     """
     with open(stem + ".json", encoding="utf-8") as f:
-        rows = json.load(f)
+        whole = json.load(f)
+    if os.path.getsize(stem + ".bin") != whole["spool"]:
+        raise ValueError("the part is torn")
     return [
         Examined(
             **{
@@ -109,7 +112,7 @@ def read_part(stem: str) -> list[Examined]:
                 "sums": Sums(**row["sums"]),
             }
         )
-        for row in rows
+        for row in whole["samples"]
     ]
 
 

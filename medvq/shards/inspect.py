@@ -79,9 +79,7 @@ def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Pa
         raise UsageError("a contact sheet is a PNG file", where=str(png), hint="give a name that ends in .png")
     dataset = Path(dataset)
     m = read_manifest(dataset)
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(dataset / INDEX).to_pylist()
+    rows = _first_rows(dataset, per_class)
     names = m.classes or ["images"]
     splits = split_order(m.splits)
     line, gap = 14, 4
@@ -101,6 +99,20 @@ def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Pa
                 page.paste(_thumbnail(dataset / m.shards[row["shard"]].file, row, tile), (left + i * (tile + gap), top))
     page.save(png)
     return png
+
+
+def _first_rows(dataset: Path, per_class: int) -> list[dict[str, Any]]:
+    """The first rows of every split and class of the index, without making Python objects of the others."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(dataset / INDEX)
+    pairs = table.select(["split", "label"]).group_by(["split", "label"]).aggregate([]).to_pylist()
+    out: list[dict[str, Any]] = []
+    for pair in pairs:
+        mine = pc.and_(pc.equal(table["split"], pair["split"]), pc.equal(table["label"], pair["label"]))
+        out += table.filter(mine).slice(0, per_class).to_pylist()
+    return out
 
 
 def _thumbnail(shard: Path, row: dict[str, Any], tile: int) -> Image.Image:

@@ -118,7 +118,7 @@ class Manifest:
     leaks: Leaks
     duplicates: list[list[str]]
     """Keys of samples with the same bytes, in one split and of one label."""
-    near_duplicates: list[dict[str, Any]]
+    near_duplicates: list[dict[str, Any]] = field(default_factory=list)
     """[{keys, splits, bits}]: samples of different splits that look alike, the first 1000; a warning only."""
     notes: list[str]
     """What else is worth knowing."""

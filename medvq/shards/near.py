@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,8 @@ SIDE, FINE = 16, 4
 """The hash compares SIDE x SIDE neighbouring patches, each the mean of FINE x FINE pixels."""
 BITS = SIDE * SIDE
 NEAR = 20
-"""Bits by which near-duplicates differ at most. Scaled, brightened and encoded again, smears, MRI and lesions change by 9
-to 12 (median); different smears differ by 74 or more, different lesions by 30."""
+"""Bits by which near-duplicates differ at most. Scaled, brightened and encoded again, smears, MRI and lesions change by
+9 to 12 (median); different smears differ by 74 or more, different lesions by 30."""
 BANDS = 16
 """Only images that agree in one band of 16 bits are compared; 20 random bits spare four bands on average."""
 CROWDED = 64
@@ -24,14 +25,21 @@ CROWDED = 64
 
 def looks(pixels: Pixels) -> str:
     """64 hex digits: where the image gets brighter from left to right, on a 16 x 16 grid."""
-    height, width = pixels.shape[:2]
-    rows = (np.arange(SIDE * FINE) * height + height // 2) // (SIDE * FINE)
-    columns = (np.arange((SIDE + 1) * FINE) * width + width // 2) // ((SIDE + 1) * FINE)
-    green = pixels[:, :, 1] if pixels.ndim == 3 else pixels
-    picked = green[np.minimum(rows, height - 1)][:, np.minimum(columns, width - 1)]
-    means = picked.reshape(SIDE, FINE, SIDE + 1, FINE).sum(axis=(1, 3), dtype=np.int32)
+    means = pixels.reshape(-1).take(_grid(pixels.shape)).sum(axis=(1, 3), dtype=np.int32)
     # Ties of flat regions are set to 0; a step of noise is no edge.
     return np.packbits(means[:, 1:] > means[:, :-1] + FINE * FINE).tobytes().hex()
+
+
+@lru_cache(maxsize=64)
+def _grid(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
+    """Where the picked pixels of the green (or only) channel lie in the flat image."""
+    height, width = shape[:2]
+    rows = np.minimum((np.arange(SIDE * FINE) * height + height // 2) // (SIDE * FINE), height - 1)
+    columns = np.minimum((np.arange((SIDE + 1) * FINE) * width + width // 2) // ((SIDE + 1) * FINE), width - 1)
+    places = rows[:, None] * width + columns
+    if len(shape) == 3:
+        places = places * 3 + 1
+    return places.reshape(SIDE, FINE, SIDE + 1, FINE)
 
 
 def near_pairs(hashes: Sequence[str], apart: Sequence[str]) -> list[tuple[int, int, int]]:

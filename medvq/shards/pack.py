@@ -83,8 +83,12 @@ def pack(
         staging.remove()
         staging.remove_parents()
         raise
-    staging.remove()
-    return report
+    else:
+        staging.remove()
+        return report
+    finally:
+        # Ctrl-C leaves the folder for the same command to go on with, but not its lock.
+        staging.release()
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -34,7 +34,8 @@ def stage(dataset: Path, cache: Path, *, progress: Progress | None = None) -> Pa
     manifest = read_manifest(dataset)
     text = manifest.text()
     target = cache / f"{manifest.digest[:12]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    files = [(f.file, f.bytes, f.sha256) for f in (*manifest.shards, manifest.index)]
+    files = [(f.file, f.bytes, f.sha256) for f in manifest.shards]
+    files.append((manifest.index.file, manifest.index.bytes, manifest.index.sha256))
     try:
         target.mkdir(parents=True, exist_ok=True)
         with (cache / f"{target.name}.lock").open("w") as lock:

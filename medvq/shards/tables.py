@@ -130,6 +130,25 @@ def read_table(table: Table, source: Path) -> Told:
     return told
 
 
+def read_list(split: str, file: str, source: Path) -> Told:
+    """A text file whose lines name the images of `split`, by id or by path.
+
+    Raises:
+        NotFoundError: there is no such file.
+    """
+    try:
+        lines = (source / file).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as e:
+        raise NotFoundError(
+            "no such list", where=str(source / file), hint="a recipe's paths are relative to the source"
+        ) from e
+    names = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    paths = any("/" in name for _, name in names)
+    told = Told(Table(file=file, id="line", split="line", match="path" if paths else "id", complete=False))
+    told.rows = {name: Said(n, split=split) for n, name in names}
+    return told
+
+
 def _or_none(row: dict[str, str], column: str | None) -> str | None:
     return (row.get(column) or None) if column else None
 

@@ -11,6 +11,7 @@ from medvq.config.errors import NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Arranged, arrange
 from medvq.shards.detect import detect
+from medvq.shards.guess import guess_table
 from medvq.shards.npz import NpzOrigin, arrange_npz
 from medvq.shards.origin import Origin
 from medvq.shards.scan import Left, Scan, scan
@@ -56,6 +57,12 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         detected = detect([e.path for e in found.images])
         recipe = recipe.model_copy(update={"images": [detected.images], "masks": recipe.masks or detected.masks})
         layout = detected.about
+        if "{class}" not in detected.images and not recipe.tables:
+            files = [e.path for e in found.others]
+            table = guess_table(source, files, [e.path for e in found.images])
+            if table:
+                recipe = recipe.model_copy(update={"tables": [table]})
+                layout += f"; labels in {table.file}"
     recipe = recipe.model_copy(update={"name": recipe.name or _name_of(source)})
     arranged = arrange(found, recipe, source, strict=strict)
     if not arranged.samples and not arranged.bad:
@@ -103,6 +110,17 @@ def _what_there_is(found: Scan) -> str:
     return f"{len(left)} files are there, none of them an image ({shown})"
 
 
+def explain(source: Path, recipe: Recipe | None = None) -> str:
+    """What would be packed and how, in words; nothing is decoded or written.
+
+    Raises:
+        NotFoundError, UsageError: as `read_source`.
+    """
+    from medvq.shards.explain import text_of
+
+    return text_of(read_source(source, recipe))
+
+
 def inputs_of(understood: Understood, known: Mapping[str, str] | None = None) -> str:
     """sha256 over path and content of every image and mask, and over the recipe: whether a pack would be the same.
 
@@ -114,6 +132,8 @@ def inputs_of(understood: Understood, known: Mapping[str, str] | None = None) ->
         whole.update(f"\n{s.label}\0{s.split}\0{s.group}".encode())
         for path in [s.path, *([s.mask.path] if s.mask else [])]:
             whole.update(f"\0{path}\0{known.get(path) or origin.fingerprint(path)}".encode())
+    for released in understood.arranged.released:
+        whole.update("".join(origin.fingerprint(p) for p in released.paths).encode())
     for left in [*understood.arranged.bad, *understood.arranged.ignored]:
         whole.update(f"\n{left.path}\0{left.reason}".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()

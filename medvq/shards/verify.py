@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +44,11 @@ def verify(dataset: Path, *, deep: bool = False, progress: Progress | None = Non
     except DataError as e:
         return [Finding(MANIFEST, None, e.error)]
     index = _file_problem(dataset / INDEX, manifest.index.bytes, manifest.index.sha256)
-    rows = None if index else _rows(dataset)
+    rows = None if index else _rows_by_shard(dataset)
     found = [Finding(INDEX, None, index)] if index else []
     found += _strangers(dataset, manifest)
     for n, shard in enumerate(manifest.shards):
-        mine = None if rows is None else [r for r in rows if r["shard"] == n]
+        mine = None if rows is None else rows.get(n, [])
         found += _check_shard(dataset, shard, mine, manifest)
         if deep and mine is not None and (dataset / shard.file).is_file():
             found += _look_deeper(dataset / shard.file, mine, manifest, {f.key for f in found if f.shard == shard.file})
@@ -69,10 +70,12 @@ def _file_problem(path: Path, size: int, sha256: str) -> str | None:
         return f"cannot be read: {e.strerror}"
 
 
-def _rows(dataset: Path) -> list[dict[str, Any]]:
+def _rows_by_shard(dataset: Path) -> dict[int, list[dict[str, Any]]]:
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(dataset / INDEX).to_pylist()
+    rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in pq.read_table(dataset / INDEX).to_pylist():
+        rows[row["shard"]].append(row)
     return rows
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 from medvq.config.errors import MedvqError
 from medvq.shards.buffers import Buffers, Kept
 from medvq.shards.reader import Reader
+
+_LOOK_UP = 5.0
+"""Seconds after which an idle loader process looks whether its owner is still there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +127,9 @@ class Workers:
 
 def _stop(pipes: list[Connection], processes: list[BaseProcess]) -> None:
     for pipe in pipes:
+        # Closing is not enough: any process that was forked since holds the pipe open too.
+        with contextlib.suppress(OSError):
+            pipe.send(None)
         pipe.close()
     for process in processes:
         process.join(timeout=10)
@@ -133,9 +141,10 @@ def _stop(pipes: list[Connection], processes: list[BaseProcess]) -> None:
 def _serve(
     pipe: Connection, inherited: list[Connection], reader: Reader, buffers: list[Buffers], kept: Kept | None
 ) -> None:
-    # Only the main process may hold its ends: so that this one sees the pipe close when the main process is killed.
+    # Only the main process should hold its ends: so that this one sees the pipe close when the main process is killed.
     for connection in inherited:
         connection.close()
+    owner = os.getppid()
     # Stopping is the main process's to decide; SLURM and a terminal signal every process of a job.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
@@ -144,9 +153,15 @@ def _serve(
         sys.modules["torch"].set_num_threads(1)
     while True:
         try:
-            number, slot, work, have = pipe.recv()
+            while not pipe.poll(_LOOK_UP):
+                if os.getppid() != owner:
+                    return
+            message = pipe.recv()
         except (EOFError, OSError):
             return
+        if message is None:
+            return
+        number, slot, work, have = message
         error: Exception | None = None
         try:
             read_batch(reader, work, buffers[slot], kept, have)

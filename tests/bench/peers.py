@@ -6,7 +6,6 @@ that starts an epoch. `images` is a list of (bytes of a JPEG, or an (H, W, 3) ar
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+
+if torch.version.cuda is None:  # Beside torch for CPU, torchvision built for CUDA needs these names to import.
+    for _name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 BATCH = 32
 Images = list[tuple[Any, int]]
@@ -66,10 +69,6 @@ class ImageFolder:
 
     @staticmethod
     def batches(folder: Path, size: int, processes: int) -> Epoch:
-        if torch.version.cuda is None:  # torchvision built for CUDA does not import beside torch for CPU otherwise
-            for name in ("nms", "qnms"):
-                with contextlib.suppress(RuntimeError):  # defined before
-                    torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
         from torchvision.datasets import ImageFolder as Folder
 
         data = loader(Folder(str(folder), transform=Fit(size)), processes, batch_size=BATCH, shuffle=True)

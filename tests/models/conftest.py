@@ -4,11 +4,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import torch.multiprocessing as mp
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rank_group import WORLD, serve
+
+
+@pytest.fixture(autouse=True)
+def steady():
+    """The same numbers every time, on one thread: with tensors this small, more threads only wait for each other."""
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

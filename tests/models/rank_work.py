@@ -1,11 +1,17 @@
 """What the ranks of test_ranks.py run, and the same on one rank. Returns plain data only."""
 
+import functools
+import operator
+from dataclasses import asdict
+
 import torch
 import torch.nn.functional as F
 from quantizer_cases import CASES, DIM
 
-from medvq.config.models import Svqvae
+from medvq.config.models import Svqvae, Vqvae
 from medvq.models.draws import Draws
+from medvq.models.meter import CodebookMeter
+from medvq.models.norm import GlobalBatchNorm2d
 from medvq.models.registry import build
 
 STEPS = 4
@@ -69,3 +75,58 @@ def train_svqvae(rank, world):
         losses.append(float(loss.detach()))
     codebooks = {name: q.codebook.tolist() for name, q in model.quantizers().items()}
     return {"losses": losses, "codebooks": codebooks}
+
+
+def train_vqvae(rank, world):
+    """Running statistics, codebook, losses and last reconstruction of a small model with BatchNorm."""
+    torch.manual_seed(0)
+    model = build(Vqvae(channels=8, code_dim=8, codebook_size=16, residual_blocks=1), input_shape=(1, 16, 16))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for step in range(STEPS):
+        draws = Draws(0, step, rank, world)
+        batch = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(step)) * 2 - 1
+        out = model(shard(batch, rank, world), draws=draws)
+        loss = F.mse_loss(out.images[0], out.targets[0]) + out.penalties[0]
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(model, world)
+        optimizer.step()
+        model.update_codebooks(draws)
+        losses.append(float(loss.detach()))
+    running = [value.flatten().tolist() for name, value in model.named_buffers() if "running" in name]
+    return {
+        "losses": losses,
+        "running": functools.reduce(operator.iadd, running, []),
+        "codebook": model.quantizer.codebook.tolist(),
+        "images": out.images[0].tolist(),
+    }
+
+
+def normalise(rank, world):
+    """Output, gradients and statistics of a BatchNorm far from zero mean, where sums of squares would cancel."""
+    norm = GlobalBatchNorm2d(3) if world > 1 else torch.nn.BatchNorm2d(3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
+        norm.bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    generator = torch.Generator().manual_seed(0)
+    x = shard(100 + torch.randn(4, 3, 5, 6, generator=generator), rank, world).requires_grad_()
+    weight = shard(torch.randn(4, 3, 5, 6, generator=generator), rank, world)
+    out = norm(x)
+    (out * weight).sum().backward()
+    return {
+        "out": out.tolist(),
+        "grad": x.grad.tolist(),
+        "weight": norm.weight.grad.tolist() + norm.bias.grad.tolist(),
+        "mean": norm.running_mean.tolist(),
+        "var": norm.running_var.tolist(),
+    }
+
+
+def meter(rank, world):
+    """The use of a codebook over a split that does not divide evenly."""
+    indices = torch.randint(12, (7, 3, 3), generator=torch.Generator().manual_seed(0))
+    counter = CodebookMeter(16)
+    for image in indices[rank::world]:
+        counter.add(image)
+    return asdict(counter.result())

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medvq.config.models import MODEL_CONFIGS, Svqvae
+from medvq.config.models import MODEL_CONFIGS, Svqvae, Vqvae
 from medvq.models.count import count, layers
 from medvq.models.draws import Draws
 from medvq.models.registry import MODELS, build
@@ -15,6 +15,7 @@ from medvq.models.registry import MODELS, build
 SIZE = 32
 CASES = {
     "svqvae": (Svqvae(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16), (3, SIZE, SIZE)),
+    "vqvae": (Vqvae(channels=8, code_dim=8, residual_blocks=1), (1, SIZE, SIZE)),
 }
 everyone = pytest.mark.parametrize("name", sorted(MODELS))
 
@@ -129,7 +130,7 @@ def test_frozen_codebooks_stay(name):
     model = trained(name)
     model.freeze_codebooks()
     before = {key: state(quantizer) for key, quantizer in model.quantizers().items()}
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=0.1)
     loss_of(model(images(name, 9), draws=Draws(0, 9))).backward()
     optimizer.step()
     model.update_codebooks(Draws(0, 9))

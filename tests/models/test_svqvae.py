@@ -140,6 +140,23 @@ def test_joint_code_is_the_upsampled_top_then_the_bottom():
         assert torch.equal(code.joint[:, 2:], code.bottom.z_q)
 
 
+@pytest.mark.parametrize("choice", ["gradient", "cosine", "grouped", "fsq"])
+def test_any_quantizer_fits(choice):
+    extra = {"groups": 2} if choice == "grouped" else {}
+    config = TINY.model_dump() | {"code_dim": 4, "quantizer": {"name": choice, **extra}}
+    model = build(Svqvae.model_validate(config), input_shape=(3, 32, 32), classes=5)
+    out = model(torch.rand(2, 3, 32, 32), draws=Draws(0, 0))
+    (sum(image.mean() for image in out.images) + sum(out.penalties)).backward()
+    model.update_codebooks(Draws(0, 0))
+    assert all(p.grad is not None for name, p in model.named_parameters() if not name.startswith("classifier"))
+    assert out.indices.keys() == model.quantizers().keys()
+    kinds = {"gradient": {"commitment", "codebook"}, "fsq": set()}.get(choice, {"commitment"})
+    assert set(out.losses) == {f"{kind}/level{i}" for kind in kinds for i in (0, 1)}
+    with torch.no_grad():
+        again = model.eval()(torch.rand(2, 3, 32, 32))
+        torch.testing.assert_close(model.decode_indices(again.indices), again.images[-1], rtol=0, atol=1e-6)
+
+
 def test_head_needs_classes():
     with pytest.raises(UsageError, match="no classifier"):
         build(TINY, input_shape=(3, 32, 32)).head(torch.zeros(1, 4, 2, 2))

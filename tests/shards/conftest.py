@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from medvq.shards.manifest import (
     split_order,
     write_manifest,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def encode(pixels: np.ndarray, store: str) -> bytes:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -92,3 +94,18 @@ def test_few_files_stay_open(tmp_path, monkeypatch, write_dataset):
     assert len(os.listdir("/proc/self/fd")) <= before + 3
     data.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_reading_does_not_import_torch_nor_opening_pyarrow(tiny_dataset):
+    code = """
+import importlib, sys
+from medvq.shards.dataset import Dataset
+for name in ("view", "order", "decode", "reader", "buffers", "workers", "stage", "columns"):
+    importlib.import_module(f"medvq.shards.{name}")
+data = Dataset.open(sys.argv[1])
+assert not {"pyarrow", "PIL", "torch"} & sys.modules.keys(), sys.modules.keys()
+data.read(0)
+assert "torch" not in sys.modules
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, str(tiny_dataset)], check=True, env=environment)

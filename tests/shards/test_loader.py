@@ -182,19 +182,43 @@ def test_an_epoch_left_in_the_middle_does_no_harm(dataset):
         assert content(loader.epoch(1)) == wanted
 
 
-def test_kept_images_are_read_once(dataset):
-    view = view_of(dataset)
-    loader = Loader(view, 4, 0)
-    first = content(loader.epoch(0))
-    view.parts[0].dataset.close()
-    reads = Counter()
-    original = Dataset.read
+@pytest.mark.parametrize("processes", [0, 1])
+def test_the_callers_threads_stay_as_they_are(dataset, processes):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     try:
-        Dataset.read = lambda self, row, member="image": reads.update([row]) or original(self, row, member)
-        assert content(loader.epoch(0)) == first
-        assert not reads
+        with Loader(view_of(dataset), 4, 0, processes=processes) as loader:
+            list(loader.epoch(0))
+        assert torch.get_num_threads() == 2
     finally:
-        Dataset.read = original
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts the samples that are read of a dataset."""
+    count: Counter[int] = Counter()
+    original = Dataset.read_many
+    monkeypatch.setattr(
+        Dataset,
+        "read_many",
+        lambda self, rows, member="image": count.update(rows.tolist()) or original(self, rows, member),
+    )
+    return count
+
+
+def test_kept_images_are_read_once(dataset, reads):
+    loader = Loader(view_of(dataset), 4, 0)
+    first = content(loader.epoch(0))
+    assert set(reads.values()) == {1}
+    assert content(loader.epoch(0)) == first
+    assert set(reads.values()) == {1}
+
+
+def test_resuming_reads_nothing_of_what_went_before(dataset, reads):
+    loader = Loader(view_of(dataset), 4, 0, keep_bytes=0)
+    list(loader.epoch(2, loader.steps_per_epoch - 2))
+    assert reads.total() == 8
 
 
 @pytest.mark.parametrize("processes", [0, 1])
@@ -239,6 +263,22 @@ def test_loader_processes_end_with_their_owner(dataset):
             break
         time.sleep(0.05)
     assert not any(alive(p) for p in pids)
+
+
+def test_closing_is_quick_while_other_processes_hold_the_pipe(dataset):
+    loader = Loader(view_of(dataset), 4, 0, processes=1, keep_bytes=0)
+    next(loader.epoch(0))
+    other = os.fork()
+    if other == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        start = time.monotonic()
+        loader.close()
+        assert time.monotonic() - start < 5
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
 
 
 def alive(pid: int) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from medvq.config.errors import MedvqError, UsageError
 from medvq.shards import smear as scene
 from medvq.shards import synth
-from medvq.shards.smear_cells import CLASSES
+from medvq.shards.smear_cells import CLASSES, Cell
 from medvq.shards.smear_shapes import Grid, Stream, noise, optics, spots
 
 SMALL = {"samples": 40, "size": 32, "seed": 3}
@@ -101,6 +101,24 @@ def test_an_image_does_not_depend_on_what_was_drawn_before():
     scene.draw(5, 6, "basophil", "P001", 32)
     again = scene.draw(5, 7, "monocyte", "P002", 32)
     assert all(np.array_equal(a, b) for a, b in zip(alone, again, strict=True))
+
+
+def test_images_of_a_patient_differ_beside_the_cell_too():
+    masks, corners = [], []
+    for index in range(4):
+        image, mask = scene.draw(0, index, "neutrophil", "P001", 32)
+        corners.append(image[:6, :6][mask[:6, :6] == scene.BACKGROUND].tobytes())
+        masks.append(int(np.flatnonzero((mask > 0).any(axis=0)).mean()))
+    assert len(set(corners)) == 4
+    assert len(set(masks)) > 1
+
+
+def test_a_nucleus_too_large_for_its_cell_is_cut_at_the_rim():
+    body = Cell(radius=4.0, lobes=[(3.0, 0.0, 4.0)], cytoplasm=(0.0, 0.5, 0.2, 0.0))
+    grid = Grid(n=128, width=22.0)
+    inside, nucleus = scene._white_cell(np.zeros((4, 128, 128)), Stream(0), grid, body, 0.5, -0.5)
+    assert nucleus.max() > 0.99
+    assert (nucleus <= inside + 1e-9).all()
 
 
 def test_a_whole_tree_is_not_drawn_again(drawn, monkeypatch):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvq.models.draws import Draws
@@ -81,9 +82,8 @@ class Quantizer(nn.Module, ABC):
         """Learn from the training passes since the last call, together with all ranks."""
 
     def freeze(self, frozen: bool = True) -> None:
-        """Stop (or let) the codebook learn, by averages and by gradient."""
+        """Stop (or let) the codebook learn; projections into and out of it are not part of it."""
         self.frozen = frozen
-        self.requires_grad_(not frozen)
 
     def _learning(self) -> bool:
         """Is this a pass to learn from? Not in eval, under no_grad, or when checkpointing recomputes a forward pass."""
@@ -104,24 +104,34 @@ class Quantizer(nn.Module, ABC):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward: the codes, exactly. Backward: the gradient goes to the encoder output unchanged."""
+    """Both gradients of `straight_through` in one buffer, where autograd would hold four of its size."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, codes: Tensor) -> Tensor:
-        return codes.view_as(codes)
+    def forward(ctx: Any, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(z, codes)
+        ctx.set_materialize_grads(False)
+        return codes.view_as(codes), F.mse_loss(z, codes)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
+        through, of_loss = grads
+        if of_loss is None:
+            return through, None
+        z, codes = ctx.saved_tensors
+        grad = (z - codes).mul_(of_loss * (2 / z.numel()))
+        return (grad if through is None else grad.add_(through)), None
 
 
-def straight_through(z: Tensor, codes: Tensor) -> Tensor:
-    """z + sg(codes − z), with the forward value exactly `codes`; no gradient reaches `codes`."""
+def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """z + sg(codes − z), with the forward value exactly `codes`, and the commitment loss mean (z − sg codes)².
+
+    No gradient reaches `codes`.
+    """
     codes = codes.detach()
     if not (torch.is_grad_enabled() and z.requires_grad):
-        return codes
-    out: Tensor = _StraightThrough.apply(z, codes)  # type: ignore[no-untyped-call]
-    return out
+        return codes, F.mse_loss(z.detach(), codes)
+    out, commitment = _StraightThrough.apply(z, codes)  # type: ignore[no-untyped-call]
+    return out, commitment
 
 
 def to_rows(z: Tensor) -> Tensor:

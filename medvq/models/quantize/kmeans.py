@@ -72,5 +72,9 @@ def _spread_by(weights: Tensor, count: int) -> Tensor:
 def count_and_sum(vectors: Tensor, indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
     """How many of the vectors (N, D) chose each code, (K,) float32, and their sums, (K, D) float32."""
     sums = vectors.new_zeros(codebook_size, vectors.shape[1]).index_add_(0, indices, vectors)
-    counts = torch.bincount(indices, minlength=codebook_size).to(vectors.dtype)
-    return counts, sums
+    return count_codes(indices, codebook_size), sums
+
+
+def count_codes(indices: Tensor, codebook_size: int) -> Tensor:
+    """How often each code (K,) is among the indices, float32."""
+    return torch.bincount(indices.reshape(-1), minlength=codebook_size).float()

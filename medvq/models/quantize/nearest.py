@@ -11,6 +11,8 @@ from torch import Tensor
 
 BLOCK = 32
 """Scores are first reduced over this many codes at once, which vectorises where `argmin` does not."""
+LEAST_DIM = 16
+"""Shorter vectors, but for those of one number, get zeros appended: matrix products of fewer columns are slower."""
 CPU_SCORES, GPU_SCORES = 1 << 20, 1 << 26
 """Scores held at once: as many as stay in a core's cache; enough to fill a GPU."""
 PAIR_VALUES = 1 << 20
@@ -44,7 +46,8 @@ class _Scorer:
         centred = codes - self.centre
         norms = centred.square().sum(dim=1)
         pad = -len(codes) % BLOCK
-        self.columns = F.pad(centred, (0, 0, 0, pad)).t()  # (D, K + pad)
+        self.dims = LEAST_DIM - codes.shape[1] if 1 < codes.shape[1] < LEAST_DIM else 0
+        self.columns = F.pad(centred, (0, self.dims, 0, pad)).t()  # (D, K + pad)
         self.half_norms = F.pad(norms / 2, (0, pad), value=torch.inf)
         self.reach = norms.amax().sqrt()
         # |computed − exact| of one score is at most (D + 4)·2^-24·(‖x‖E + E²/2), E the longest code; two scores: twice.
@@ -54,7 +57,8 @@ class _Scorer:
         """Indices (n,) for vectors (n, D)."""
         n = len(vectors)
         centred = vectors - self.centre
-        scores = torch.addmm(self.half_norms, centred, self.columns, alpha=-1)  # (n, K + pad)
+        padded = F.pad(centred, (0, self.dims)) if self.dims else centred
+        scores = torch.addmm(self.half_norms, padded, self.columns, alpha=-1)  # (n, K + pad)
         blocks = scores.view(n, -1, BLOCK).amin(dim=2)  # (n, blocks)
         best, block = blocks.min(dim=1)
         limit = best + self.slack * self.reach * (torch.linalg.vector_norm(centred, dim=1) + self.reach / 2)

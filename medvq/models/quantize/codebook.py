@@ -1,0 +1,182 @@
+"""What quantizers with a table of codes share: start from data, straight-through, statistics, revival."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medvq.config.errors import MedvqError
+from medvq.models.draws import Draws
+from medvq.models.quantize.base import Quantized, Quantizer, straight_through, to_grid, to_rows
+from medvq.models.quantize.kmeans import own_rows, start_codes
+from medvq.models.quantize.nearest import nearest
+from medvq.models.ranks import sum_over_ranks_
+
+Init = Literal["kmeans", "normal", "uniform"]
+"""Codes start at the k-means of the first training batch, at N(0, 1), or uniform in ±1/K."""
+
+REVIVED_AT_ONCE = 8
+"""At most one in this many codes is revived in one step."""
+
+
+class CodebookQuantizer(Quantizer):
+    """Each vector is replaced by the nearest of K codes.
+
+    `counts` follows how often each code is chosen in a step, over all ranks: N_k ← γN_k + (1−γ)n_k. It starts at 1:
+    from 0, a moving average of a code that no vector chose at first would be thrown far away for ever. A code with
+    N_k < revive·ΣN/K is dead; it is replaced by a vector of the batch, the same one on every rank.
+    """
+
+    codebook: Tensor
+    """(K, d) float32, the codes."""
+    counts: Tensor
+    """(K,) float32, N_k."""
+    initted: Tensor
+    """() bool: has the codebook been started?"""
+
+    def __init__(
+        self,
+        codebook_size: int,
+        code_dim: int,
+        *,
+        beta: float = 0.25,
+        decay: float = 0.99,
+        init: Init = "kmeans",
+        revive: float = 0.02,
+        name: str = "codebook",
+    ) -> None:
+        super().__init__(codebook_size, code_dim, name=name)
+        self.beta, self.decay, self.init, self.revive = beta, decay, init, revive
+        self.register_buffer("counts", torch.ones(codebook_size))
+        self.register_buffer("initted", torch.tensor(init != "kmeans"))
+        self._pending: list[Tensor] = []
+        self._seen: list[Tensor] = []
+
+    def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
+        """Quantize z (B, D, H, W).
+
+        Raises:
+            ValueError: the codebook must be started from data and there are no draws.
+        """
+        rows = self.project(to_rows(z))
+        learning = self._learning()
+        if learning and not self.initted:
+            self._start(rows.detach(), draws)
+        indices = nearest(rows, self.codebook)
+        codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
+        if learning:
+            self._collect(rows.detach(), indices)
+        passed, commitment = straight_through(rows, codes)
+        losses, penalty = self._losses(rows, codes, commitment)
+        return Quantized(
+            z_q=to_grid(self.unproject(passed), z.shape),
+            indices=indices.view(z.shape[0], *z.shape[2:]),
+            losses=losses,
+            penalty=penalty,
+        )
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes (B, D, H, W) of indices (B, H, W)."""
+        rows = self.unproject(F.embedding(indices.reshape(-1), self.codebook))
+        return to_grid(rows, indices.shape)
+
+    def project(self, rows: Tensor) -> Tensor:
+        """Vectors (N, D) as they are compared with codes, (N, d)."""
+        return rows
+
+    def unproject(self, rows: Tensor) -> Tensor:
+        """Codes (N, d) as the decoder takes them, (N, D)."""
+        return rows
+
+    @torch.no_grad()
+    def update(self, draws: Draws) -> None:
+        """Learn from the training passes since the last call, then revive dead codes; nothing if there were none.
+
+        Raises:
+            MedvqError: the encoder's outputs were not finite; the codebook is left as it was.
+        """
+        if not self._pending:
+            return
+        parts = [*self._pending]
+        if self.revive:
+            parts.append(self._candidates(self._seen[0] if len(self._seen) == 1 else torch.cat(self._seen), draws))
+        self._pending, self._seen = [], []
+        flat = sum_over_ranks_(torch.cat([part.reshape(-1) for part in parts]))
+        if not torch.isfinite(flat).all():
+            raise MedvqError(
+                f"encoder outputs that are not finite reached the codebook {self.name} at step {draws.step}",
+                hint="lower the learning rate, clip gradients, or train in float32",
+            )
+        totals = torch.split(flat, [part.numel() for part in parts])
+        counts, *others = (t.view_as(part) for t, part in zip(totals, parts, strict=True))
+        self.counts.lerp_(counts, 1 - self.decay)
+        candidates = others.pop() if self.revive else None
+        self._learn(*others)
+        if candidates is not None:
+            self._revive(candidates, self.counts.sum() / self.codebook_size)
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop (or let) the codebook learn, by averages and by gradient."""
+        super().freeze(frozen)
+        # With no gradient at all, not even weight decay moves it.
+        self.codebook.grad = None
+
+    def _losses(self, rows: Tensor, codes: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses by name and the penalty, of vectors and their codes (N, d)."""
+        return {"commitment": commitment}, self.beta * commitment
+
+    @abstractmethod
+    def _statistics(self, rows: Tensor, indices: Tensor) -> list[Tensor]:
+        """What to sum over passes and ranks, the counts (K,) first; nothing if the codebook does not use any."""
+
+    @abstractmethod
+    def _learn(self, *totals: Tensor) -> None:
+        """Update the codebook from the summed statistics after the counts; `self.counts` is up to date."""
+
+    @abstractmethod
+    def _put(self, codes: Tensor) -> None:
+        """Make `codes` (K, d) the codebook, and what belongs to it agree with them and `self.counts`."""
+
+    def _drawn(self, dim: int) -> Tensor:
+        """A codebook (K, d) to begin with."""
+        if self.init == "uniform":
+            return torch.empty(self.codebook_size, dim).uniform_(-1 / self.codebook_size, 1 / self.codebook_size)
+        return torch.randn(self.codebook_size, dim)
+
+    @torch.no_grad()
+    def _start(self, rows: Tensor, draws: Draws | None) -> None:
+        if draws is None:
+            raise ValueError(f"{self.name}: the first training pass starts the codebook from data and needs draws")
+        self.counts.fill_(1)
+        self._put(start_codes(rows, self.codebook_size, draws, f"kmeans/{self.name}"))
+        self.initted.fill_(True)
+
+    @torch.no_grad()
+    def _collect(self, rows: Tensor, indices: Tensor) -> None:
+        found = self._statistics(rows, indices)
+        if self._pending:
+            found = [old + new for old, new in zip(self._pending, found, strict=True)]
+        self._pending = found
+        if found and self.revive:
+            self._seen.append(rows)
+
+    def _candidates(self, seen: Tensor, draws: Draws) -> Tensor:
+        """The vectors (R, d) that may replace dead codes, as far as this rank holds them."""
+        wanted = -(-self.codebook_size // REVIVED_AT_ONCE)
+        positions = draws.positions(wanted, len(seen) * draws.world, f"revive/{self.name}")
+        return own_rows(seen, positions, draws)
+
+    def _revive(self, candidates: Tensor, mean_count: Tensor) -> None:
+        """Put candidates (R, d) in place of the least used codes, as far as those are dead, with the mean count."""
+        least = torch.sort(self.counts, stable=True).indices[: len(candidates)]
+        dead = self.counts[least] < self.revive * mean_count
+        self._replace(least[dead], candidates[dead], mean_count)
+
+    def _replace(self, which: Tensor, codes: Tensor, count: Tensor) -> None:
+        """Put codes (R, d) at the places `which` (R,), each with the same count."""
+        self.codebook[which] = codes
+        self.counts[which] = count

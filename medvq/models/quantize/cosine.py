@@ -1,0 +1,54 @@
+"""Codes on the unit sphere of a low-dimensional projection (Yu et al. 2022, ViT-VQGAN §3.2)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medvq.models.quantize.codebook import Init
+from medvq.models.quantize.ema import EMAQuantizer
+
+
+class CosineQuantizer(EMAQuantizer):
+    """Vectors are projected to d dimensions and normalised; the nearest code is the one of largest cosine.
+
+    Codes are moving averages, normalised; the chosen one is projected back to D dimensions. Few dimensions keep codes
+    in use, and the norm keeps the losses from growing with the encoder's outputs.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        code_dim: int,
+        *,
+        dim: int = 16,
+        beta: float = 0.25,
+        decay: float = 0.99,
+        eps: float = 1e-5,
+        init: Init = "kmeans",
+        revive: float = 0.02,
+        name: str = "codebook",
+    ) -> None:
+        """`dim` is d."""
+        super().__init__(
+            codebook_size, code_dim, beta=beta, decay=decay, eps=eps, init=init, revive=revive, name=name, dim=dim
+        )
+        self.project_in = nn.Linear(code_dim, dim)
+        self.project_out = nn.Linear(dim, code_dim)
+        self._put(self.codebook)
+
+    def project(self, rows: Tensor) -> Tensor:
+        """Vectors (N, D) on the unit sphere (N, d)."""
+        return F.normalize(self.project_in(rows), dim=1)
+
+    def unproject(self, rows: Tensor) -> Tensor:
+        """Codes (N, d) as (N, D)."""
+        out: Tensor = self.project_out(rows)
+        return out
+
+    def _learn(self, *totals: Tensor) -> None:
+        super()._learn(*totals)
+        self.codebook.copy_(F.normalize(self.codebook, dim=1))
+
+    def _put(self, codes: Tensor) -> None:
+        super()._put(F.normalize(codes, dim=1))

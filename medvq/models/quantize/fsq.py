@@ -1,0 +1,61 @@
+"""Finite scalar quantization: a fixed grid instead of a codebook (Mentzer et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from medvq.models.draws import Draws
+from medvq.models.quantize.base import Quantized, Quantizer, straight_through, to_grid, to_rows
+
+
+class FSQuantizer(Quantizer):
+    """Each of d numbers is bounded and rounded to one of its L levels; a code is their combination, K = ∏L.
+
+    Levels lie evenly in [−1, 1], symmetric about 0, for even L too (where 0 is then between two levels). The index is
+    their mixed-radix number, the first dimension running fastest. Nothing is learnt and nothing can die.
+    """
+
+    reach: Tensor
+    """(d,) float32, (L − 1) / 2."""
+    basis: Tensor
+    """(d,) int64, the step of each dimension in the index."""
+
+    def __init__(self, levels: Sequence[int], code_dim: int, *, name: str = "codebook") -> None:
+        """`levels` are the L of each dimension; where there are not `code_dim` of them, a projection leads there.
+
+        Raises:
+            ValueError: a dimension has less than two levels.
+        """
+        super().__init__(prod(levels), code_dim, name=name)
+        if not levels or min(levels) < 2:
+            raise ValueError(f"every dimension needs at least two levels, not {list(levels)}")
+        self.levels = tuple(levels)
+        self.register_buffer("reach", (torch.tensor(levels) - 1) / 2, persistent=False)
+        steps = [prod(levels[:i]) for i in range(len(levels))]
+        self.register_buffer("basis", torch.tensor(steps), persistent=False)
+        same = len(levels) == code_dim
+        self.project_in = nn.Identity() if same else nn.Linear(code_dim, len(levels))
+        self.project_out = nn.Identity() if same else nn.Linear(len(levels), code_dim)
+
+    def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
+        """Quantize z (B, D, H, W)."""
+        bounded = torch.tanh(self.project_in(to_rows(z)))  # (N, d)
+        digits = ((bounded + 1) * self.reach).round()
+        indices = (digits.long() * self.basis).sum(dim=1)
+        passed, _ = straight_through(bounded, digits / self.reach - 1)
+        return Quantized(
+            z_q=to_grid(self.project_out(passed), z.shape),
+            indices=indices.view(z.shape[0], *z.shape[2:]),
+            losses={},
+            penalty=bounded.new_zeros(()),
+        )
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes (B, D, H, W) of indices (B, H, W)."""
+        radix = torch.tensor(self.levels, device=indices.device)
+        digits = indices.reshape(-1, 1) // self.basis % radix
+        return to_grid(self.project_out(digits / self.reach - 1), indices.shape)

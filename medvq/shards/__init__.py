@@ -1,0 +1,1 @@
+"""Packed datasets: a source tree becomes shards, and shards become batches."""

@@ -1,0 +1,59 @@
+"""What was understood of a source, in words: the text of `medvq shard --dry-run`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from medvq.shards.manifest import split_order
+from medvq.shards.scan import Left, printable
+from medvq.shards.understand import Understood
+
+SHOWN = 5
+"""Examples that are shown of a list."""
+
+
+def text_of(understood: Understood) -> str:
+    """Layout, samples by split and class, masks, groups, what will be done to pixels, and what will be left out."""
+    recipe, arranged = understood.recipe, understood.arranged
+    lines = [f"name       {recipe.name}", f"layout     {understood.layout}"]
+    lines += [f"images     {pattern}" for pattern in recipe.images]
+    lines += [f"masks      {recipe.masks}"] if recipe.masks else []
+    lines += [f"table      {t.file}: {_columns(t.model_dump())}" for t in recipe.tables]
+    lines.append(f"files      {understood.seen} seen: {len(arranged.samples)} samples, {len(arranged.bad)} bad, "
+                 f"{len(arranged.ignored)} ignored")  # fmt: skip
+    by_split = Counter(s.split for s in arranged.samples)
+    for split in split_order(by_split):
+        rows = [s for s in arranged.samples if s.split == split]
+        masks, groups = sum(s.mask is not None for s in rows), len({s.group for s in rows if s.group is not None})
+        extra = (f", {masks} masks" if masks else "") + (f", {groups} groups" if groups else "")
+        lines.append(f"split      {split}: {len(rows)} samples{extra}")
+        counts = Counter(s.label for s in rows)
+        lines += [f"             {name}: {counts[name]}" for name in arranged.classes]
+    for name, made in recipe.splits.make.items():
+        how = f"stratified by class, groups and copies together, seed {recipe.splits.seed}"
+        lines.append(f"make       {name}: {made.share:.4g} of {made.of}, {how}")
+    lines.append(f"pixels     {_pixels(understood)}")
+    lines += _examples("bad", arranged.bad)
+    lines += _examples("ignored", arranged.ignored)
+    lines += [f"note       {note}" for note in arranged.notes]
+    return "\n".join(lines)
+
+
+def _columns(table: dict[str, object]) -> str:
+    said = {k: table[k] for k in ("id", "label", "one_hot", "group", "split") if table[k]}
+    return ", ".join(f"{k} from {', '.join(v) if isinstance(v, list) else v}" for k, v in said.items())
+
+
+def _pixels(understood: Understood) -> str:
+    recipe = understood.recipe
+    steps = [f"centre {recipe.crop[0]}x{recipe.crop[1]}"] if recipe.crop else []
+    steps += [f"{recipe.fit} to {recipe.size[0]}x{recipe.size[1]} (height x width)"] if recipe.size else []
+    steps += [{1: "grey", 3: "RGB"}[recipe.channels]] if recipe.channels else []
+    kept = "bytes are kept where nothing changes, else PNG" if recipe.store == "auto" else f"stored as {recipe.store}"
+    return ", ".join([*steps, kept])
+
+
+def _examples(what: str, rows: Sequence[Left]) -> list[str]:
+    lines = [f"{what:<10} {printable(r.path)}: {r.reason}" for r in rows[:SHOWN]]
+    return lines + ([f"{what:<10} ... and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else [])

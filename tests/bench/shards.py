@@ -1,0 +1,197 @@
+"""Loading beside the other loaders: `python tests/bench/shards.py [--rounds 5] [--work DIR] [--data DIR]`.
+
+One run, every contender in turn in every round, medians of the rounds, then ratios. Peers are no dependency of medvq:
+
+    python -m venv PEERS && PEERS/bin/pip install torch==2.13.0 && PEERS/bin/pip install torchvision==0.28.0
+    PEERS/bin/pip install . webdataset mosaicml-streaming litdata && PEERS/bin/python tests/bench/shards.py
+
+JPEGs (360 px) become 64 and 224 px uint8 batches of 32, shuffled, with the page cache warm and nothing kept in memory;
+raw 28 px images are read as they are. A bare loop reads, decodes and resizes files with as many processes and moves
+nothing between them: what is left of it is what a loader costs. The ratio in brackets is of processor time, which a busy machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peers import BATCH, PEERS, Images, fit
+from PIL import Image
+
+from medvq.shards.dataset import Dataset
+from medvq.shards.decode import decode_image, resize
+from medvq.shards.loader import Loader
+from medvq.shards.pack import pack
+from medvq.shards.view import Part, View
+
+OURS, KEPT, BARE, BARE_PIL = "medvq", "medvq, kept in memory", "bare loop, same decoder", "bare loop, Pillow"
+DATA = Path(os.environ.get("MEDVQ_BENCH_DATA", "../shared/data"))
+Rates = dict[str, tuple[float, float]]
+"""Of every contender images a second and µs of processor time an image."""
+
+
+def ours(dataset: Path, size: int, processes: int, keep_bytes: int) -> Callable[[int], int]:
+    view = View(parts=(Part(dataset=Dataset.open(dataset)),), splits=("all",), size=(size, size))
+    loader = Loader(view, BATCH, 0, processes=processes, keep_bytes=keep_bytes)
+    return lambda epoch: sum(len(b) for b in loader.epoch(epoch))
+
+
+def theirs(name: str, folder: Path, size: int, processes: int) -> Callable[[int], int]:
+    start = PEERS[name].batches(folder, size, processes)
+    return lambda epoch: sum(len(batch[0]) for batch in start())
+
+
+def bare(read: Callable[[Any], torch.Tensor], stored: list[Any], processes: int) -> Callable[[int], int]:
+    """Each of `processes` (0: this one) makes batches of its share of `stored` and drops them."""
+
+    def share(seed: int, which: int, of: int) -> int:
+        order = np.random.default_rng(seed).permutation(len(stored))[which::of]
+        for start in range(0, len(order), BATCH):
+            torch.stack([read(stored[i]) for i in order[start : start + BATCH]])
+        return len(order)
+
+    def serve(pipe: Any, which: int) -> None:
+        torch.set_num_threads(1)
+        while (seed := pipe.recv()) is not None:
+            pipe.send(share(seed, which, processes))
+
+    if processes == 0:
+        return lambda epoch: share(epoch, 0, 1)
+    context, pipes = multiprocessing.get_context("fork"), []
+    for which in range(processes):
+        mine, other = context.Pipe()
+        context.Process(target=serve, args=(other, which), daemon=True).start()
+        pipes.append(mine)
+
+    def run(epoch: int) -> int:
+        for pipe in pipes:
+            pipe.send(epoch)
+        return sum(pipe.recv() for pipe in pipes)
+
+    return run
+
+
+def decode_ours(path: Path, size: int) -> torch.Tensor:
+    return torch.from_numpy(resize(decode_image(path.read_bytes(), 3), (size, size))).permute(2, 0, 1)
+
+
+def compare(work: Path, size: int, processes: int, rounds: int) -> Rates:
+    """`measure` in a process of its own, so that no setting meets the threads and processes of another."""
+    arguments = ["--measure", str(work), str(size), str(processes), "--rounds", str(rounds)]
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    rates: Rates = json.loads(done.stdout.splitlines()[-1])
+    return rates
+
+
+def measure(work: Path, size: int, processes: int, rounds: int) -> Rates:
+    """Every contender in turn in every round; medians of the rounds."""
+    contenders = {
+        OURS: ours(work / "medvq", size, processes, keep_bytes=0),
+        KEPT: ours(work / "medvq", size, processes, keep_bytes=1 << 30),
+        **{name: theirs(name, work / name, size, processes) for name in PEERS},
+    }
+    if files := sorted((work / "ImageFolder + DataLoader").rglob("*.jpg")):
+        contenders[BARE] = bare(lambda p: decode_ours(p, size), files, processes)
+        contenders[BARE_PIL] = bare(lambda p: fit(Image.open(p), size), files, processes)
+    torch.set_num_threads(1)
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    images = 0
+    for round_ in range(rounds + 1):
+        for name, run in contenders.items():
+            start, cpu = time.perf_counter(), cpu_seconds(os.getpid())
+            images = run(round_)
+            if round_:  # The first warms up: processes start, pages are cached, images are kept.
+                seconds[name].append((time.perf_counter() - start, cpu_seconds(os.getpid()) - cpu))
+    wall, cpu_time = ({name: statistics.median(s[i] for s in spans) for name, spans in seconds.items()} for i in (0, 1))
+    return {name: (images / wall[name], 1e6 * cpu_time[name] / images) for name in contenders}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and all below it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    children = [c for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(c)) for c in children)
+
+
+def pixel_difference(images: Images, size: int) -> tuple[float, int]:
+    """Mean and largest difference of our pixels from Pillow's, of 255."""
+    found = [
+        np.abs(
+            resize(decode_image(data, 3), (size, size)).astype(int)
+            - fit(Image.open(io.BytesIO(data)), size).permute(1, 2, 0).numpy()
+        )
+        for data, _ in images[::10]
+    ]
+    return float(np.mean([d.mean() for d in found])), int(max(d.max() for d in found))
+
+
+def prepare(source: Path, work: Path, size: int | None) -> Images:
+    """Pack `source` and write every peer's format from the same images."""
+    dataset = work / "medvq"
+    pack(source, dataset, on_bad="skip", on_leak="report")
+    data = Dataset.open(dataset)
+    rows, labels = range(len(data)), data.column("label")
+    images: Images = [(data.read(r), int(labels[r])) for r in rows]
+    if size is not None:
+        images = [(decode_image(stored, 3), label) for stored, label in images]
+    for name, peer in PEERS.items():
+        peer.write(images, work / name)
+    return images
+
+
+def report(title: str, table: dict[int, Rates]) -> None:
+    names = list(next(iter(table.values())))
+    print(f"\n### {title}\n\nImages/s (and µs of processor time an image) with 0, 1, 2 loader processes.\n")
+    rows = [["", *map(str, table)], ["---"] * (len(table) + 1)]
+    rows += [[name, *(f"{r[name][0]:.0f} ({r[name][1]:.0f})" for r in table.values())] for name in names]
+    best = [(max(r[name][0] for name in PEERS), min(r[name][1] for name in PEERS)) for r in table.values()]
+    bare_ = [r[BARE] for r in table.values()] if BARE in names else []
+    for name, others in (("fastest peer", best), ("bare loop", bare_)):
+        pairs = zip((r[OURS] for r in table.values()), others, strict=False)
+        rows.append([f"**medvq / {name}**", *(f"**{o[0] / t[0]:.2f}** ({t[1] / o[1]:.2f})" for o, t in pairs)])
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows if len(row) > 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="loading beside the other loaders")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with pbc/ and pbc28/")
+    parser.add_argument("--measure", nargs=3, metavar=("WORK", "SIZE", "PROCESSES"), help="one setting, as JSON")
+    options = parser.parse_args()
+    if options.measure:
+        work, size, processes = options.measure
+        print(json.dumps(measure(Path(work), int(size), int(processes), options.rounds)), flush=True)
+        for child in multiprocessing.active_children():
+            child.kill()
+        os._exit(0)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    work = Path(tempfile.mkdtemp(prefix="bench-shards-", dir=options.work))
+    try:
+        images = prepare(options.data / "pbc" / "PBC_dataset_normal_DIB", work / "jpeg", None)
+        for size in (64, 224):
+            mean, largest = pixel_difference(images, size)
+            table = {n: compare(work / "jpeg", size, n, options.rounds) for n in (0, 1, 2)}
+            report(f"360 px JPEG to {size} px (from Pillow's pixels: mean {mean:.4f} of 255, at most {largest})", table)
+        prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", 28)
+        report("raw 28 px", {n: compare(work / "raw", 28, n, options.rounds) for n in (0, 1, 2)})
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What tests of several packages share: a command line in a process of its own, and one small packed dataset."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+SHARED = TOP.parent / "shared"
+MEDVQ = [sys.executable, "-c", "from medvq.cli import main; main()"]
+
+
+class Cli:
+    """Runs medvq as a user does, in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def start(self, *args, **options):
+        env = {**os.environ, "PYTHONPATH": str(TOP), "COLUMNS": "200"}
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen([*MEDVQ, *map(str, args)], cwd=self.folder, env=env, **out)
+
+    def __call__(self, *args, code=0, timeout=300):
+        process = self.start(*args)
+        stdout, stderr = process.communicate(timeout=timeout)
+        assert code is None or process.returncode == code, f"exit {process.returncode}\n{stdout}\n{stderr}"
+        assert "Traceback" not in stderr, stderr
+        process.stdout_text, process.stderr_text = stdout, stderr
+        return process
+
+    def json(self, *args, **options):
+        return json.loads(self(*args, "--json", **options).stdout_text)
+
+
+@pytest.fixture
+def cli(tmp_path):
+    return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def smear(tmp_path_factory):
+    """A packed synthetic smear: 120 images of 32 px."""
+    from medvq.config.locate import find
+    from medvq.config.recipe import load_recipe
+    from medvq.shards.pack import pack
+    from medvq.shards.synth import smear as draw
+
+    folder = tmp_path_factory.mktemp("smear")
+    draw(folder / "tree", samples=120, size=32)
+    pack(folder / "tree", folder / "smear", load_recipe(find("shards", "smear")), processes=1)
+    return folder / "smear"
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The folder of real images; tests that need it skip where it is not."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the real images beside the checkout")
+    return SHARED / "data"

@@ -1,0 +1,166 @@
+"""Plans: which runs, in which order, with which names; what is missing is told before anything starts."""
+
+import json
+import shutil
+
+import pytest
+
+from medvq.config.errors import DataError, NotFoundError, UsageError
+from medvq.config.resolve import load_study
+from medvq.config.study import Resources
+from medvq.launch.data import find_data
+from medvq.launch.here import Room, shape_of
+from medvq.launch.plan import jobs_for, make_plan, record, slug
+
+STUDY = """\
+study: s
+data: {cells: {dataset: smear, size: 32}}
+defaults:
+  model: {name: svqvae, levels: 1, channels: 8}
+  data: {use: cells}
+  train: {epochs: 1, batch_size: 8, optimizer: {lr: 1e-3}}
+jobs:
+  finetune:
+    task: classify
+    needs: {init: {job: pretrain}}
+    matrix: {data.subset: [100, 10], train.seed: [0, 1]}
+  pretrain: {task: autoencode, matrix: {train.seed: [0, 1]}}
+  alone: {task: classify}
+"""
+
+
+@pytest.fixture
+def planned(smear, tmp_path):
+    def _planned(text=STUDY, only=(), data=None):
+        (tmp_path / "s.yaml").write_text(text)
+        study = load_study(tmp_path / "s.yaml")
+        found = find_data(
+            study,
+            jobs_for(study, only),
+            given={"cells": str(data or smear)},
+            datasets=tmp_path,
+            study_folder=tmp_path / "runs/s",
+            make=None,
+        )
+        return make_plan(study, found, runs=tmp_path / "runs", only=only)
+
+    return _planned
+
+
+def test_needs_come_first_and_match_the_shared_axis(planned):
+    plan = planned()
+    assert [s.job for s in plan.runs] == ["pretrain"] * 2 + ["finetune"] * 4 + ["alone"]
+    by_name = {s.run: s for s in plan.runs}
+    for spec in plan.runs[2:6]:
+        assert by_name[spec.needs["init"].run].values["train.seed"] == spec.values["train.seed"]
+
+
+def test_names_tell_job_values_and_identity(planned):
+    run = planned().runs[2]
+    assert run.run == f"finetune-subset100-seed0-{run.identity}"
+    assert len({s.run for s in planned().runs}) == 7
+
+
+def test_only_takes_what_it_needs_along(planned):
+    assert {s.job for s in planned(only=["finetune"]).runs} == {"pretrain", "finetune"}
+    with pytest.raises(NotFoundError) as e:
+        planned(only=["finetun"])
+    assert "finetune" in e.value.hint
+
+
+def test_recording_writes_run_json_once(planned):
+    plan = planned()
+    first = record(plan)
+    path = plan.folder_of(plan.runs[0]).spec
+    before = path.read_bytes()
+    assert record(planned()).number == first.number
+    assert path.read_bytes() == before
+    facts = json.loads(before)["provenance"]
+    assert facts["packages"]["torch"]
+    assert {"commit", "diff", "python", "medvq"} <= facts.keys()
+
+
+def test_planning_writes_nothing(planned, tmp_path):
+    planned()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_classes_that_differ_are_refused(planned):
+    text = STUDY.replace("size: 32}", "size: 32, classes: [a, b]}")
+    with pytest.raises(UsageError, match="classes are basophil"):
+        planned(text)
+
+
+def test_a_missing_dataset_says_how_to_make_one(planned, tmp_path):
+    with pytest.raises(NotFoundError) as e:
+        planned(data=tmp_path / "nowhere")
+    assert "medvq shard" in e.value.hint
+
+
+def test_a_dataset_without_test_split_is_refused(smear, tmp_path, planned):
+    from medvq.config.recipe import Recipe
+    from medvq.shards.pack import pack
+
+    tree = tmp_path / "tree"
+    shutil.copytree(smear.parent / "tree" / "train" / "data", tree)
+    pack(tree, tmp_path / "one-split", Recipe(), processes=1)
+    with pytest.raises(UsageError, match=r"no .* images"):
+        planned(data=tmp_path / "one-split")
+
+
+def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp_path):
+    """The second dataset's training split is the first's test split."""
+    from medvq.config.locate import find
+    from medvq.config.recipe import load_recipe
+    from medvq.shards.pack import pack
+
+    tree = tmp_path / "tree"
+    shutil.copytree(smear.parent / "tree", tree)
+    (tree / "train").rename(tree / "kept")
+    (tree / "test").rename(tree / "train")
+    (tree / "kept").rename(tree / "test")
+    shutil.rmtree(tree / "test" / "mask")
+    rows = (tree / "patients.csv").read_text().splitlines()
+    swap = {"train": "test", "test": "train", "val": "val"}
+    out = [rows[0]]
+    for row in rows[1:]:
+        cells = row.split(",")
+        name = next(i for i, c in enumerate(cells) if c.endswith(".png"))
+        split = cells[name].split("/")[0]
+        cells = [swap.get(c, c) for c in cells]
+        cells[name] = cells[name].replace(f"{split}/", f"{swap[split]}/", 1)
+        out.append(",".join(cells))
+    (tree / "patients.csv").write_text("\n".join(out) + "\n")
+    pack(tree, tmp_path / "swapped", load_recipe(find("shards", "smear")), processes=1)
+    text = STUDY.replace("data: {cells:", "data: {other: {dataset: swapped, size: 32}, cells:")
+    text = text.replace("pretrain: {task: autoencode,", "pretrain: {task: autoencode, data: {use: other},")
+    (tmp_path / "s.yaml").write_text(text)
+    study = load_study(tmp_path / "s.yaml")
+    found = find_data(
+        study, study.jobs, given={"cells": str(smear)}, datasets=tmp_path, study_folder=tmp_path / "r", make=None
+    )
+    with pytest.raises(DataError, match="are in the test split of finetune"):
+        make_plan(study, found, runs=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "batch", "workers", "shape"),
+    [
+        (2, 0, 24, "auto", (2, 1)),
+        (8, 0, 24, "auto", (8, 1)),
+        (16, 0, 24, "auto", (12, 1)),
+        (16, 4, 24, "auto", (4, 4)),
+        (8, 3, 32, "auto", (2, 4)),
+        (2, 0, 7, "auto", (1, 2)),
+        (2, 0, 24, 0, (0, 2)),
+        (2, 0, 24, 4, (4, 1)),
+    ],
+)
+def test_workers_and_threads_share_the_machine(cores, gpus, batch, workers, shape):
+    assert shape_of(Resources(workers=workers), batch, Room(cores=cores, gpus=gpus)) == shape
+
+
+def test_values_in_names_are_safe():
+    assert slug("data.subset", 10) == "subset10"
+    assert slug("model.beta", 0.25) == "beta0.25"
+    assert slug("data.use", "../x y") == "use.._x_y"

@@ -1,0 +1,224 @@
+"""Trees as they come from hard disks and the web: every entry is accounted for, and nothing bad enters."""
+
+from __future__ import annotations
+
+import os
+import struct
+import unicodedata
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trees import by_path, class_folders, course, encode, picture, pixels, put
+
+from medvq.config.errors import UsageError
+from medvq.config.recipe import Recipe
+from medvq.shards.bad import BadImage
+from medvq.shards.manifest import read_manifest
+from medvq.shards.pack import BadSamplesError, pack
+from medvq.shards.pixels import decode
+from medvq.shards.understand import read_source
+
+RECIPE = Recipe()
+
+
+def files(root: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(root))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few KB that says it has `width` x `height` pixels."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_hostile_tree(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 5, "b": 5}, suffix=".png")
+    good = (root / "a" / "a_000.png").read_bytes()
+    bad = {
+        "a/cut.png": good[:-20],
+        "a/flipped.png": good[:60] + bytes([good[60] ^ 16]) + good[61:],
+        "a/zero.jpg": b"",
+        "a/zeros.jpg": bytes(4000),
+        "a/page.jpg": b"<html>Not found</html>",
+        "a/lfs.png": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        "b/bomb.png": bomb(60000, 60000),
+        "b/no_pixels.png": bomb(0, 5),
+        "b/junk.webp": b"RIFF\x10\x00\x00\x00WEBPVP8 junk",
+        "stray.png": encode(pixels(77)),
+        "deep/er/x.png": encode(pixels(78)),
+    }
+    ignored = {
+        ".hidden.png": good, "a/.DS_Store": b"x", "a/Thumbs.db": b"x", "a/._a_000.png": b"x", "readme.txt": b"x",
+        ".ipynb_checkpoints/a_000-checkpoint.png": good, "__MACOSX/a/a_000.png": good, "a/scan.dcm": bytes(200),
+        "b/desktop.ini": b"x",
+    }  # fmt: skip
+    for path, data in {**bad, **ignored}.items():
+        put(root / path, data)
+    (root / "empty class").mkdir()
+    outside = put(tmp_path / "secret.png", encode(pixels(99)))
+    (root / "a" / "leaves.png").symlink_to(outside)
+    (root / "a" / "loop").symlink_to(root)
+    (root / "a" / "nowhere.png").symlink_to(root / "gone.png")
+    os.mkfifo(root / "a" / "pipe.png")
+    links = {"a/leaves.png", "a/loop", "a/nowhere.png", "a/pipe.png"}
+    with pytest.raises(BadSamplesError) as e:
+        pack(root, tmp_path / "out", processes=1)
+    assert {b.path for b in e.value.bad} == set(bad)
+    report = pack(root, tmp_path / "out", processes=2, on_bad="skip")
+    manifest = read_manifest(tmp_path / "out")
+    assert {s["path"] for s in manifest.skipped} == set(bad)
+    assert {s["path"] for s in manifest.ignored} == set(ignored) | links
+    assert (report.written, report.seen) == (10, 10 + len(bad) + len(ignored) + 4)
+    assert report.seen == report.written + report.ignored + len(report.skipped)
+    assert report.seen == files(root) + 1, "every file, and the linked folder"
+    assert manifest.classes == ["a", "b"]
+    assert any("empty class" in n for n in manifest.notes)
+    reasons = {s["path"]: s["reason"] for s in [*manifest.skipped, *manifest.ignored]}
+    for path, part in {"a/lfs.png": "LFS", "b/bomb.png": "max_pixels", "a/leaves.png": "leaves the source",
+                       "a/loop": "link to a folder", "a/flipped.png": "checksum", "a/zero.jpg": "empty",
+                       "a/zeros.jpg": "zero bytes", "stray.png": "does not fit the layout"}.items():  # fmt: skip
+        assert part in reasons[path]
+
+
+def test_a_link_to_a_file_of_the_source_is_a_file(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"pool": 4}, suffix=".png")
+    for i, split in enumerate(["train", "train", "val", "test"]):
+        (root / split / "a").mkdir(parents=True, exist_ok=True)
+        (root / split / "a" / f"{i}.png").symlink_to(root / "pool" / f"pool_00{i}.png")
+    recipe = Recipe(images=["{split}/{class}/{name}"])
+    assert pack(root, tmp_path / "out", recipe, processes=1).splits == {"train": 2, "val": 1, "test": 1}
+
+
+def test_names_of_one_look_and_stems_of_one_name(tmp_path: Path) -> None:
+    root = tmp_path / "cells"
+    composed, apart = "Zelle é", unicodedata.normalize("NFD", "Zelle é")
+    picture(root / composed / "é.png", 1)
+    picture(root / apart / "é.png", 2)
+    picture(root / composed / "same.png", 3)
+    picture(root / composed / "same.bmp", 4)
+    picture(root / "other" / "same.png", 5)
+    report = pack(root, tmp_path / "out", processes=1)
+    manifest = read_manifest(tmp_path / "out")
+    assert report.written == 5
+    assert manifest.classes == [composed, "other"]
+    assert len({r["key"] for r in by_path(tmp_path / "out").values()}) == 5
+
+
+def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"Benign": 2, "benign": 2, "other": 1})
+    with pytest.raises(UsageError, match="Benign and benign differ only in case"):
+        pack(root, tmp_path / "out", processes=1)
+    recipe = Recipe(images=["{class}/{name}"], classes=["benign", "other"])
+    assert pack(root, tmp_path / "out", recipe, processes=1, on_bad="skip").written >= 1
+
+
+def test_a_mask_of_another_size_or_that_does_not_decode_is_bad(tmp_path: Path) -> None:
+    root = course(tmp_path / "wbc", {"train": {"a": 7, "b": 3}})
+    put(root / "train" / "mask" / "a" / "a_000.png", encode(np.zeros((16, 21), np.uint8)))
+    put(root / "train" / "mask" / "a" / "a_003.png", b"<html>")
+    with pytest.raises(BadSamplesError) as e:
+        pack(root, tmp_path / "out", processes=1)
+    reasons = {b.path: b.reason for b in e.value.bad}
+    assert "the mask is 21x16, its image 20x16" in reasons["train/data/a/a_000.png"]
+    assert "web page" in reasons["train/data/a/a_003.png"]
+    assert pack(root, tmp_path / "out", processes=1, on_bad="skip").written == 8
+
+
+def test_names_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 2, "b": 2})
+    raw = os.fsencode(root / "a") + b"/\xff\xfe.jpg"
+    with open(raw, "wb") as f:
+        f.write(encode(pixels(5), "JPEG"))
+    report = pack(root, tmp_path / "out", processes=1, on_bad="skip")
+    assert (report.seen, report.written) == (5, 4)
+    told = [*read_manifest(tmp_path / "out").skipped, *read_manifest(tmp_path / "out").ignored]
+    assert "not UTF-8" in told[0]["reason"]
+
+
+def test_all_bad_is_an_error_even_where_bad_is_skipped(tmp_path: Path) -> None:
+    put(tmp_path / "s" / "a" / "1.png", b"x")
+    with pytest.raises(BadSamplesError):
+        pack(tmp_path / "s", tmp_path / "out", processes=1, on_bad="skip")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for data in (bomb(60_000, 60_000), bomb(2**31 - 1, 2**31 - 1)):
+        with pytest.raises(BadImage):
+            decode(data, RECIPE)
+    with pytest.raises(BadImage):
+        decode(bomb(9000, 9000), Recipe(max_pixels=1000))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+GOOD = [encode(pixels(3), "JPEG"), encode(pixels(3)), encode(pixels(3), "BMP"), encode(pixels(3), "GIF"),
+        encode(pixels(3), "WEBP"), encode(pixels(3), "TIFF"), encode(pixels(3), "JPEG", progressive=True)]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(GOOD), st.data())
+def test_damage_is_an_answer_and_never_a_crash(good: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(good) - 1))
+    how = data.draw(st.sampled_from(["cut", "flip", "zero", "double"]))
+    damaged = {
+        "cut": good[:at],
+        "flip": good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :],
+        "zero": good[:at] + bytes(16) + good[at + 16 :],
+        "double": good[:at] + good,
+    }[how]
+    try:
+        found = decode(damaged, RECIPE)
+    except BadImage as e:
+        reason = str(e)
+    else:
+        assert found.pixels.dtype == np.uint8
+        assert found.pixels.ndim in (2, 3)
+        reason = "fine"
+    assert reason
+
+
+@pytest.mark.parametrize("good", GOOD[:2] + GOOD[6:], ids=["jpeg", "png", "progressive"])
+def test_every_cut_of_a_jpeg_or_png_is_found(good: bytes) -> None:
+    for n in range(len(good)):
+        with pytest.raises(BadImage):
+            decode(good[:n], RECIPE)
+
+
+def test_every_flipped_bit_of_a_png_is_found() -> None:
+    good = GOOD[1]
+    for at in range(len(good)):
+        with pytest.raises(BadImage):
+            decode(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :], RECIPE)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_answered(data: bytes) -> None:
+    for head in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"BM", b"\x93NUMPY", b"P6 "):
+        try:
+            decode(head + data, Recipe(max_pixels=10_000))
+        except BadImage as e:
+            reason = str(e)
+        else:
+            reason = "fine"
+        assert reason
+
+
+def test_a_tree_of_many_files_is_listed_once(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 3, "b": 3})
+    found = read_source(root)
+    assert [s.path for s in found.arranged.samples] == sorted(s.path for s in found.arranged.samples)
+    assert found.seen == 6

@@ -1,0 +1,90 @@
+"""A small study on the small dataset, and a way to do its runs without a command line."""
+
+import dataclasses
+import json
+
+import pytest
+
+from medvq.config.resolve import load_study
+from medvq.launch.data import find_data
+from medvq.launch.plan import make_plan, record
+from medvq.runs import events
+from medvq.runs.process import Process
+from medvq.train.run import WorkItem, run_one
+from medvq.train.world import World
+
+STUDY = """\
+study: small
+data: {cells: {dataset: smear, size: 32}}
+defaults:
+  model: {name: svqvae, levels: 1, channels: 8, residual_blocks: 1, residual_channels: 4, codebook_size: 16, head: [8]}
+  data: {use: cells, augment: {flip: true, rotate: 30}}
+  train: {epochs: 2, batch_size: 24, optimizer: {lr: 1e-3, weight_decay: 0.05}, schedule: cosine}
+jobs:
+  pretrain: {task: autoencode}
+  finetune: {task: classify, needs: {init: {job: pretrain}}, objective: {reconstruct_every: 2}}
+"""
+NOT_SCIENCE = ("time", "attempt", "host", "pid")
+
+
+@dataclasses.dataclass
+class Runs:
+    """The runs of a plan in one folder."""
+
+    plan: object
+
+    def folder(self, job):
+        return self.plan.folder_of(self.spec(job))
+
+    def spec(self, job):
+        return next(s for s in self.plan.runs if s.job == job)
+
+    def do(self, job="pretrain", stop_after=None):
+        """Do a run in this process; `stop_after` steps it is asked to stop."""
+        asked = 0
+
+        def ask():
+            nonlocal asked
+            asked += 1
+            return stop_after is not None and asked >= stop_after
+
+        return run_one(self.item(job), World(), ask)
+
+    def item(self, job):
+        return WorkItem(
+            spec=self.spec(job).model_dump(mode="json"),
+            folder=str(self.folder(job).path),
+            holder=Process.current().record(),
+        )
+
+    def left(self, job="pretrain"):
+        """What a run leaves behind, but for times and places."""
+        folder = self.folder(job)
+        log = [{k: v for k, v in e.items() if k not in NOT_SCIENCE} for e in events.epochs(events.read(folder.events))]
+        latest = json.loads((folder.checkpoints / "latest.json").read_text())
+        weights = {k: (folder.checkpoints / v / "model.safetensors").read_bytes() for k, v in latest.items()}
+        return (
+            json.loads(folder.result.read_text()),
+            weights,
+            log,
+            (folder.artifacts / "predictions.parquet").read_bytes(),
+        )
+
+
+@pytest.fixture
+def small(smear, tmp_path):
+    """Makes the runs of the small study in a folder."""
+
+    def _small(name, text=STUDY, sets=()):
+        path = tmp_path / "small.yaml"
+        path.write_text(text)
+        study = load_study(path, sets=sets)
+        runs = tmp_path / name
+        found = find_data(
+            study, study.jobs, given={"cells": str(smear)}, datasets=tmp_path, study_folder=runs / "small", make=None
+        )
+        plan = make_plan(study, found, runs=runs)
+        record(plan)
+        return Runs(plan)
+
+    return _small

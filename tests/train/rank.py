@@ -1,0 +1,18 @@
+"""One rank of a worker group, as a script: rank.py ITEM.json RANK SIZE PORT."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from medvq.train.run import WorkItem, run_one
+from medvq.train.world import World
+
+if __name__ == "__main__":
+    item, rank, size, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, GLOO_SOCKET_IFNAME="lo")
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=size)
+    run_one(WorkItem(**json.loads(item.read_text())), World(rank=rank, size=size), lambda: False)
+    torch.distributed.destroy_process_group()

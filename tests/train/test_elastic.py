@@ -1,0 +1,56 @@
+"""1, 2 and 4 ranks: the same losses, the same codebooks, each sample evaluated once."""
+
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def do(runs, size, job="pretrain"):
+    """Do a run on `size` ranks, each a process of its own."""
+    if size == 1:
+        return runs.do(job)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    item = runs.plan.folder / f"{job}.json"
+    item.write_text(json.dumps(dataclasses.asdict(runs.item(job))))
+    script = Path(__file__).with_name("rank.py")
+    group = [subprocess.Popen([sys.executable, script, item, str(rank), str(size), str(port)]) for rank in range(size)]
+    assert [p.wait(120) for p in group] == [0] * size
+    return "done"
+
+
+def close(one, other):
+    """Metrics agree to float tolerance; counts of codes and ranks of scores jump where two are almost equal."""
+    assert one.keys() == other.keys()
+    for name in one:
+        loose = name.endswith(("perplexity", "usage", "auc"))
+        np.testing.assert_allclose(one[name], other[name], rtol=5e-2 if loose else 2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_more_ranks_give_the_same_numbers(small, size):
+    one, many = small("one"), small("many")
+    for runs, n in ((one, 1), (many, size)):
+        do(runs, n)
+        do(runs, n, "finetune")
+    for job in ("pretrain", "finetune"):
+        (a, _, log_a, _), (b, _, log_b, _) = one.left(job), many.left(job)
+        assert a["samples"] == b["samples"]
+        assert len(log_a) == len(log_b)
+        close(log_a[0]["metrics"], log_b[0]["metrics"])
+        close(a["metrics"], b["metrics"])
+
+
+def test_a_run_may_go_on_with_another_number_of_ranks(small):
+    one, mixed = small("one"), small("mixed")
+    one.do()
+    mixed.do(stop_after=3)
+    do(mixed, 2)
+    close(one.left()[0]["metrics"], mixed.left()[0]["metrics"])

@@ -1,0 +1,87 @@
+"""A run that was stopped anywhere ends as one left alone, bit for bit."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medvq.runs.state import status_of
+
+
+@pytest.fixture
+def undisturbed(small):
+    runs = small("alone")
+    assert runs.do() == "done"
+    return runs
+
+
+@pytest.mark.parametrize("stops", [[1], [4, 2], [2, 1, 3]])
+def test_stopped_and_started_again(small, undisturbed, stops):
+    runs = small("stopped")
+    for stop in stops:
+        assert runs.do(stop_after=stop) == "stopped"
+        assert status_of(runs.folder("pretrain")).state == "stopped"
+    assert runs.do() == "done"
+    assert runs.left() == undisturbed.left()
+    assert status_of(runs.folder("pretrain")).attempts == len(stops) + 1
+
+
+def test_two_jobs_in_a_row(small):
+    alone, stopped = small("alone"), small("stopped")
+    for runs in (alone, stopped):
+        assert runs.do("finetune") == "blocked"
+        runs.do()
+    alone.do("finetune")
+    rng = random.Random(1)
+    while stopped.do("finetune", stop_after=rng.randint(1, 4)) != "done":
+        pass
+    assert stopped.left("finetune") == alone.left("finetune")
+
+
+def test_a_damaged_last_checkpoint_costs_time_only(small, undisturbed):
+    runs = small("damaged")
+    for stop in (2, 2):
+        assert runs.do(stop_after=stop) == "stopped"
+    last = sorted(runs.folder("pretrain").checkpoints.glob("step-*"))[-1]
+    (last / "model.safetensors").write_bytes(b"torn")
+    assert runs.do() == "done"
+    assert runs.left() == undisturbed.left()
+
+
+def test_killed_between_the_last_checkpoint_and_the_result(small, undisturbed):
+    runs = small("late")
+    runs.do()
+    folder = runs.folder("pretrain")
+    folder.result.unlink()
+    shutil.rmtree(folder.artifacts)
+    assert runs.do() == "done"
+    assert runs.left() == undisturbed.left()
+
+
+def test_a_done_run_is_not_done_again(undisturbed):
+    before = undisturbed.folder("pretrain").result.stat().st_mtime_ns
+    assert undisturbed.do() == "done"
+    assert undisturbed.folder("pretrain").result.stat().st_mtime_ns == before
+
+
+def test_a_failure_is_written_down_with_its_place(small):
+    runs = small("bad", sets=["pretrain:train.optimizer.lr=1e30"])
+    with pytest.raises(Exception, match=r"finite|NaN|nan"):
+        runs.do()
+    status = status_of(runs.folder("pretrain"))
+    assert status.state == "failed"
+    assert "finite" in status.failure["error"]
+    assert len(status.failure["traceback"]) == 3
+    assert "finite" in Path(status.failure["log"]).read_text()
+
+
+def test_a_dataset_that_changed_is_refused(small):
+    runs = small("changed")
+    spec = runs.spec("pretrain")
+    wrong = {n: ref.model_copy(update={"digest": "0" * 64}) for n, ref in spec.datasets.items()}
+    runs.plan = type(runs.plan)(
+        study=runs.plan.study, folder=runs.plan.folder, runs=(spec.model_copy(update={"datasets": wrong}),)
+    )
+    with pytest.raises(Exception, match="dataset has changed"):
+        runs.do()
