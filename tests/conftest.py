@@ -19,8 +19,8 @@ class Cli:
     def __init__(self, folder):
         self.folder = folder
 
-    def start(self, *args, **options):
-        env = {**os.environ, "PYTHONPATH": str(TOP), "COLUMNS": "200"}
+    def start(self, *args, env=None, **options):
+        env = {**os.environ, "PYTHONPATH": str(TOP), "COLUMNS": "200", **(env or {})}
         out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.Popen([*MEDVQ, *map(str, args)], cwd=self.folder, env=env, **out)
 
@@ -36,8 +36,15 @@ class Cli:
         return json.loads(self(*args, "--json", **options).stdout_text)
 
 
+@pytest.fixture(scope="session")
+def cli_in():
+    """A command line in a folder."""
+    return Cli
+
+
 @pytest.fixture
 def cli(tmp_path):
+    """A command line in an empty folder."""
     return Cli(tmp_path)
 
 

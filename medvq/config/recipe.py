@@ -155,7 +155,7 @@ class Recipe(Schema):
     fit: Literal["squeeze", "crop", "pad"] = "squeeze"
     """How an image of another shape gets to `size`."""
     channels: Literal[1, 3] | None = None
-    """1 makes all grey, 3 all RGB; without it, images stay what they are."""
+    """1 makes all grey; 3 makes RGB, but keeps the bytes of grey files where it can: readers repeat the channel."""
     background: Grey | tuple[Grey, Grey, Grey] = 0
     """What is put behind transparent pixels and around padded images."""
     window: tuple[float, float] | None = None

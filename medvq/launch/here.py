@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from medvq.config.errors import MedvqError
 from medvq.config.study import Resources
 from medvq.launch.plan import Plan
+from medvq.runs.owner import Busy
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus, status_of
@@ -60,7 +62,8 @@ class Watch:
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
     """A stop request with a place of its own."""
-    with tempfile.TemporaryDirectory(prefix="medvq-stop-") as folder:
+    process = Process.current()
+    with tempfile.TemporaryDirectory(prefix=f"medvq-{process.pid}-{process.start}-stop-") as folder:
         yield Stop(Path(folder) / "stop")
 
 
@@ -114,7 +117,7 @@ def _work(plan: Plan, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None
             else:
                 blamed = _blame(plan, batch, before, crashes, given_up, watch)
                 if not blamed:
-                    raise MedvqError(f"the workers could not do their work: {_short(group.error)}") from group.error
+                    raise MedvqError(f"the workers could not do their work: {group.error}") from group.error
 
 
 def _ready(plan: Plan, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunSpec]:
@@ -126,12 +129,18 @@ def _ready(plan: Plan, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunS
         needs = [n.run for n in spec.needs.values()]
         if status.state == "done":
             fine.add(spec.run)
-        elif spec.run in given_up or status.holder is not None:
+        elif spec.run in given_up or _elsewhere(status):
             continue
         elif all(n in fine or _is_done(plan, n) for n in needs):
             ready.append(spec)
             fine.add(spec.run)
     return ready
+
+
+def _elsewhere(status: RunStatus) -> Busy | None:
+    """Who else works on a run. What this process still seems to hold was left by workers of its that died."""
+    mine = Busy(host=socket.gethostname(), pid=os.getpid())
+    return status.holder if status.holder != mine else None
 
 
 def _is_done(plan: Plan, run: str) -> bool:
@@ -188,7 +197,7 @@ def _wait_for_others(plan: Plan, todo: Sequence[RunSpec], given_up: set[str], st
     """Wait while another terminal works on runs that are still wanted; False if there are none."""
     said = False
     while not stop.asked:
-        busy = [(s, h) for s in todo if s.run not in given_up and (h := status_of(plan.folder_of(s)).holder)]
+        busy = [(s, h) for s in todo if s.run not in given_up and (h := _elsewhere(status_of(plan.folder_of(s))))]
         if not busy:
             return bool(_ready(plan, todo, given_up))
         if not said:
@@ -213,9 +222,3 @@ def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, in
     workers = fitting if resources.workers == "auto" else resources.workers
     shared_out = max(1, room.cores // max(workers, 1))
     return workers, shared_out if resources.threads == "auto" else resources.threads
-
-
-def _short(error: BaseException) -> str:
-    """The last line of a long message."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"

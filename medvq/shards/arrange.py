@@ -15,6 +15,9 @@ from medvq.shards.patterns import compile_pattern
 from medvq.shards.scan import Entry, Left, Scan
 from medvq.shards.tables import Told, read_list, read_table
 
+MOST_CLASSES = 32767
+"""Labels are stored in 16 bits."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -64,7 +67,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
         UsageError: class folders differ only in case, or nothing fits.
         NotFoundError, DataError, UsageError: of a table.
     """
-    out = Arranged(ignored=list(found.ignored), notes=list(found.notes))
+    out = Arranged(bad=list(found.bad), ignored=list(found.ignored), notes=list(found.notes))
     told = [read_table(t, source) for t in recipe.tables]
     told += [read_list(split, file, source) for split, file in recipe.splits.lists.items()]
     tables = {_inside(t.table.file) for t in told}
@@ -227,7 +230,7 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
     """Fix the order of classes; an unlabelled image among labelled ones is bad.
 
     Raises:
-        UsageError: two classes of the source differ only in case.
+        UsageError: two classes of the source differ only in case, or there are too many.
     """
     labelled = {s.label for s in out.samples if s.label is not None}
     if labelled and any(s.label is None for s in out.samples):
@@ -243,6 +246,10 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
             hint="rename a folder, or list `classes` with their other spellings in a recipe",
         )
     out.classes = (recipe.class_names() or sorted(labelled)) if labelled else []
+    if len(out.classes) > MOST_CLASSES:
+        raise UsageError(
+            f"{len(out.classes)} classes are too many", hint="folders of patients or cases are `{group}`, not `{class}`"
+        )
     out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
 
 

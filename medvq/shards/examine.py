@@ -125,7 +125,7 @@ def _examine(sample: Sample, part: Part, spool: BinaryIO) -> Examined:
         out.image = _payload(data, content)
         out.height, out.width = pixels.shape[:2]
         out.channels = 1 if pixels.ndim == 2 else 3
-        out.sums = sums_of(pixels)
+        out.sums = sums_of(pixels, out.image.crc32)
         out.looks = looks(pixels)
         mask_content = _examine_mask(sample, image, part, out) if sample.mask else b""
     except BadImage as e:

@@ -9,6 +9,7 @@ from functools import cache
 from medvq.config.recipe import Recipe
 from medvq.shards.assemble import Written
 from medvq.shards.manifest import ImageFacts, IndexFile, Manifest, ShardFile, Split, Statistics, split_order
+from medvq.shards.near import MOST
 from medvq.shards.pixels import RULES
 from medvq.shards.plan import Plan, Planned
 from medvq.shards.scan import Left, printable
@@ -98,7 +99,8 @@ def _splits(planned: list[Planned], classes: list[str]) -> dict[str, Split]:
 
 
 def _notes(understood: Understood, plan: Plan, mask_values: Counter[int]) -> list[str]:
-    notes = list(understood.arranged.notes)
+    # What was noted of the source quotes names.
+    notes = [] if understood.recipe.opaque_keys else list(understood.arranged.notes)
     if plan.duplicates:
         more = sum(len(d) - 1 for d in plan.duplicates)
         notes.append(f"{more} images are copies of another one with the same label and split")
@@ -109,7 +111,9 @@ def _notes(understood: Understood, plan: Plan, mask_values: Counter[int]) -> lis
     if odd:
         shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
         notes.append(f"masks hold other values than 0 and 255: {shown}; `mask_values` of a recipe can map them")
-    return notes if not understood.recipe.opaque_keys else [n for n in notes if "/" not in n]
+    if len(plan.planned) > MOST and len(plan.splits) > 1:
+        notes.append(f"look-alikes across splits were not looked for among more than {MOST:,} images")
+    return notes
 
 
 @cache

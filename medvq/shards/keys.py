@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 from medvq.shards.patterns import stem
@@ -18,13 +17,17 @@ def keys_of(paths: Sequence[str], contents: Sequence[str], *, opaque: bool) -> l
     reader that streams shards gets mixed classes. A second sample of the same key gets `-2`, in the order of paths.
     """
     out = [""] * len(paths)
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     for i in sorted(range(len(paths)), key=lambda i: paths[i]):
         key = contents[i][:16]
         if not opaque:
             key += "_" + slug(paths[i])
-        seen[key] += 1
-        out[i] = key if seen[key] == 1 else f"{key}-{seen[key]}"
+        n, free = 1, key
+        while free in taken:
+            n += 1
+            free = f"{key}-{n}"
+        taken.add(free)
+        out[i] = free
     return out
 
 

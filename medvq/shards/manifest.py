@@ -63,7 +63,10 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means taken over images (SPEC §1)."""
+    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images (SPEC §1).
+
+    Of an image of 192 rows or more every k-th row counts (`medvq.shards.statistics`).
+    """
 
     split: str
     """`train`, or `all` where there is no train split."""

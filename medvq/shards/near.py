@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from medvq.shards.pixels import Pixels
+from medvq.shards.arrays import Pixels
 
 SIDE, FINE = 16, 4
 """The hash compares SIDE x SIDE neighbouring patches, each the mean of FINE x FINE pixels."""
@@ -17,6 +16,8 @@ BITS = SIDE * SIDE
 NEAR = 20
 """Bits by which near-duplicates differ at most. Scaled, brightened and encoded again, smears, MRI and lesions change by
 9 to 12 (median); different smears differ by 74 or more, different lesions by 30."""
+MOST = 200_000
+"""Images among which near-duplicates are looked for; with more it would take minutes."""
 BANDS = 16
 """Only images that agree in one band of 16 bits are compared; 20 random bits spare four bands on average."""
 CROWDED = 64
@@ -25,9 +26,15 @@ CROWDED = 64
 
 def looks(pixels: Pixels) -> str:
     """64 hex digits: where the image gets brighter from left to right, on a 16 x 16 grid."""
-    means = pixels.reshape(-1).take(_grid(pixels.shape)).sum(axis=(1, 3), dtype=np.int32)
+    picked = pixels.reshape(-1).take(_grid(pixels.shape)).astype(np.float32)
+    # Sums of up to 16 bytes are exact in float32, in whatever order they are taken.
+    means = _DOWN @ picked @ _ACROSS  # (64, 68) -> (16, 17)
     # Ties of flat regions are set to 0; a step of noise is no edge.
     return np.packbits(means[:, 1:] > means[:, :-1] + FINE * FINE).tobytes().hex()
+
+
+_DOWN = np.kron(np.eye(SIDE, dtype=np.float32), np.ones((1, FINE), np.float32))
+_ACROSS = np.kron(np.eye(SIDE + 1, dtype=np.float32), np.ones((FINE, 1), np.float32))
 
 
 @lru_cache(maxsize=64)
@@ -39,32 +46,35 @@ def _grid(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
     places = rows[:, None] * width + columns
     if len(shape) == 3:
         places = places * 3 + 1
-    return places.reshape(SIDE, FINE, SIDE + 1, FINE)
+    return places
 
 
 def near_pairs(hashes: Sequence[str], apart: Sequence[str]) -> list[tuple[int, int, int]]:
     """(i, j, bits that differ) of pairs that look alike and are in different `apart` (splits), i < j, sorted."""
-    if len(hashes) < 2:
+    if len(hashes) > MOST or len(set(apart)) < 2:
         return []
     codes = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), BITS // 8)
-    bands = np.ascontiguousarray(codes).view(">u2")
+    bands, splits = np.ascontiguousarray(codes).view(">u2"), np.unique(np.asarray(apart), return_inverse=True)[1]
     found: dict[tuple[int, int], int] = {}
     for b in range(BANDS):
-        buckets: dict[int, list[int]] = defaultdict(list)
-        for i, value in enumerate(bands[:, b].tolist()):
-            buckets[value].append(i)
-        for rows in buckets.values():
-            if 1 < len(rows) <= CROWDED:
-                _compare(codes, rows, apart, found)
+        for one, other in _candidates(bands[:, b]):
+            keep = splits[one] != splits[other]
+            one, other = np.minimum(one, other)[keep], np.maximum(one, other)[keep]
+            distances = np.bitwise_count(codes[one] ^ codes[other]).sum(axis=1)
+            close = distances <= NEAR
+            pairs = zip(one[close].tolist(), other[close].tolist(), strict=True)
+            found.update(zip(pairs, distances[close].tolist(), strict=True))
     return sorted((i, j, d) for (i, j), d in found.items())
 
 
-def _compare(
-    codes: npt.NDArray[np.uint8], rows: list[int], apart: Sequence[str], found: dict[tuple[int, int], int]
-) -> None:
-    for k, i in enumerate(rows[:-1]):
-        others = rows[k + 1 :]
-        distances = np.bitwise_count(codes[others] ^ codes[i]).sum(axis=1)
-        for j, d in zip(others, distances.tolist(), strict=True):
-            if d <= NEAR and apart[i] != apart[j]:
-                found[i, j] = d
+def _candidates(values: npt.NDArray[np.uint16]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Pairs of places with the same value, in a few large batches; values that too many share give none."""
+    order = np.argsort(values, kind="stable")
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    order = order[(counts <= CROWDED)[place[order]]]
+    ordered = values[order]
+    for step in range(1, CROWDED):
+        same = ordered[step:] == ordered[:-step]
+        if not same.any():
+            return
+        yield order[:-step][same], order[step:][same]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from medvq.shards.index import write_index
 from medvq.shards.manifest import INDEX, IndexFile, Manifest, read_manifest, split_order, write_manifest
 from medvq.shards.npz import NpzOrigin
 from medvq.shards.plan import Plan, Planned, plan_pack, released_notes
-from medvq.shards.pool import Pool
+from medvq.shards.pool import Pool, usable_cores
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.scan import Left
 from medvq.shards.staging import Staging, disk_errors, refuse_other
@@ -69,7 +68,7 @@ def pack(
     refuse_other(dest)
     if (dest / "manifest.json").is_file():
         return _unchanged(dest, understood, staging, on_bad, on_leak)
-    workers = processes or len(os.sched_getaffinity(0))
+    workers = processes or usable_cores()
     if workers < 1:
         raise UsageError(f"{processes} processes cannot pack anything", hint="give 1 or more")
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from medvq.shards.arrays import Pixels, by_numpy, check_size, first_line, to_8_bits
 from medvq.shards.bad import BadImage
 from medvq.shards.sniff import describe, sniff
 from medvq.shards.strip import Plain, plain_jpeg, plain_png
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from medvq.config.recipe import Recipe
-
-Pixels = npt.NDArray[np.uint8]
-"""(H, W) grey or (H, W, 3) RGB, 0..255."""
 
 RULES = {
     "orientation": "turned and mirrored as its EXIF orientation says",
@@ -72,7 +69,7 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
     rules: list[str] = []
     if kind is None:
         if data.startswith(_NPY):
-            pixels, rules = _by_numpy(data, recipe)
+            pixels, rules = by_numpy(data, recipe)
             return Decoded(pixels, None, "npy", 1, rules)
         raise BadImage(describe(data[:512]))
     if kind not in ("jpeg", "png"):
@@ -88,18 +85,6 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
             rules = [*rules, "16-bit colour"]
     kept = plain.data if plain.simple and not rules else None
     return Decoded(pixels, kept, "jpg" if kind == "jpeg" else "png", orientation(plain.exif), rules)
-
-
-def check_size(width: int, height: int, recipe: Recipe) -> None:
-    """Refuse an image with no pixels, or with more than the recipe allows.
-
-    Raises:
-        BadImage: so it is.
-    """
-    if width < 1 or height < 1:
-        raise BadImage(f"its header says {width}x{height} pixels")
-    if width * height > recipe.max_pixels:
-        raise BadImage(f"{width}x{height} pixels are more than max_pixels {recipe.max_pixels:,}")
 
 
 def _strict_jpeg(plain: Plain) -> Pixels:
@@ -148,7 +133,7 @@ def _opened(data: bytes, kind: str) -> Image.Image:
         except Image.DecompressionBombError as e:
             raise BadImage("it has too many pixels") from e
         except Exception as e:  # every decoder has errors of its own; all mean that this file is damaged
-            raise BadImage(f"damaged {kind.upper()}: {_first_line(e)}") from e
+            raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
 
 
 def _loaded(data: bytes, kind: str, recipe: Recipe) -> Image.Image:
@@ -161,12 +146,8 @@ def _loaded(data: bytes, kind: str, recipe: Recipe) -> Image.Image:
     except MemoryError as e:
         raise BadImage("it does not fit into memory") from e
     except Exception as e:  # as above
-        raise BadImage(f"damaged {kind.upper()}: {_first_line(e)}") from e
+        raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
     return image
-
-
-def _first_line(e: Exception) -> str:
-    return (str(e).splitlines() or [type(e).__name__])[0][:120]
 
 
 def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str]]:
@@ -194,28 +175,6 @@ def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str
     return grey, [*rules, rule]
 
 
-def _by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape = read(stream)[0]
-        if len(shape) == 3 and shape[2] == 1:
-            shape = shape[:2]
-        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
-            raise BadImage(f"an array of shape {shape} is no image")
-        check_size(shape[1], shape[0], recipe)
-        array = np.load(io.BytesIO(data), allow_pickle=False).reshape(shape)
-    except (ValueError, EOFError) as e:
-        raise BadImage(f"damaged array: {_first_line(e)}") from e
-    if array.dtype == np.uint8:
-        return array, []
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * 255, ["1-bit"]
-    grey, rule = to_8_bits(array, recipe.window)
-    return grey, [rule]
-
-
 def _without_equal_channels(pixels: Pixels) -> Pixels:
     equal = (pixels[..., :1] == pixels[..., 1:]).all()
     return np.ascontiguousarray(pixels[..., 0]) if equal else pixels
@@ -236,30 +195,6 @@ def _over_background(image: Image.Image, recipe: Recipe) -> Pixels:
         both = np.array(image.convert("RGBA")).astype(np.uint32)
         grey, alpha, ground = both[..., :3], both[..., 3:], np.array(rgb, np.uint32)
     return ((grey * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:
-    """Grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule that did it.
-
-    Raises:
-        BadImage: the values have no stated range and `window` is None.
-    """
-    if values.ndim != 2:
-        raise BadImage(f"{values.ndim} dimensions where grey was expected")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise BadImage("it holds NaN or infinite values")
-    if window is not None:
-        low, high = window
-        scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
-        return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8), "window"
-    low, high = values.min(), values.max()
-    if values.dtype.kind == "f":
-        if low < 0 or high > 1:
-            raise BadImage(f"float values from {low:g} to {high:g}: give the recipe a `window: [black, white]`")
-        return np.rint(values.astype(np.float64) * 255).astype(np.uint8), "float"
-    if low < 0 or high > 65535:
-        raise BadImage(f"values from {low} to {high}: give the recipe a `window: [black, white]`")
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8), "16-bit"
 
 
 def decode_mask(data: bytes, recipe: Recipe) -> Decoded:

@@ -62,6 +62,11 @@ class Plan:
     digest: str
 
     @property
+    def splits(self) -> set[str]:
+        """Names of the splits."""
+        return {s.split for s in self.shards}
+
+    @property
     def planned(self) -> list[Planned]:
         """All samples in the order of the shards."""
         return [p for s in self.shards for p in s.members]
@@ -255,20 +260,14 @@ def digest_of(planned: Sequence[Planned], recipe: Recipe, classes: Sequence[str]
     for p in planned:
         if p.row.group is not None:
             least[p.row.group] = min(p.row.sha256, least.get(p.row.group, p.row.sha256))
-    lines = [
-        canonical_json(
-            [
-                p.row.sha256,
-                p.row.mask_sha256,
-                p.row.label,
-                p.row.split,
-                None if p.row.group is None else least[p.row.group],
-                p.row.rank,
-            ]
-        )
-        for p in planned
-    ]
+    lines = [_line(p.row, least.get(p.row.group or "")) for p in planned]
     whole = hashlib.sha256(canonical_json([FORMAT, pixel_part(recipe), list(classes)]).encode())
     for line in sorted(lines):
         whole.update(b"\n" + line.encode())
     return whole.hexdigest()
+
+
+def _line(row: Row, group: str | None) -> str:
+    """The canonical JSON of one sample: `[sha256, mask sha256, label, split, group, rank]`."""
+    mask, least = (f'"{text}"' if text else "null" for text in (row.mask_sha256, group))
+    return f'["{row.sha256}",{mask},{row.label},"{row.split}",{least},{row.rank}]'

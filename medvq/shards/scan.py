@@ -44,8 +44,10 @@ class Scan:
     """Files that are images by name or by content."""
     others: list[Entry] = field(default_factory=list)
     """Readable files that are no images: tables, readmes."""
+    bad: list[Left] = field(default_factory=list)
+    """What may be images but cannot be reached: folders that cannot be listed, names that are not UTF-8."""
     ignored: list[Left] = field(default_factory=list)
-    """Hidden files, junk, links that lead out, empty folders' companions."""
+    """Hidden files, junk, links that lead out."""
     notes: list[str] = field(default_factory=list)
     """Things worth telling, such as an empty folder."""
 
@@ -73,7 +75,7 @@ def _walk(folder: str, prefix: str, root: str, ignore: Collection[str], exclude:
     except OSError as e:
         if not prefix:
             raise MedvqError(f"cannot list the source: {e.strerror}", where=folder) from e
-        out.ignored.append(Left(prefix.rstrip("/"), f"the folder cannot be listed: {e.strerror}"))
+        out.bad.append(Left(prefix.rstrip("/"), f"the folder cannot be listed: {e.strerror}"))
         return
     if not entries and prefix:
         out.notes.append(f"{printable(prefix)} is an empty folder")
@@ -101,24 +103,27 @@ def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str]
 
 
 def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Scan) -> None:
+    reason = _reason_to_ignore(path, ignore)
+    info, trouble = None, None
     try:
         path.encode()
-    except UnicodeEncodeError:
-        out.ignored.append(Left(printable(path), "the name is not UTF-8"))
-        return
-    reason = _reason_to_ignore(path, ignore)
-    try:
         info = entry.stat()
+    except UnicodeEncodeError:
+        trouble = "the name is not UTF-8"
     except OSError as e:
-        reason, info = f"cannot be read: {e.strerror}", None
+        trouble = f"cannot be read: {e.strerror}"
     if info is not None and not stat.S_ISREG(info.st_mode):
-        reason = "not a regular file"
+        reason = reason or "not a regular file"
     if reason or info is None:
-        out.ignored.append(Left(path, reason or ""))
+        rows = out.bad if reason is None and _is_named_image(path) else out.ignored
+        rows.append(Left(printable(path) if info is None else path, reason or trouble or ""))
         return
     found = Entry(path, info.st_size, info.st_mtime_ns)
-    named = os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
-    (out.images if named or _looks_like_image(entry.path) else out.others).append(found)
+    (out.images if _is_named_image(path) or _looks_like_image(entry.path) else out.others).append(found)
+
+
+def _is_named_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:

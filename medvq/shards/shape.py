@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvq.shards.pixels import Decoded, Pixels, background_rgb
+from medvq.shards.arrays import Pixels
+from medvq.shards.pixels import Decoded, background_rgb
 
 if TYPE_CHECKING:
     from medvq.config.recipe import Recipe

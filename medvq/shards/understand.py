@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from medvq.shards.detect import detect
 from medvq.shards.guess import guess_table
 from medvq.shards.npz import NpzOrigin, arrange_npz
 from medvq.shards.origin import Origin
-from medvq.shards.scan import Left, Scan, scan
+from medvq.shards.scan import Left, Scan, printable, scan
 
 GENERIC = frozenset({"data", "dataset", "images", "image", "train", "training", "raw"})
 """Folder names that do not name a dataset; its parent does."""
@@ -98,8 +99,9 @@ def understand(source: Path, recipe: Recipe | None = None) -> Recipe:
 
 
 def _name_of(source: Path) -> str:
-    path = source.resolve()
-    return path.parent.name if path.name.lower() in GENERIC and path.parent.name else path.name
+    path = Path(os.path.abspath(source))
+    name = path.parent.name if path.name.lower() in GENERIC and path.parent.name else path.name
+    return printable(name)
 
 
 def _what_there_is(found: Scan) -> str:

@@ -1,123 +1,103 @@
-"""Ray Train worker groups, and the one Ray that a `medvq run` starts for them."""
+"""Ray Train worker groups on this machine, through a process of their own (`medvq.train.ray_server`)."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import json
 import os
-import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from medvq.runs.process import Process
-from medvq.train.group import Group, GroupSpec, work_through
+from medvq.train.group import Group, GroupSpec
 from medvq.train.run import WorkItem
-from medvq.train.world import World
 
 PREFIX = "medvq-"
-ENVIRONMENT = {
-    # The controller polls its workers; a fast poll makes the end of a group visible at once.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-}
+GONE = 60.0
+"""Seconds that the server has to end by itself."""
+
+
+class WorkersError(RuntimeError):
+    """A group of workers came to a bad end."""
 
 
 class LocalRay:
     """A Ray on this machine alone, listening on loopback, with a token and a folder of its own.
 
-    It is started by the first group that needs it and serves all groups of this process.
+    It is started by the first group that needs it and serves all groups after it; one that came to a bad end takes it
+    along, because what a dead worker leaves behind in a Ray is not to be trusted.
     """
 
     def __init__(self, workers: int, gpus: int) -> None:
         self.workers, self.gpus = workers, gpus
-        self.folder: Path | None = None
+        self._server: subprocess.Popen[str] | None = None
+        self._folder: Path | None = None
 
     def __enter__(self) -> LocalRay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.folder is not None:
-            import ray
-
-            ray.shutdown()
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
 
     def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
         """Do the runs in a group of Ray Train workers."""
-        return Group(lambda: self._fit(items, spec, stop_file))
+        request = {"items": [asdict(item) for item in items], "stop": str(stop_file), **asdict(spec)}
+        return Group(lambda: self._do(request))
 
-    def _ensure(self) -> Path:
-        if self.folder is None:
-            sweep()
-            process = Process.current()
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-"))
-            token = self.folder / "token"
-            token.touch(mode=0o600)
-            token.write_text(secrets.token_hex(32))
-            os.environ.update(ENVIRONMENT, RAY_AUTH_TOKEN_PATH=str(token))
-            os.environ.pop("RAY_ADDRESS", None)
-            import ray
+    def close(self) -> None:
+        """End Ray; nothing of it is left."""
+        server, folder = self._server, self._folder
+        self._server = self._folder = None
+        if server is not None and server.stdin is not None:
+            with contextlib.suppress(OSError):
+                server.stdin.close()
+            try:
+                server.wait(GONE)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
-            ray.init(
-                address="local",
-                num_cpus=self.workers,
-                num_gpus=self.gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=10**8,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(self.folder),
+    def _do(self, request: dict[str, Any]) -> None:
+        server = self._server or self._open()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        answer: dict[str, Any] = {"error": "Ray ended"}
+        with contextlib.suppress(OSError, ValueError):
+            server.stdin.write(json.dumps(request) + "\n")
+            server.stdin.flush()
+            answer = json.loads(server.stdout.readline())
+        if answer["error"] is not None:
+            log = _tail(self._folder)
+            self.close()
+            raise WorkersError("; ".join(filter(None, [str(answer["error"]), log])))
+
+    def _open(self) -> subprocess.Popen[str]:
+        sweep()
+        process = Process.current()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-"))
+        with open(self._folder / "server.log", "w") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "medvq.train.ray_server", str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the owner, who passes it on as a stop request
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        return self.folder
-
-    def _fit(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> None:
-        folder = self._ensure()
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
-
-        logging.getLogger("ray.train").setLevel(logging.ERROR)
-        TorchTrainer(
-            _worker,
-            train_loop_config={"items": list(items), "threads": spec.threads, "stop": str(stop_file)},
-            torch_config=TorchConfig(backend="nccl" if spec.gpus else "gloo", timeout_s=1800),
-            scaling_config=ScalingConfig(
-                num_workers=spec.workers,
-                use_gpu=spec.gpus,
-                resources_per_worker={"CPU": 1, **({"GPU": 1} if spec.gpus else {})},
-            ),
-            run_config=RunConfig(
-                name=secrets.token_hex(4),
-                storage_path=str(folder),
-                failure_config=FailureConfig(max_failures=0),
-            ),
-        ).fit()
-
-
-def _worker(config: dict[str, Any]) -> None:
-    """What every worker of a group does."""
-    import ray.train
-    import ray.train.torch
-    import torch.distributed as dist
-
-    context = ray.train.get_context()
-    size, device = context.get_world_size(), ray.train.torch.get_device()
-    world = World(
-        rank=context.get_world_rank(),
-        size=size,
-        device=device,
-        threads=config["threads"],
-        launcher="ray",
-        control=dist.new_group(backend="gloo") if size > 1 and device.type == "cuda" else None,
-    )
-    work_through(config["items"], world, Path(config["stop"]))
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps({"workers": self.workers, "gpus": self.gpus}) + "\n")
+        self._server.stdin.flush()
+        return self._server
 
 
 def sweep() -> None:
@@ -130,3 +110,12 @@ def sweep() -> None:
             continue
         if gone:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _tail(folder: Path | None) -> str:
+    """The last line that the server said."""
+    try:
+        lines = (folder / "server.log").read_text(errors="replace").splitlines() if folder else []
+    except OSError:
+        lines = []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

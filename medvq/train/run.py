@@ -91,7 +91,7 @@ def finish(session: Session) -> None:
     session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
     session.task.eval()
     make_folder(folder.artifacts)
-    session.task.leave(folder.artifacts, found["test"], session.sample("test"))
+    session.task.leave(folder.artifacts, found["test"], session.gallery("test"))
     result = {
         "run": spec.run,
         "identity": spec.identity,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.study import Train
@@ -114,10 +115,24 @@ class Session:
         """The task's metrics of some splits, named `split/metric`."""
         return {f"{s}/{name}": value for s in splits for name, value in self.task.metrics(self.evaluate(s)).items()}
 
-    def sample(self, split: str, count: int = 8) -> Batch:
-        """The first images of a split, the same for every number of workers."""
-        loader = Loader(self.loaders[split].view, count, self.settings.seed)
-        return self._on_device(next(iter(loader.evaluate())), keys=True)
+    def gallery(self, split: str, count: int = 8) -> Batch:
+        """Images of a split for a picture, the classes in turns."""
+        view = self.loaders[split].view
+        wanted = in_turns(view.labels(), count)
+        found: dict[int, Batch] = {}
+        for read in Loader(view, 64, self.settings.seed).evaluate():
+            for i, position in enumerate(read.positions.tolist()):
+                if position in wanted:
+                    batch = self._on_device(read, keys=True)
+                    found[position] = Batch(keys=[batch.keys[i]], x=batch.x[i : i + 1], label=batch.label[i : i + 1])
+            if len(found) == len(wanted):
+                break
+        parts = [found[p] for p in wanted]
+        return Batch(
+            keys=[k for p in parts for k in p.keys],
+            x=torch.cat([p.x for p in parts]),
+            label=torch.cat([p.label for p in parts]),
+        )
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Lower precision where the study asks for it; quantizers and losses stay float32."""
@@ -197,8 +212,20 @@ class Session:
         return Batch(keys=read.keys if keys else (), x=self.task.pixels.normalize(image), label=label)
 
     def _first_batch(self) -> Batch:
-        batch = self.sample("train", 2)
+        """Two training images, the same on every rank."""
+        batch = self.gallery("train", 2)
         return Batch(keys=batch.keys, x=batch.x, label=batch.label.clamp_min(0))
+
+
+def in_turns(labels: NDArray[Any], count: int) -> list[int]:
+    """Positions of `count` samples of (N,) labels: the first of every class, then the second of every class."""
+    labels = np.asarray(labels)
+    turn = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        here = np.flatnonzero(labels == label)
+        turn[here] = np.arange(len(here))
+    order: list[int] = np.lexsort((labels, turn))[:count].tolist()
+    return order
 
 
 def bad_keys(session: Session, step: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Our EMA quantizer beside vector-quantize-pytorch's and a one-hot textbook one: forward, backward and update.
 
-    python tests/bench/quantizers.py --peer-python PEERS/bin/python [--quick] [--device cuda]
+    python tests/bench/quantizers.py --peer-python PEERS/bin/python [--quick] [--device cuda] [--keep-memory]
 
 PEERS is a virtual environment with torch and `pip install vector-quantize-pytorch`; without it that column is empty.
 Each figure is the median of five runs in a process of its own, after one to warm up, on the same numbers. `equal`
@@ -37,11 +37,16 @@ Step = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def inputs(n: int, k: int, d: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """z (B, D, 64, 64), the weights of its output in the loss, and the first codebook (K, D)."""
+    """z (B, D, 64, 64), the gradient at its output, and the first codebook (K, D)."""
     generator = torch.Generator().manual_seed(0)
     shape = (n >> 12, d, 64, 64)
     drawn = (torch.randn(s, generator=generator).to(device) for s in (shape, shape, (k, d)))
     return tuple(drawn)  # type: ignore[return-value]
+
+
+def backward(z_q: Tensor, penalty: Tensor, weight: Tensor, z: Tensor) -> Tensor:
+    """The gradient at z of penalty + Σ z_q · weight, as it would come from a decoder."""
+    return torch.autograd.grad([z_q, penalty], z, [weight, torch.ones_like(penalty)])[0]
 
 
 def ours(codes: Tensor, weight: Tensor) -> tuple[Step, Callable[[], Tensor]]:
@@ -56,8 +61,7 @@ def ours(codes: Tensor, weight: Tensor) -> tuple[Step, Callable[[], Tensor]]:
 
     def step(z: Tensor) -> tuple[Tensor, Tensor]:
         out = quantizer(z)
-        loss = (out.z_q * weight).mean() + out.penalty
-        (grad,) = torch.autograd.grad(loss, z)
+        grad = backward(out.z_q, out.penalty, weight, z)
         quantizer.update(Draws(0, next(steps)))
         return grad, out.indices.flatten()
 
@@ -78,7 +82,7 @@ def theirs(codes: Tensor, weight: Tensor) -> tuple[Step, Callable[[], Tensor]]:
 
     def step(z: Tensor) -> tuple[Tensor, Tensor]:
         z_q, indices, penalty = quantizer(z)
-        (grad,) = torch.autograd.grad((z_q * weight).mean() + penalty.sum(), z)
+        grad = backward(z_q, penalty.sum(), weight, z)
         return grad, indices.flatten()
 
     return step, lambda: inner.embed[0]
@@ -97,7 +101,7 @@ def onehot(codes: Tensor, weight: Tensor) -> tuple[Step, Callable[[], Tensor]]:
         q = codebook[indices]
         penalty = BETA * (q - rows).square().mean()
         z_q = (rows + (q - rows).detach()).view(z.shape[0], *z.shape[2:], -1).permute(0, 3, 1, 2)
-        (grad,) = torch.autograd.grad((z_q * weight).mean() + penalty, z)
+        grad = backward(z_q, penalty, weight, z)
         with torch.no_grad():
             counts.mul_(DECAY).add_(chosen.sum(0) * (1 - DECAY))
             sums.mul_(DECAY).add_((chosen.t() @ rows) * (1 - DECAY))
@@ -111,9 +115,11 @@ def onehot(codes: Tensor, weight: Tensor) -> tuple[Step, Callable[[], Tensor]]:
 KINDS = {"ours": ours, "peer": theirs, "one-hot": onehot}
 
 
-def measure(kind: str, case: tuple[int, int, int], device: str, runs: int, out: Path) -> None:
+def measure(kind: str, case: tuple[int, int, int], device: str, clock: str, runs: int, out: Path) -> None:
     """In a process of its own: write seconds per step, the most memory it grew by, and the first step's results."""
-    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "0")) or torch.get_num_threads())
+    if clock == "cpu":
+        torch.set_num_threads(1)
+    now = time.process_time if clock == "cpu" else time.perf_counter
     z, weight, codes = inputs(*case, device)
     z.requires_grad_()
     step, codebook = KINDS[kind](codes, weight)
@@ -125,11 +131,11 @@ def measure(kind: str, case: tuple[int, int, int], device: str, runs: int, out: 
     del grad, indices, results
     seconds = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = now()
         step(z)
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     out.write_text(json.dumps({"seconds": statistics.median(seconds), "peak": peak}))
 
 
@@ -158,7 +164,18 @@ def run(kind: str, case: tuple[int, int, int], args: argparse.Namespace, keep: b
     env = dict(os.environ) | ({"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)} if keep else {})
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        child = [python, __file__, "--child", kind, *map(str, case), str(out), "--device", args.device]
+        child = [
+            python,
+            __file__,
+            "--child",
+            kind,
+            *map(str, case),
+            str(out),
+            "--device",
+            args.device,
+            "--clock",
+            args.clock,
+        ]
         done = subprocess.run([*child, "--runs", str(args.runs)], env=env, capture_output=True, text=True, check=False)
         if not out.exists():
             print(f"# {kind} {case}: exit {done.returncode} {done.stderr.strip()[-200:]}", file=sys.stderr)
@@ -175,12 +192,13 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def table(args: argparse.Namespace, keep: bool) -> bool:
     """Print one table; are all targets met?"""
-    print(f"\n{'allocator that keeps memory' if keep else 'as installed'}; {torch.get_num_threads()} threads")
+    threads = 1 if args.clock == "cpu" else torch.get_num_threads()
+    print(f"\n{'allocator that keeps memory' if keep else 'as installed'}; {args.clock} time, {threads} threads")
     print("| N | K | D | one-hot ms | peer ms | ours ms | × one-hot | × peer | peak MB one-hot / peer / ours | equal |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     good = True
     for case in CASES:
-        if args.quick and case[0] * case[1] > 1 << 24:
+        if (args.quick and case[0] * case[1] > 1 << 24) or (args.case and case != tuple(args.case)):
             continue
         found = {kind: run(kind, case, args, keep) for kind in ("one-hot", "peer", "ours")}
         mine = found["ours"]
@@ -206,15 +224,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", help="the interpreter of the environment with vector-quantize-pytorch")
     parser.add_argument("--quick", action="store_true", help="only the smaller cases")
+    parser.add_argument("--case", nargs=3, type=int, metavar=("N", "K", "D"), help="only this one")
     parser.add_argument("--keep-memory", action="store_true", help="also with an allocator that keeps memory")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--clock", default="wall", choices=("wall", "cpu"), help="cpu: one thread's time, if busy")
     parser.add_argument("--memory", type=int, default=12, help="GiB that the others may take before they are skipped")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         kind, n, k, d, out = args.child
-        measure(kind, (int(n), int(k), int(d)), args.device, args.runs, Path(out))
+        measure(kind, (int(n), int(k), int(d)), args.device, args.clock, args.runs, Path(out))
         return 0
     good = table(args, keep=False)
     if args.keep_memory:

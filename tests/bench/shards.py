@@ -7,7 +7,8 @@ One run, every contender in turn in every round, medians of the rounds, then rat
 
 JPEGs (360 px) become 64 and 224 px uint8 batches of 32, shuffled, with the page cache warm and nothing kept in memory;
 raw 28 px images are read as they are. A bare loop reads, decodes and resizes files with as many processes and moves
-nothing between them: what is left of it is what a loader costs. The ratio in brackets is of processor time, which a busy machine disturbs less.
+nothing between them: what is left of it is what a loader costs. Ratios in brackets are of processor time, which a busy
+machine disturbs less.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from peers import BATCH, PEERS, Images, fit
 from PIL import Image
 
+from medvq.config.recipe import Recipe
 from medvq.shards.dataset import Dataset
 from medvq.shards.decode import decode_image, resize
 from medvq.shards.loader import Loader
@@ -139,14 +141,14 @@ def pixel_difference(images: Images, size: int) -> tuple[float, int]:
     return float(np.mean([d.mean() for d in found])), int(max(d.max() for d in found))
 
 
-def prepare(source: Path, work: Path, size: int | None) -> Images:
+def prepare(source: Path, work: Path, store: Literal["auto", "npy"]) -> Images:
     """Pack `source` and write every peer's format from the same images."""
     dataset = work / "medvq"
-    pack(source, dataset, on_bad="skip", on_leak="report")
+    pack(source, dataset, Recipe(store=store), on_bad="skip", on_leak="report")
     data = Dataset.open(dataset)
     rows, labels = range(len(data)), data.column("label")
     images: Images = [(data.read(r), int(labels[r])) for r in rows]
-    if size is not None:
+    if store == "npy":
         images = [(decode_image(stored, 3), label) for stored, label in images]
     for name, peer in PEERS.items():
         peer.write(images, work / name)
@@ -182,12 +184,12 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     work = Path(tempfile.mkdtemp(prefix="bench-shards-", dir=options.work))
     try:
-        images = prepare(options.data / "pbc" / "PBC_dataset_normal_DIB", work / "jpeg", None)
+        images = prepare(options.data / "pbc" / "PBC_dataset_normal_DIB", work / "jpeg", "auto")
         for size in (64, 224):
             mean, largest = pixel_difference(images, size)
             table = {n: compare(work / "jpeg", size, n, options.rounds) for n in (0, 1, 2)}
             report(f"360 px JPEG to {size} px (from Pillow's pixels: mean {mean:.4f} of 255, at most {largest})", table)
-        prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", 28)
+        prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", "npy")
         report("raw 28 px", {n: compare(work / "raw", 28, n, options.rounds) for n in (0, 1, 2)})
     finally:
         shutil.rmtree(work, ignore_errors=True)

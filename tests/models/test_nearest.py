@@ -40,6 +40,16 @@ def test_t9_ties_go_to_the_lowest_index():
     assert torch.equal(nearest(torch.zeros(3, 4), torch.ones(70, 4)), torch.zeros(3, dtype=torch.int64))
 
 
+def test_one_far_code_does_not_make_all_others_doubtful(monkeypatch):
+    pairs, settle = [], module._Scorer._settle
+    monkeypatch.setattr(module._Scorer, "_settle", lambda s, v, c: pairs.append(int(c.sum())) or settle(s, v, c))
+    generator = torch.Generator().manual_seed(1)
+    vectors, codes = torch.randn(500, 8, generator=generator), torch.randn(100, 8, generator=generator)
+    codes[17] = 1e5
+    assert torch.equal(nearest(vectors, codes), brute_force(vectors, codes))
+    assert sum(pairs) < 520  # about one for each vector, where there could be 50,000
+
+
 @given(
     st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=70),
     st.lists(st.tuples(st.integers(-6, 6), st.integers(-6, 6)), min_size=1, max_size=20),

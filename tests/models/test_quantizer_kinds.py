@@ -71,7 +71,7 @@ def test_cosine_codes_are_unit_vectors_and_the_choice_ignores_length():
     longer = quantizer(16 * z)
     assert torch.equal(out.indices, longer.indices)
     torch.testing.assert_close(out.losses, longer.losses)
-    rows = F.normalize(quantizer.project_in(z.permute(0, 2, 3, 1).reshape(-1, 8)), dim=1)
+    rows = F.normalize(quantizer.project_in(z), dim=1).permute(0, 2, 3, 1).reshape(-1, 3)
     assert torch.equal((rows @ quantizer.codebook.t()).argmax(1), out.indices.flatten())
     assert out.losses["commitment"] <= 4 / 3
 

@@ -204,7 +204,7 @@ def test_memory_format_is_kept_and_does_not_matter(name):
     plain, last = quantizer(z), quantizer(z.to(memory_format=torch.channels_last))
     assert plain.z_q.is_contiguous()
     assert last.z_q.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(plain.z_q, last.z_q)
+    torch.testing.assert_close(plain.z_q, last.z_q)  # a projection may round in another order
     assert torch.equal(plain.indices, last.indices)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import unicodedata
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trees import by_path, class_folders, course, encode, picture, pixels, put
 
@@ -21,8 +22,10 @@ from medvq.shards.manifest import read_manifest
 from medvq.shards.pack import BadSamplesError, pack
 from medvq.shards.pixels import decode
 from medvq.shards.understand import read_source
+from medvq.shards.verify import verify
 
 RECIPE = Recipe()
+GOOD_JPEG = encode(pixels(9), "JPEG")
 
 
 def files(root: Path) -> int:
@@ -139,10 +142,47 @@ def test_names_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
     raw = os.fsencode(root / "a") + b"/\xff\xfe.jpg"
     with open(raw, "wb") as f:
         f.write(encode(pixels(5), "JPEG"))
+    with open(os.fsencode(root / "b") + b"/\xff.txt", "wb") as f:
+        f.write(b"note")
+    with pytest.raises(BadSamplesError, match="not UTF-8"):
+        pack(root, tmp_path / "out", processes=1)
     report = pack(root, tmp_path / "out", processes=1, on_bad="skip")
-    assert (report.seen, report.written) == (5, 4)
-    told = [*read_manifest(tmp_path / "out").skipped, *read_manifest(tmp_path / "out").ignored]
-    assert "not UTF-8" in told[0]["reason"]
+    assert (report.seen, report.written, report.ignored) == (6, 4, 1)
+    assert report.skipped == [{"path": "a/\\xff\\xfe.jpg", "reason": "the name is not UTF-8"}]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_is_bad(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 2, "b": 2})
+    (root / "closed").mkdir(mode=0o000)
+    with pytest.raises(BadSamplesError, match="cannot be listed"):
+        pack(root, tmp_path / "out", processes=1)
+
+
+NAMES = st.sampled_from(["x.png", "x.jpg", "y.png", "z", "z.txt", ".h.png", "Thumbs.db", "a b.png", "é.png", "x.y.png"])
+FOLDERS = st.sampled_from(["", "a/", "b/", "a/.cache/", "__MACOSX/a/", "a/deep/", "C/"])
+CONTENTS = st.one_of(
+    st.integers(0, 5).map(lambda n: encode(pixels(n))), st.sampled_from([b"", b"<html>", GOOD_JPEG, GOOD_JPEG[:-9]])
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.builds(str.__add__, FOLDERS, NAMES), CONTENTS, min_size=1, max_size=14))
+def test_every_file_of_any_tree_is_accounted_for(tmp_path: Path, tree: dict[str, bytes]) -> None:
+    shutil.rmtree(tmp_path)
+    for path, data in tree.items():
+        put(tmp_path / "s" / path, data)
+    try:
+        report = pack(tmp_path / "s", tmp_path / "out", processes=1, on_bad="skip", on_leak="report")
+    except (UsageError, BadSamplesError):
+        assert [p.name for p in tmp_path.iterdir()] == ["s"]
+        return
+    manifest = read_manifest(tmp_path / "out")
+    left = [*manifest.skipped, *manifest.ignored]
+    assert sorted([*by_path(tmp_path / "out"), *(row["path"] for row in left)]) == sorted(tree)
+    assert report.seen == len(tree) == report.written + report.ignored + len(report.skipped)
+    assert all(row["reason"] for row in left)
+    assert verify(tmp_path / "out", deep=True) == []
 
 
 def test_all_bad_is_an_error_even_where_bad_is_skipped(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from PIL import Image, ImageOps, PngImagePlugin
 from trees import by_path, class_folders, encode, member, picture, pixels, put, rows_of
 
 from medvq.config.recipe import Recipe
+from medvq.shards.arrays import to_8_bits
 from medvq.shards.bad import BadImage
 from medvq.shards.manifest import read_manifest
 from medvq.shards.pack import pack
-from medvq.shards.pixels import RULES, decode, decode_mask, to_8_bits
+from medvq.shards.pixels import RULES, decode, decode_mask
 from medvq.shards.shape import fitted, stored, turned
 from medvq.shards.sniff import sniff
 from medvq.shards.strip import plain_jpeg, plain_png
@@ -295,3 +296,22 @@ def test_a_mask_is_turned_cropped_and_resized_with_its_image(tmp_path: Path) -> 
     found = np.asarray(Image.open(io.BytesIO(member(tmp_path / "small", rows_of(tmp_path / "small")[0], "mask"))))
     assert found.shape == (8, 8)
     assert set(np.unique(found)) <= {0, 255}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays(order: str) -> None:
+    def raw(array: np.ndarray) -> bytes:
+        out = io.BytesIO()
+        np.save(out, np.asarray(array, order=order), allow_pickle=True)
+        return out.getvalue()
+
+    for image in (RGB, GREY):
+        np.testing.assert_array_equal(decode(raw(image), RECIPE).pixels, image)
+    np.testing.assert_array_equal(decode(raw(GREY[..., None]), RECIPE).pixels, GREY)
+    np.testing.assert_array_equal(decode(raw(GREY16), RECIPE).pixels, GREY)
+    for bad in (RGB[0, 0], np.zeros((2, 2, 4)), np.array([[{}]]), RGB.astype(np.float32)):
+        with pytest.raises(BadImage):
+            decode(raw(bad), RECIPE)
+    for cut in (5, 40, 130, len(raw(RGB)) - 1):
+        with pytest.raises(BadImage):
+            decode(raw(RGB)[:cut], RECIPE)

@@ -23,6 +23,7 @@ from trees import (
 
 from medvq.config.errors import DataError, MissingError, NotFoundError, UsageError
 from medvq.config.recipe import Recipe
+from medvq.shards.keys import keys_of
 from medvq.shards.manifest import canonical, read_manifest
 from medvq.shards.pack import BadSamplesError, pack
 from medvq.shards.plan import digest_of
@@ -134,6 +135,14 @@ def test_dest_inside_the_source_is_no_part_of_it(tmp_path: Path) -> None:
     assert pack(source, tmp_path / "other", Recipe(ignore=["packed/*"]), processes=1).written == 4
 
 
+def test_keys_are_unique_whatever_the_names() -> None:
+    paths = ["a/x.png", "b/x.png", "c/x-2.png", "d/x-2.png", "e/y.png"]
+    keys = keys_of(paths, ["0" * 64] * 5, opaque=False)
+    assert len(set(keys)) == 5
+    assert keys == keys_of(paths[::-1], ["0" * 64] * 5, opaque=False)[::-1]
+    assert len(set(keys_of(paths, ["0" * 64] * 5, opaque=True))) == 5
+
+
 def test_the_digest_is_of_content_and_not_of_names_or_places(tmp_path: Path) -> None:
     one = class_folders(tmp_path / "one", {"a": 5, "b": 4})
     two = tmp_path / "elsewhere" / "two"
@@ -149,17 +158,33 @@ def test_the_digest_is_of_content_and_not_of_names_or_places(tmp_path: Path) -> 
     assert digest_of([], Recipe(), []) != digest_of([], Recipe(channels=1), [])
 
 
+def test_the_digest_can_be_computed_from_the_index_alone(tmp_path: Path) -> None:
+    """Written here again from its description, so that it cannot change unnoticed."""
+    import hashlib
+
+    source = course(tmp_path / "wbc", {"train": {"a": 6, "b": 4}, "val": {"a": 2, "b": 2}})
+    recipe = Recipe(images=["{split}/data/{class}/{group}_{*}.png"], masks="{split}/mask/{class}/{name}", size=(8, 8))
+    pack(source, tmp_path / "out", recipe, processes=1, on_leak="report")
+    rows = rows_of(tmp_path / "out")
+    least = {g: min(r["sha256"] for r in rows if r["group"] == g) for g in ("a", "b")}
+    keys = ("sha256", "mask_sha256", "label", "split")
+    lines = [json.dumps([*(r[k] for k in keys), least[r["group"]], r["rank"]], separators=(",", ":")) for r in rows]
+    text = "\n".join(['[1,{"size":[8,8]},["a","b"]]', *sorted(lines)])
+    assert read_manifest(tmp_path / "out").digest == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_opaque_keys_leave_no_name_anywhere(tmp_path: Path) -> None:
     source = tmp_path / "clinic"
     for i in range(6):
         picture(source / "ab"[i % 2] / f"SMITH-{i}.png", i)
     put(source / "a" / "JONES.txt", "notes")
+    (source / "BAKER").mkdir()
     put(source / "a" / "MILLER.png", b"not an image")
     recipe = Recipe(name="clinic", images=["{class}/{group}-{*}"], opaque_keys=True)
     pack(source, tmp_path / "out", recipe.model_copy(update={"images": ["{class}/{group}-{*}", "{class}/{name}.png"]}),
          processes=1, on_bad="skip")  # fmt: skip
     for file in (tmp_path / "out").iterdir():
-        for name in (b"SMITH", b"JONES", b"MILLER"):
+        for name in (b"SMITH", b"JONES", b"MILLER", b"BAKER"):
             assert name not in file.read_bytes(), file.name
     assert len({r["group"] for r in rows_of(tmp_path / "out")}) == 1
     assert read_manifest(tmp_path / "out").counts == {"seen": 8, "written": 6, "skipped": 1, "ignored": 1}
@@ -256,6 +281,19 @@ def test_stock_webdataset_streams_what_we_write(tmp_path: Path) -> None:
         assert ("mask.png" in sample) == row["has_mask"]
         wanted = np.asarray(Image.open(source / sample["json"]["path"]))
         np.testing.assert_array_equal(sample["png"], wanted)
+
+
+def test_the_readme_streams(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    source = course(tmp_path / "wbc", {"train": {"a": 30, "b": 20}})
+    pack(source, tmp_path / "out", Recipe(shard_samples=20), processes=1)
+    text = (Path(__file__).resolve().parents[2] / "shards" / "README.md").read_text()
+    names = {"DEST": tmp_path / "out"}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    samples = list(names["stream"])
+    assert len(samples) == 50
+    assert {int(label) for _, label in samples} == {0, 1}
+    assert all(image.shape == (16, 20, 3) for image, _ in samples)
 
 
 def test_names_survive_dots_spaces_unicode_quotes_and_length(tmp_path: Path) -> None:

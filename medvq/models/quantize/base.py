@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvq.models.draws import Draws
@@ -108,30 +107,37 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(z, codes)
+        difference = z - codes
+        ctx.save_for_backward(difference)
         ctx.set_materialize_grads(False)
-        return codes.view_as(codes), F.mse_loss(z, codes)
+        return codes.view_as(codes), _mean_square(difference)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
         through, of_loss = grads
         if of_loss is None:
             return through, None
-        z, codes = ctx.saved_tensors
-        grad = (z - codes).mul_(of_loss * (2 / z.numel()))
-        return (grad if through is None else grad.add_(through)), None
+        (difference,) = ctx.saved_tensors
+        scale = of_loss * (2 / difference.numel())
+        return (difference * scale if through is None else torch.addcmul(through, difference, scale)), None
 
 
 def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     """z + sg(codes − z), with the forward value exactly `codes`, and the commitment loss mean (z − sg codes)².
 
-    No gradient reaches `codes`.
+    Both are (B, D, H, W); the result is laid out in memory as z is. No gradient reaches `codes`.
     """
-    codes = codes.detach()
+    codes = torch.empty_like(z).copy_(codes.detach())
     if not (torch.is_grad_enabled() and z.requires_grad):
-        return codes, F.mse_loss(z.detach(), codes)
+        return codes, _mean_square(z.detach() - codes)
     out, commitment = _StraightThrough.apply(z, codes)  # type: ignore[no-untyped-call]
     return out, commitment
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    """Mean of x² of x (B, D, H, W), image by image, without another tensor of its size."""
+    squares: Tensor = torch.linalg.vector_norm(x, dim=(2, 3)).square()
+    return squares.sum() / x.numel()
 
 
 def to_rows(z: Tensor) -> Tensor:

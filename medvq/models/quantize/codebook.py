@@ -62,18 +62,19 @@ class CodebookQuantizer(Quantizer):
         Raises:
             ValueError: the codebook must be started from data and there are no draws.
         """
-        rows = self.project(to_rows(z))
+        space = self.project(z)  # (B, d, H, W)
+        rows = to_rows(space.detach())  # (B·H·W, d)
         learning = self._learning()
         if learning and not self.initted:
-            self._start(rows.detach(), draws)
+            self._start(rows, draws)
         indices = nearest(rows, self.codebook)
-        codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
         if learning:
-            self._collect(rows.detach(), indices)
-        passed, commitment = straight_through(rows, codes)
+            self._collect(rows, indices)
+        codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
+        passed, commitment = straight_through(space, to_grid(codes, z.shape))
         losses, penalty = self._losses(rows, codes, commitment)
         return Quantized(
-            z_q=to_grid(self.unproject(passed), z.shape),
+            z_q=self.unproject(passed),
             indices=indices.view(z.shape[0], *z.shape[2:]),
             losses=losses,
             penalty=penalty,
@@ -81,16 +82,16 @@ class CodebookQuantizer(Quantizer):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codes (B, D, H, W) of indices (B, H, W)."""
-        rows = self.unproject(F.embedding(indices.reshape(-1), self.codebook))
-        return to_grid(rows, indices.shape)
+        rows = F.embedding(indices.reshape(-1), self.codebook)
+        return self.unproject(to_grid(rows, indices.shape).contiguous())
 
-    def project(self, rows: Tensor) -> Tensor:
-        """Vectors (N, D) as they are compared with codes, (N, d)."""
-        return rows
+    def project(self, z: Tensor) -> Tensor:
+        """The input (B, D, H, W) as it is compared with codes, (B, d, H, W)."""
+        return z
 
-    def unproject(self, rows: Tensor) -> Tensor:
-        """Codes (N, d) as the decoder takes them, (N, D)."""
-        return rows
+    def unproject(self, codes: Tensor) -> Tensor:
+        """Codes (B, d, H, W) as the decoder takes them, (B, D, H, W)."""
+        return codes
 
     @torch.no_grad()
     def update(self, draws: Draws) -> None:
@@ -126,7 +127,7 @@ class CodebookQuantizer(Quantizer):
         self.codebook.grad = None
 
     def _losses(self, rows: Tensor, codes: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses by name and the penalty, of vectors and their codes (N, d)."""
+        """The losses by name and the penalty, of detached vectors and their codes (N, d)."""
         return {"commitment": commitment}, self.beta * commitment
 
     @abstractmethod

@@ -33,17 +33,17 @@ class CosineQuantizer(EMAQuantizer):
         super().__init__(
             codebook_size, code_dim, beta=beta, decay=decay, eps=eps, init=init, revive=revive, name=name, dim=dim
         )
-        self.project_in = nn.Linear(code_dim, dim)
-        self.project_out = nn.Linear(dim, code_dim)
+        self.project_in = nn.Conv2d(code_dim, dim, 1)
+        self.project_out = nn.Conv2d(dim, code_dim, 1)
         self._put(self.codebook)
 
-    def project(self, rows: Tensor) -> Tensor:
-        """Vectors (N, D) on the unit sphere (N, d)."""
-        return F.normalize(self.project_in(rows), dim=1)
+    def project(self, z: Tensor) -> Tensor:
+        """The input (B, D, H, W) on the unit sphere (B, d, H, W)."""
+        return F.normalize(self.project_in(z), dim=1)
 
-    def unproject(self, rows: Tensor) -> Tensor:
-        """Codes (N, d) as (N, D)."""
-        out: Tensor = self.project_out(rows)
+    def unproject(self, codes: Tensor) -> Tensor:
+        """Codes (B, d, H, W) as (B, D, H, W)."""
+        out: Tensor = self.project_out(codes)
         return out
 
     def _learn(self, *totals: Tensor) -> None:

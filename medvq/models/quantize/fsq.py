@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medvq.models.draws import Draws
-from medvq.models.quantize.base import Quantized, Quantizer, straight_through, to_grid, to_rows
+from medvq.models.quantize.base import Quantized, Quantizer, straight_through
 
 
 class FSQuantizer(Quantizer):
@@ -20,9 +20,9 @@ class FSQuantizer(Quantizer):
     """
 
     reach: Tensor
-    """(d,) float32, (L − 1) / 2."""
+    """(d, 1, 1) float32, (L − 1) / 2."""
     basis: Tensor
-    """(d,) int64, the step of each dimension in the index."""
+    """(d, 1, 1) int64, the step of each dimension in the index."""
 
     def __init__(self, levels: Sequence[int], code_dim: int, *, name: str = "codebook") -> None:
         """`levels` are the L of each dimension; where there are not `code_dim` of them, a projection leads there.
@@ -34,28 +34,28 @@ class FSQuantizer(Quantizer):
         if not levels or min(levels) < 2:
             raise ValueError(f"every dimension needs at least two levels, not {list(levels)}")
         self.levels = tuple(levels)
-        self.register_buffer("reach", (torch.tensor(levels) - 1) / 2, persistent=False)
+        self.register_buffer("reach", (torch.tensor(levels).view(-1, 1, 1) - 1) / 2, persistent=False)
         steps = [prod(levels[:i]) for i in range(len(levels))]
-        self.register_buffer("basis", torch.tensor(steps), persistent=False)
+        self.register_buffer("basis", torch.tensor(steps).view(-1, 1, 1), persistent=False)
         same = len(levels) == code_dim
-        self.project_in = nn.Identity() if same else nn.Linear(code_dim, len(levels))
-        self.project_out = nn.Identity() if same else nn.Linear(len(levels), code_dim)
+        self.project_in = nn.Identity() if same else nn.Conv2d(code_dim, len(levels), 1)
+        self.project_out = nn.Identity() if same else nn.Conv2d(len(levels), code_dim, 1)
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, D, H, W)."""
-        bounded = torch.tanh(self.project_in(to_rows(z)))  # (N, d)
+        bounded = torch.tanh(self.project_in(z))  # (B, d, H, W)
         digits = ((bounded + 1) * self.reach).round()
-        indices = (digits.long() * self.basis).sum(dim=1)
         passed, _ = straight_through(bounded, digits / self.reach - 1)
         return Quantized(
-            z_q=to_grid(self.project_out(passed), z.shape),
-            indices=indices.view(z.shape[0], *z.shape[2:]),
+            z_q=self.project_out(passed),
+            indices=(digits.long() * self.basis).sum(dim=1),
             losses={},
             penalty=bounded.new_zeros(()),
         )
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codes (B, D, H, W) of indices (B, H, W)."""
-        radix = torch.tensor(self.levels, device=indices.device)
-        digits = indices.reshape(-1, 1) // self.basis % radix
-        return to_grid(self.project_out(digits / self.reach - 1), indices.shape)
+        radix = torch.tensor(self.levels, device=indices.device).view(-1, 1, 1)
+        digits = indices[:, None] // self.basis % radix
+        codes: Tensor = self.project_out(digits / self.reach - 1)
+        return codes

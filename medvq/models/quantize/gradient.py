@@ -30,7 +30,7 @@ class GradientQuantizer(CodebookQuantizer):
         self.codebook = nn.Parameter(self._drawn(code_dim))
 
     def _losses(self, rows: Tensor, codes: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        codebook = F.mse_loss(codes, rows.detach())
+        codebook = F.mse_loss(codes, rows)
         return {"commitment": commitment, "codebook": codebook}, codebook + self.beta * commitment
 
     def _statistics(self, rows: Tensor, indices: Tensor) -> list[Tensor]:

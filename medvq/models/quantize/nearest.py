@@ -13,6 +13,8 @@ BLOCK = 32
 """Scores are first reduced over this many codes at once, which vectorises where `argmin` does not."""
 LEAST_DIM = 16
 """Shorter vectors, but for those of one number, get zeros appended: matrix products of fewer columns are slower."""
+MEDIAN_OF = 256
+"""Codes, evenly spaced, whose median is the centre."""
 CPU_SCORES, GPU_SCORES = 1 << 20, 1 << 26
 """Scores held at once: as many as stay in a core's cache; enough to fill a GPU."""
 PAIR_VALUES = 1 << 20
@@ -23,7 +25,7 @@ PAIR_VALUES = 1 << 20
 def nearest(vectors: Tensor, codes: Tensor) -> Tensor:
     """Index (N,) int64 of the code (K, D) nearest to each vector (N, D) in Euclidean distance.
 
-    k* = argmin_k ‖e_k‖²/2 − x·e_k in float32, both centred on the mean code so that a common offset cancels exactly.
+    k* = argmin_k ‖e_k‖²/2 − x·e_k in float32, both centred amid the codes so that a common offset cancels first.
     Scores that rounding cannot tell apart are compared again as Σ(x − e)² in float64, so that the answer is the exact
     nearest code of the float32 inputs, and the lowest index among equals, whatever the chunks, threads or device.
     """
@@ -42,16 +44,17 @@ class _Scorer:
 
     def __init__(self, codes: Tensor) -> None:
         self.codes = codes
-        self.centre = codes.mean(dim=0)
+        # Any point amid the codes will do; the mean would follow a single one that is far off.
+        self.centre = codes[:: -(-len(codes) // MEDIAN_OF)].median(dim=0).values
         centred = codes - self.centre
         norms = centred.square().sum(dim=1)
         pad = -len(codes) % BLOCK
         self.dims = LEAST_DIM - codes.shape[1] if 1 < codes.shape[1] < LEAST_DIM else 0
         self.columns = F.pad(centred, (0, self.dims, 0, pad)).t()  # (D, K + pad)
         self.half_norms = F.pad(norms / 2, (0, pad), value=torch.inf)
-        self.reach = norms.amax().sqrt()
-        # |computed − exact| of one score is at most (D + 4)·2^-24·(‖x‖E + E²/2), E the longest code; two scores: twice.
-        self.slack = (codes.shape[1] + 4) * 2.0**-23
+        self.lengths = F.pad(norms.sqrt(), (0, pad))
+        self.reach = self.lengths.amax()
+        self.slack = (codes.shape[1] + 4) * 2.0**-24
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Indices (n,) for vectors (n, D)."""
@@ -61,15 +64,22 @@ class _Scorer:
         scores = torch.addmm(self.half_norms, padded, self.columns, alpha=-1)  # (n, K + pad)
         blocks = scores.view(n, -1, BLOCK).amin(dim=2)  # (n, blocks)
         best, block = blocks.min(dim=1)
-        limit = best + self.slack * self.reach * (torch.linalg.vector_norm(centred, dim=1) + self.reach / 2)
+        length = torch.linalg.vector_norm(centred, dim=1)
+        limit = best + 2 * self._error(length, self.reach)
         inside = scores.view(n, -1, BLOCK)[torch.arange(n, device=block.device), block]  # (n, BLOCK)
         chosen = block * BLOCK + inside.argmin(dim=1)
         limit = limit[:, None]
         close = (blocks <= limit).sum(dim=1) + (inside <= limit).sum(dim=1)
         doubtful = (close > 2).nonzero().squeeze(1)
         if len(doubtful):
-            chosen[doubtful] = self._settle(vectors[doubtful], scores[doubtful] <= limit[doubtful])
+            scores, error = scores[doubtful], self._error(length[doubtful, None], self.lengths)
+            candidates = scores - error <= (scores + error).amin(dim=1, keepdim=True)
+            chosen[doubtful] = self._settle(vectors[doubtful], candidates)
         return chosen.clamp_(max=len(self.codes) - 1)
+
+    def _error(self, vector: Tensor, code: Tensor) -> Tensor:
+        """The most by which rounding changes a score, from the lengths of vector and code."""
+        return self.slack * code * (vector + code / 2)
 
     def _settle(self, vectors: Tensor, candidates: Tensor) -> Tensor:
         """The exact nearest of each vector's (n, D) candidates (n, K + pad) bool; the lowest index among equals."""

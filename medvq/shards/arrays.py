@@ -1,0 +1,88 @@
+"""Arrays of numbers as 8-bit pixels: `.npy` bytes, and grey of 16 or 32 bits or float."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medvq.shards.bad import BadImage
+
+if TYPE_CHECKING:
+    from medvq.config.recipe import Recipe
+
+Pixels = npt.NDArray[np.uint8]
+"""(H, W) grey or (H, W, 3) RGB, 0..255."""
+
+
+def check_size(width: int, height: int, recipe: Recipe) -> None:
+    """Refuse an image with no pixels, or with more than the recipe allows.
+
+    Raises:
+        BadImage: so it is.
+    """
+    if width < 1 or height < 1:
+        raise BadImage(f"its header says {width}x{height} pixels")
+    if width * height > recipe.max_pixels:
+        raise BadImage(f"{width}x{height} pixels are more than max_pixels {recipe.max_pixels:,}")
+
+
+def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
+    """The bytes of an `.npy` file as pixels, and the rules that did it.
+
+    Raises:
+        BadImage: it is damaged, no image, or needs a window that the recipe lacks.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError) as e:
+        raise BadImage(f"damaged array: {first_line(e)}") from e
+    if len(shape) == 3 and shape[2] == 1:
+        shape = shape[:2]
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or dtype.kind not in "buif":
+        raise BadImage(f"an array of shape {shape} and type {dtype} is no image")
+    check_size(shape[1], shape[0], recipe)
+    if len(data) - stream.tell() != dtype.itemsize * math.prod(shape):
+        raise BadImage("damaged array: it has not the length that its header says")
+    array = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
+    if dtype == np.uint8:
+        return np.ascontiguousarray(array), []
+    if dtype == np.bool_:
+        return array.astype(np.uint8) * 255, ["1-bit"]
+    grey, rule = to_8_bits(array, recipe.window)
+    return grey, [rule]
+
+
+def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:
+    """Grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule that did it.
+
+    Raises:
+        BadImage: the values have no stated range and `window` is None.
+    """
+    if values.ndim != 2:
+        raise BadImage(f"{values.ndim} dimensions where grey was expected")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadImage("it holds NaN or infinite values")
+    if window is not None:
+        low, high = window
+        scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
+        return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8), "window"
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        if low < 0 or high > 1:
+            raise BadImage(f"float values from {low:g} to {high:g}: give the recipe a `window: [black, white]`")
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8), "float"
+    if low < 0 or high > 65535:
+        raise BadImage(f"values from {low} to {high}: give the recipe a `window: [black, white]`")
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8), "16-bit"
+
+
+def first_line(e: Exception) -> str:
+    """What an error of a library says, in one line."""
+    return (str(e).splitlines() or [type(e).__name__])[0][:120]

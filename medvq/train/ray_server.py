@@ -1,0 +1,126 @@
+"""A process that holds one Ray and does groups of runs on it: requests on stdin, answers on stdout, a JSON line each.
+
+Ray ends the process that started it when parts of it die, without a word and without a way to go on. So that process
+is never the one that a person talks to. It ends itself when its stdin closes, which it does when its owner is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from medvq.train.group import work_through
+from medvq.train.run import WorkItem
+from medvq.train.world import World
+
+ENVIRONMENT = {
+    # The controller polls its workers; a fast poll makes the end of a group visible at once.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "token",
+}
+LOOPBACK = "127.0.0.2"
+"""Loopback under a name that Ray does not replace by the address that other machines see."""
+
+
+def main() -> None:
+    """Serve `{"workers", "gpus"}` first, then one `{"items", "spec", "stop"}` after the other, until stdin closes."""
+    folder = Path(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Ray prints must not look like an answer
+    lines = iter(sys.stdin.readline, "")
+    _start(folder, **json.loads(next(lines)))
+    for line in lines:
+        request = json.loads(line)
+        done = threading.Thread(target=_answer, args=(folder, request, answers), daemon=True)
+        done.start()
+    import ray
+
+    threading.Timer(20, os._exit, (1,)).start()
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _start(folder: Path, workers: int, gpus: int) -> None:
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ.update(ENVIRONMENT, RAY_AUTH_TOKEN_PATH=str(token))
+    os.environ.pop("RAY_ADDRESS", None)
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=workers,
+        num_gpus=gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=10**8,
+        _node_ip_address=LOOPBACK if sys.platform == "linux" else None,
+        _temp_dir=str(folder),
+    )
+
+
+def _answer(folder: Path, request: dict[str, Any], answers: Any) -> None:
+    error: str | None = None
+    try:
+        _fit(folder, **request)
+    except BaseException as e:  # the owner decides what it means
+        lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+        error = f"{type(e).__name__}: {lines[-1] if lines else ''}"
+    answers.write(json.dumps({"error": error}) + "\n")
+    answers.flush()
+
+
+def _fit(folder: Path, items: list[dict[str, Any]], workers: int, threads: int, gpus: bool, stop: str) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    TorchTrainer(
+        _worker,
+        train_loop_config={"items": items, "threads": threads, "stop": stop},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=1800),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})}
+        ),
+        run_config=RunConfig(
+            name=secrets.token_hex(4), storage_path=str(folder), failure_config=FailureConfig(max_failures=0)
+        ),
+    ).fit()
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What every worker of a group does."""
+    import ray.train
+    import ray.train.torch
+    import torch.distributed as dist
+
+    context = ray.train.get_context()
+    size, device = context.get_world_size(), ray.train.torch.get_device()
+    world = World(
+        rank=context.get_world_rank(),
+        size=size,
+        device=device,
+        threads=config["threads"],
+        launcher="ray",
+        control=dist.new_group(backend="gloo") if size > 1 and device.type == "cuda" else None,
+    )
+    work_through([WorkItem(**item) for item in config["items"]], world, Path(config["stop"]))
+
+
+if __name__ == "__main__":
+    # Ray workers find the functions of this module by its name, which is not __main__.
+    from medvq.train.ray_server import main as serve
+
+    serve()
