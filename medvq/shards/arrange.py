@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from medvq.config.errors import UsageError, nearest
@@ -72,8 +73,8 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     told += [read_list(split, file, source) for split, file in recipe.splits.lists.items()]
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
-    masks, rest = _take_masks(found.images, recipe)
     reader = Reader(recipe, told)
+    masks, rest = _take_masks(found.images, recipe, reader)
     out.released, rest = _take_released(rest, recipe)
     for released in out.released:
         out.ignored += [Left(p, f"a copy in the released {released.percent:g} % set") for p in released.paths]
@@ -84,7 +85,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
             (out.bad if strict else out.ignored).append(Left(entry.path, where))
             continue
         sample, problem = reader.sample(entry.path, entry.size, entry.mtime, fields)
-        mask, trouble = _mask_of(masks, recipe, fields)
+        mask, trouble = _mask_of(masks, _mask_key(fields, recipe, reader))
         if problem or trouble:
             out.bad.append(Left(entry.path, problem or trouble or ""))
         elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
@@ -121,34 +122,37 @@ def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released]
 Masks = dict[tuple[str, ...], list[Entry]]
 
 
-def _shared(recipe: Recipe) -> list[str]:
-    """Fields by which a mask finds its image."""
+def _mask_key(fields: dict[str, str], recipe: Recipe, reader: Reader) -> tuple[str, ...]:
+    """What a mask and its image have in common: the id, and the fields that are in both patterns."""
     if recipe.masks is None:
-        return []
-    of_mask = set(re.findall(r"\{(\w+)\}", recipe.masks))
-    of_images = [set(re.findall(r"\{(\w+)\}", p)) for p in recipe.images]
-    return sorted(set.intersection(of_mask, *of_images) - {"ext", "name", "id"})
+        return ()
+    shared = _shared_fields(recipe.masks, *recipe.images)
+    return (fields["id"], *(reader.meaning(k, fields[k]) for k in shared))
 
 
-def _take_masks(entries: list[Entry], recipe: Recipe) -> tuple[Masks, list[Entry]]:
-    """Masks by the fields they share with their images, and the files that are no masks."""
+@cache
+def _shared_fields(*patterns: str) -> list[str]:
+    fields = [set(re.findall(r"\{(\w+)\}", p)) for p in patterns]
+    return sorted(set.intersection(*fields) - {"ext", "name", "id"})
+
+
+def _take_masks(entries: list[Entry], recipe: Recipe, reader: Reader) -> tuple[Masks, list[Entry]]:
+    """Masks by what they share with their images, and the files that are no masks."""
     masks: Masks = defaultdict(list)
     if recipe.masks is None:
         return masks, entries
-    pattern, shared, rest = compile_pattern(recipe.masks), _shared(recipe), []
+    pattern, rest = compile_pattern(recipe.masks), []
     for entry in entries:
         fields = pattern.match(entry.path)
         if fields is None:
             rest.append(entry)
         else:
-            masks[(fields["id"], *(fields[k] for k in shared))].append(entry)
+            masks[_mask_key(fields, recipe, reader)].append(entry)
     return masks, rest
 
 
-def _mask_of(masks: Masks, recipe: Recipe, fields: dict[str, str]) -> tuple[Entry | None, str | None]:
-    if not masks:
-        return None, None
-    found = masks.pop((fields["id"], *(fields[k] for k in _shared(recipe))), [])
+def _mask_of(masks: Masks, key: tuple[str, ...]) -> tuple[Entry | None, str | None]:
+    found = masks.pop(key, []) if masks else []
     if len(found) > 1:
         return None, "it has several masks: " + ", ".join(e.path for e in found)
     return (found[0] if found else None), None
@@ -194,6 +198,12 @@ class Reader:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
         sample = Sample(path, size, mtime, fields["id"], meant[0] if meant else None, self._split(split), _nfc(group))
         return sample, problem
+
+    def meaning(self, field: str, text: str) -> str:
+        """What the text of a field of a path stands for, so that spellings of one class or split are one."""
+        if field == "split":
+            return self._split(text)
+        return (self._class(text) if field == "class" else None) or text
 
     def _class(self, name: str) -> str | None:
         if name not in self.known:

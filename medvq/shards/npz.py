@@ -43,7 +43,7 @@ class NpzOrigin:
         """
         split, _, row = path.partition("/")
         try:
-            array = _array(self.root, self.arrays, f"{split}_images")
+            array = _array(self, f"{split}_images")
             out = io.BytesIO()
             np.lib.format.write_array(out, np.ascontiguousarray(array[int(row)]), version=(1, 0), allow_pickle=False)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
@@ -77,13 +77,19 @@ class NpzOrigin:
 
 
 @lru_cache(maxsize=8)
-def _array(root: str, arrays: str, name: str) -> npt.NDArray[Any]:
-    if arrays:
-        mapped: npt.NDArray[Any] = np.load(os.path.join(arrays, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+def _array(origin: NpzOrigin, name: str) -> npt.NDArray[Any]:
+    if origin.arrays:
+        path = os.path.join(origin.arrays, f"{name}.npy")
+        mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
-    with np.load(root, allow_pickle=False) as archive:
+    with np.load(origin.root, allow_pickle=False) as archive:
         whole: npt.NDArray[Any] = archive[name]
         return whole
+
+
+def forget_arrays() -> None:
+    """Let go of arrays that are held for further rows; a mapped file that was removed still takes room until then."""
+    _array.cache_clear()
 
 
 def _opened(path: str) -> zipfile.ZipFile:

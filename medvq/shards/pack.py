@@ -22,7 +22,7 @@ from medvq.shards.examine import Examined, examine_part, parts_of, read_part
 from medvq.shards.facts import manifest_of, versions
 from medvq.shards.index import write_index
 from medvq.shards.manifest import INDEX, IndexFile, Manifest, read_manifest, split_order, write_manifest
-from medvq.shards.npz import NpzOrigin
+from medvq.shards.npz import NpzOrigin, forget_arrays
 from medvq.shards.plan import Plan, Planned, plan_pack, released_notes
 from medvq.shards.pool import Pool, usable_cores
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
@@ -88,6 +88,7 @@ def pack(
     finally:
         # Ctrl-C leaves the folder for the same command to go on with, but not its lock.
         staging.release()
+        forget_arrays()
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -208,7 +209,9 @@ def _unchanged(dest: Path, understood: Understood, staging: Staging, on_bad: str
     manifest = read_manifest(dest)
     if staging.folder.is_dir():
         staging.lock()
-    if manifest.inputs != inputs_of(understood):
+    inputs = inputs_of(understood)
+    forget_arrays()
+    if manifest.inputs != inputs:
         raise UsageError(
             "DEST already holds another dataset, or the source or the recipe changed since",
             where=str(dest),

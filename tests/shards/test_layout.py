@@ -110,6 +110,18 @@ def test_masks_beside_the_image_and_orphans(tmp_path: Path) -> None:
     ]
 
 
+def test_a_mask_folder_may_spell_its_class_and_split_in_another_way(tmp_path: Path) -> None:
+    course(tmp_path / "s", {"train": {"Eosinophil": 2, "b": 2}}, masks_every=1)
+    (tmp_path / "s" / "train" / "mask").rename(tmp_path / "mask")
+    (tmp_path / "mask" / "Eosinophil").rename(tmp_path / "mask" / "Eosinophils")
+    (tmp_path / "s" / "Training").mkdir()
+    (tmp_path / "mask").rename(tmp_path / "s" / "Training" / "mask")
+    recipe = Recipe(images=["{split}/data/{class}/{name}"], masks="{split}/mask/{class}/{name}",
+                    classes={"eosinophil": ["Eosinophils"], "b": []})  # fmt: skip
+    found = read_source(tmp_path / "s", recipe).arranged
+    assert [s.mask is not None for s in found.samples] == [True] * 4
+
+
 def test_two_masks_for_one_image_are_bad(tmp_path: Path) -> None:
     course(tmp_path / "s", {"train": {"a": 2, "b": 2}})
     put(tmp_path / "s" / "train" / "mask" / "a" / "a_000.bmp", encode(pixels(0, channels=1), "BMP"))

@@ -1,0 +1,70 @@
+"""The state of a run, derived from its folder; there is no database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medvq.runs import events
+from medvq.runs.atomic import read_json
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import Busy, holder_of
+
+State = Literal["planned", "queued", "running", "stopped", "pruned", "done", "failed", "blocked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """What a run folder says."""
+
+    state: State
+    attempts: int
+    metrics: dict[str, float]
+    """The result's, or the last epoch's."""
+    epoch: int | None
+    """The last finished epoch, from 1."""
+    holder: Busy | None
+    """The live process that works on it."""
+    failure: dict[str, Any] | None
+    """The last failure: error, traceback, log."""
+    progress: dict[str, Any] | None
+    """The last sign of progress of a running attempt."""
+
+
+def status_of(folder: RunFolder) -> RunStatus:
+    """The state of one run, whatever its needs say."""
+    result = read_json(folder.result)
+    log = events.read(folder.events)
+    attempts = max((int(e.get("attempt", 0)) for e in log), default=0)
+    done = events.epochs(log)
+    holder = None if result else holder_of(folder.owner)
+    ends = [e for e in log if e["event"] in ("attempt", "failed", "stopped")]
+    failure = ends[-1] if ends and ends[-1]["event"] == "failed" else None
+    state: State = "planned"
+    if result:
+        state = "done"
+    elif holder:
+        state = "running"
+    elif failure:
+        state = "failed"
+    elif attempts:
+        state = "stopped"
+    return RunStatus(
+        state=state,
+        attempts=attempts,
+        metrics=result["metrics"] if result else (done[-1].get("metrics", {}) if done else {}),
+        epoch=done[-1]["epoch"] if done else None,
+        holder=holder,
+        failure=failure if state == "failed" else None,
+        progress=read_json(folder.progress) if holder else None,
+    )
+
+
+def with_needs(runs: list[dict[str, Any]], states: dict[str, RunStatus]) -> dict[str, State]:
+    """States by run name; a run that is not done is blocked while one that it needs failed or is blocked itself."""
+    found: dict[str, State] = {}
+    for run in runs:
+        state = states[run["run"]].state
+        bad = any(found.get(n["run"]) in ("failed", "blocked") for n in run["needs"].values())
+        found[run["run"]] = "blocked" if bad and state in ("planned", "stopped") else state
+    return found

@@ -1,0 +1,151 @@
+"""The run folder: events survive torn lines, one owner writes, and the state follows from what is there."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from medvq.runs import events
+from medvq.runs.atomic import read_json, write_json
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import Busy, LostOwnershipError, Ownership, claim, holder_of
+from medvq.runs.plan import last_plan, save_plan
+from medvq.runs.process import Process
+from medvq.runs.state import status_of, with_needs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def own(folder):
+    owner = claim(folder.owner, Process.current())
+    assert isinstance(owner, Ownership)
+    return owner
+
+
+def other_process():
+    p = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    p.start()
+    start = Path(f"/proc/{p.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return p, Process(**{**Process.current().record(), "pid": p.pid, "start": start})
+
+
+def test_a_torn_line_neither_hides_others_nor_swallows_the_next(folder):
+    owner = own(folder)
+    events.append(folder.events, owner, "epoch", epoch=1)
+    with open(folder.events, "ab") as f:
+        f.write(b'{"event": "epo')
+    events.append(folder.events, owner, "epoch", epoch=2)
+    assert [e["epoch"] for e in events.read(folder.events)] == [1, 2]
+
+
+def test_of_two_lines_for_an_epoch_the_later_counts(folder):
+    owner = own(folder)
+    for metric in (1, 2):
+        events.append(folder.events, owner, "epoch", epoch=1, metrics={"val/loss": metric})
+    assert events.epochs(events.read(folder.events))[0]["metrics"] == {"val/loss": 2}
+
+
+def test_a_live_owner_keeps_others_out_and_a_dead_one_does_not(folder):
+    process, holder = other_process()
+    try:
+        first = claim(folder.owner, holder)
+        assert isinstance(first, Ownership)
+        assert claim(folder.owner, Process.current()) == Busy(host=holder.host, pid=holder.pid)
+        assert holder_of(folder.owner) is not None
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert holder_of(folder.owner) is None
+    second = own(folder)
+    assert second.attempt == first.attempt + 1
+
+
+def test_who_lost_a_run_can_write_nothing(folder):
+    process, holder = other_process()
+    old = claim(folder.owner, holder)
+    process.kill()
+    process.join()
+    own(folder)
+    with pytest.raises(LostOwnershipError):
+        events.append(folder.events, old, "epoch", epoch=1)
+    assert not folder.events.exists()
+    old.release()
+    assert holder_of(folder.owner) is not None, "releasing what was lost must not free it"
+
+
+def test_a_reused_process_id_is_not_the_same_process():
+    now = Process.current()
+    assert now.alive() is True
+    assert Process(**{**now.record(), "start": "1"}).alive() is False
+    assert Process(**{**now.record(), "boot": "other"}).alive() is None
+
+
+def test_an_owner_on_another_machine_counts_while_it_gives_signs_of_life(folder):
+    elsewhere = Process(**{**Process.current().record(), "boot": "other"})
+    claim(folder.owner, elsewhere)
+    assert holder_of(folder.owner) is not None
+    past = time.time() - 3600
+    os.utime(folder.owner, (past, past))
+    assert holder_of(folder.owner) is None
+
+
+def test_a_torn_owner_file_belongs_to_nobody(folder):
+    folder.owner.write_bytes(b'{"attempt": 3, "tok')
+    assert own(folder).attempt == 1
+
+
+def test_the_state_follows_from_the_folder(folder):
+    assert status_of(folder).state == "planned"
+    owner = own(folder)
+    events.append(folder.events, owner, "attempt")
+    assert status_of(folder).state == "running"
+    owner.release()
+    assert status_of(folder).state == "stopped"
+    owner = own(folder)
+    events.append(folder.events, owner, "attempt")
+    events.append(folder.events, owner, "failed", error="x")
+    owner.release()
+    found = status_of(folder)
+    assert (found.state, found.attempts, found.failure["error"]) == ("failed", 2, "x")
+    write_json(folder.result, {"metrics": {"test/accuracy": 0.5}})
+    assert status_of(folder).state == "done"
+    assert status_of(folder).metrics == {"test/accuracy": 0.5}
+
+
+def test_what_needs_a_failed_run_is_blocked_down_the_line(tmp_path):
+    def fake(state):
+        return type("S", (), {"state": state})()
+
+    runs = [
+        {"run": "a", "needs": {}},
+        {"run": "b", "needs": {"init": {"run": "a"}}},
+        {"run": "c", "needs": {"init": {"run": "b"}}},
+        {"run": "d", "needs": {}},
+    ]
+    states = with_needs(runs, {"a": fake("failed"), "b": fake("planned"), "c": fake("planned"), "d": fake("planned")})
+    assert states == {"a": "failed", "b": "blocked", "c": "blocked", "d": "planned"}
+
+
+def test_the_same_plan_keeps_its_number(tmp_path):
+    assert save_plan(tmp_path, {"runs": [1]}).number == 1
+    assert save_plan(tmp_path, {"runs": [1]}).number == 1
+    assert save_plan(tmp_path, {"runs": [2]}).number == 2
+    assert last_plan(tmp_path).content == {"runs": [2]}
+
+
+def test_json_is_whole_or_not_there(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    (tmp_path / "b.json").write_text('{"x": ')
+    assert read_json(tmp_path / "b.json") is None
+    assert json.loads((tmp_path / "a.json").read_text())
