@@ -163,7 +163,7 @@ class Recipe(Schema):
     mask_values: dict[int, Grey] = {}
     """Mask values of the source and what is stored for them; without it, values stay."""
     store: Literal["auto", "png", "jpeg", "npy"] = "auto"
-    """`auto` keeps the source's bytes where nothing changes, else PNG."""
+    """`auto` keeps the bytes of JPEG, PNG and array sources where nothing changes, else PNG."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """Of JPEG, where `store` is jpeg."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000

@@ -59,6 +59,13 @@ def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
     return grey, [rule]
 
 
+def array_bytes_can_be_kept(data: bytes, pixels: Pixels) -> bool:
+    """Whether the `.npy` bytes `data` are plainly `pixels`, as `npy` stores them."""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(pixels))
+    return data.startswith(out.getvalue()) and data.endswith(pixels.tobytes())
+
+
 def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:
     """Grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule that did it.
 

@@ -31,6 +31,9 @@ KEEP_BYTES = 1 << 30
 _HELD = 3
 """Batches that a caller may hold without a copy being made."""
 
+_AHEAD = 2
+"""Batches under way for each loader process."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -159,7 +162,7 @@ class Loader:
         local = -(-self.batch_size // self.world)
         (height, width), view = self.view.size, self.view
         shape = Shape(batch=local, height=height, width=width, channels=view.channels, masks=view.masks)
-        return Slots(_HELD + 2 * max(self.processes, 1), shape)
+        return Slots(_HELD + _AHEAD * max(self.processes, 1), shape)
 
     @cached_property
     def _kept(self) -> Kept | None:
@@ -169,12 +172,12 @@ class Loader:
         return Kept(samples, shape) if fits else None
 
     def _batches(self, works: Iterable[Work]) -> Iterator[Batch]:
-        """Keep two batches a loader process under way, and hand them out in order."""
+        """Keep `_AHEAD` batches a loader process under way, and hand them out in order."""
         under_way: deque[_Started] = deque()
         try:
             for work in works:
                 under_way.append(self._start(work))
-                if len(under_way) > 2 * self.processes:
+                if len(under_way) > _AHEAD * self.processes:
                     yield self._finish(under_way.popleft())
             while under_way:
                 yield self._finish(under_way.popleft())

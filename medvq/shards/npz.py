@@ -43,9 +43,10 @@ class NpzOrigin:
         """
         split, _, row = path.partition("/")
         try:
-            array = _array(self, f"{split}_images")
+            image = np.ascontiguousarray(_array(self, f"{split}_images")[int(row)])
             out = io.BytesIO()
-            np.lib.format.write_array(out, np.ascontiguousarray(array[int(row)]), version=(1, 0), allow_pickle=False)
+            image = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+            np.lib.format.write_array(out, image, version=(1, 0), allow_pickle=False)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
             raise BadImage(f"cannot be read: {e}") from e
         return out.getvalue()

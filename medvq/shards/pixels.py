@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvq.shards.arrays import Pixels, by_numpy, check_size, first_line, to_8_bits
+from medvq.shards.arrays import Pixels, array_bytes_can_be_kept, by_numpy, check_size, first_line, to_8_bits
 from medvq.shards.bad import BadImage
 from medvq.shards.sniff import describe, sniff
 from medvq.shards.strip import Plain, plain_jpeg, plain_png
@@ -53,7 +53,7 @@ class Decoded:
     kept: bytes | None
     """Bytes that may be stored as they are; None where something changed."""
     ext: str
-    """`jpg` or `png`, of `kept`."""
+    """`jpg`, `png` or `npy`, of `kept`."""
     orientation: int
     """EXIF orientation, 1 to 8, not applied yet."""
     rules: list[str]
@@ -70,7 +70,8 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
     if kind is None:
         if data.startswith(_NPY):
             pixels, rules = by_numpy(data, recipe)
-            return Decoded(pixels, None, "npy", 1, rules)
+            kept = data if array_bytes_can_be_kept(data, pixels) else None
+            return Decoded(pixels, kept, "npy", 1, rules)
         raise BadImage(describe(data[:512]))
     if kind not in ("jpeg", "png"):
         pixels, rules = _by_pillow(data, kind, recipe)

@@ -6,11 +6,22 @@ from pydantic import Field
 from medvq.config.identity import identity, plain, science
 from medvq.config.keys import canonical_json, draw_key
 from medvq.config.locate import known
+from medvq.config.points import matching
 from medvq.config.resolve import load_study
 from medvq.config.schema import Schema
 
 GOLDEN = {
-    "quickstart": {},
+    "quickstart": {
+        "pretrain": "fd2d78d27706",
+        "finetune/data.subset=100/train.seed=0": "d93acc711656",
+        "finetune/data.subset=100/train.seed=1": "95581a1d8d5a",
+        "finetune/data.subset=10/train.seed=0/train.epochs=30": "76c0f9667ff0",
+        "finetune/data.subset=10/train.seed=1/train.epochs=30": "a853a5674e91",
+        "scratch/data.subset=100/train.seed=0": "4346499fc550",
+        "scratch/data.subset=100/train.seed=1": "ff8a5f8aab5c",
+        "scratch/data.subset=10/train.seed=0/train.epochs=30": "62f607b645a1",
+        "scratch/data.subset=10/train.seed=1/train.epochs=30": "c3b27ff747c9",
+    },
 }
 
 
@@ -21,8 +32,6 @@ def identities(study):
         for p in points:
             needs = {}
             for role, need in p.config.needs.items():
-                from medvq.config.points import matching
-
                 needs[role] = by_point[id(matching(study.jobs[need.job], p.values))]
             made = identity(science(p, study.data[p.config.data.use], {"d": "0" * 64}, needs))
             by_point[id(p)] = made

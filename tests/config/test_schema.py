@@ -7,7 +7,7 @@ import medvq.config.models
 import medvq.config.profile
 import medvq.config.recipe
 import medvq.config.study
-import medvq.config.tasks  # noqa: F401
+import medvq.config.tasks
 from medvq.config.schema import Schema
 
 
