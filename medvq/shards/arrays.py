@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,17 +31,38 @@ def check_size(width: int, height: int, recipe: Recipe) -> None:
         raise BadImage(f"{width}x{height} pixels are more than max_pixels {recipe.max_pixels:,}")
 
 
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """`array` as the bytes of an `.npy` file of version 1.0, C order."""
+    return _header(array.shape, array.dtype) + array.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    out = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(out, facts)
+    return out.getvalue()
+
+
+@lru_cache(maxsize=256)
+def _read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    stream = io.BytesIO(head)
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype
+
+
 def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
     """The bytes of an `.npy` file as pixels, and the rules that did it.
 
     Raises:
         BadImage: it is damaged, no image, or needs a window that the recipe lacks.
     """
-    stream = io.BytesIO(data)
+    wide = 2 if data[6:7] == b"\x01" else 4
+    start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = _read_header(data[:start])
     except (ValueError, EOFError) as e:
         raise BadImage(f"damaged array: {first_line(e)}") from e
     if len(shape) == 3 and shape[2] == 1:
@@ -48,9 +70,9 @@ def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or dtype.kind not in "buif":
         raise BadImage(f"an array of shape {shape} and type {dtype} is no image")
     check_size(shape[1], shape[0], recipe)
-    if len(data) - stream.tell() != dtype.itemsize * math.prod(shape):
+    if len(data) - start != dtype.itemsize * math.prod(shape):
         raise BadImage("damaged array: it has not the length that its header says")
-    array = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
+    array = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     if dtype == np.uint8:
         return np.ascontiguousarray(array), []
     if dtype == np.bool_:
@@ -61,9 +83,7 @@ def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
 
 def array_bytes_can_be_kept(data: bytes, pixels: Pixels) -> bool:
     """Whether the `.npy` bytes `data` are plainly `pixels`, as `npy` stores them."""
-    out = io.BytesIO()
-    np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(pixels))
-    return data.startswith(out.getvalue()) and data.endswith(pixels.tobytes())
+    return data == npy_bytes(pixels)
 
 
 def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:

@@ -31,7 +31,7 @@ KEEP_BYTES = 1 << 30
 _HELD = 3
 """Batches that a caller may hold without a copy being made."""
 
-_AHEAD = 2
+_AHEAD = 3
 """Batches under way for each loader process."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
 import zipfile
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from medvq.config.errors import DataError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Arranged, Reader
+from medvq.shards.arrays import npy_bytes
 from medvq.shards.bad import BadImage
 from medvq.shards.scan import Left
 from medvq.shards.tables import read_table
@@ -43,13 +43,10 @@ class NpzOrigin:
         """
         split, _, row = path.partition("/")
         try:
-            image = np.ascontiguousarray(_array(self, f"{split}_images")[int(row)])
-            out = io.BytesIO()
-            image = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
-            np.lib.format.write_array(out, image, version=(1, 0), allow_pickle=False)
+            image = _array(self, f"{split}_images")[int(row)]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
             raise BadImage(f"cannot be read: {e}") from e
-        return out.getvalue()
+        return npy_bytes(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
     def fingerprint(self, path: str) -> str:
         """sha256 of the row."""

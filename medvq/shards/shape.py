@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvq.shards.arrays import Pixels
+from medvq.shards.arrays import Pixels, npy_bytes
 from medvq.shards.pixels import Decoded, background_rgb
 
 if TYPE_CHECKING:
@@ -90,10 +90,9 @@ def with_channels(pixels: Pixels, channels: int | None) -> tuple[Pixels, list[st
 
 def encoded(pixels: Pixels, ext: str, quality: int = 95) -> bytes:
     """`pixels` as the bytes of a `png`, `jpg` or `npy` file."""
-    out = io.BytesIO()
     if ext == "npy":
-        np.lib.format.write_array(out, np.ascontiguousarray(pixels), version=(1, 0), allow_pickle=False)
-        return out.getvalue()
+        return npy_bytes(pixels)
+    out = io.BytesIO()
     from PIL import Image
 
     image = Image.fromarray(pixels)

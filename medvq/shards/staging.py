@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medvq.config.errors import MedvqError, UsageError
@@ -87,6 +87,9 @@ class Staging:
         """Leave nothing beside DEST; the folder of another process is left alone."""
         if self._locked:
             shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            with suppress(OSError):  # it is not empty, and so another's
+                self.folder.rmdir()
         self.release()
 
     def remove_parents(self) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from medvq.config.errors import MissingError
 from medvq.runs.process import Process
 from medvq.train.group import Group, GroupSpec
 from medvq.train.run import WorkItem
 
 PREFIX = "medvq-"
+LONGEST = 12
+"""Of a socket's 107 letters Ray needs 63 for its session and 32 are the name of our own folder."""
 GONE = 60.0
 """Seconds that the server has to end by itself."""
 
@@ -83,7 +86,7 @@ class LocalRay:
     def _open(self) -> subprocess.Popen[str]:
         sweep()
         process = Process.current()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-", dir=short_temp()))
         with open(self._folder / "server.log", "w") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "medvq.train.ray_server", str(self._folder)],
@@ -100,9 +103,25 @@ class LocalRay:
         return self._server
 
 
+def short_temp() -> Path:
+    """A folder for temporary files whose path leaves room for the names of Ray's sockets.
+
+    Raises:
+        MissingError: there is none.
+    """
+    for path in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")):
+        if len(str(path)) <= LONGEST and os.access(path, os.W_OK):
+            return path
+    raise MissingError(
+        f"the folder for temporary files has a path of more than {LONGEST} letters, too long for Ray's sockets",
+        where=tempfile.gettempdir(),
+        hint="set TMPDIR to a short path, or train with --workers 0",
+    )
+
+
 def sweep() -> None:
     """Remove the folders of processes that were killed before they could."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*-*"):
+    for path in short_temp().glob(f"{PREFIX}*-*-*"):
         _, pid, start, *_ = path.name.split("-")
         try:
             gone = path.stat().st_uid == os.getuid() and not Process.is_running(int(pid), start)

@@ -5,7 +5,9 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -94,12 +96,13 @@ def test_two_terminals_share_the_work(cli, study):
 
 
 def test_nothing_is_left_outside_the_runs_folder(cli, study, tmp_path_factory):
-    home, temp = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("t")
+    home, temp = tmp_path_factory.mktemp("home"), Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     process = cli.start(*study.args, "--workers", 1, env={"HOME": str(home), "TMPDIR": str(temp)})
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     assert [p.name for p in cli.folder.iterdir()] == ["runs"]
     assert list(temp.iterdir()) == []
+    temp.rmdir()
     # matplotlib's list of fonts; everything else would be ours or Ray's.
     assert {p.name for p in home.iterdir()} <= {".cache", ".config"}
     assert {p.name for d in home.iterdir() for p in d.iterdir()} <= {"matplotlib"}

@@ -171,6 +171,20 @@ def test_a_read_only_folder(tmp_path: Path, source: Path) -> None:
         pack(source, tmp_path / "locked" / "out", RECIPE)
 
 
+def test_a_disk_without_room_for_the_lock(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuse(path: object, *args: int, **kw: int) -> int:
+        if str(path).endswith("lock"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, *args, **kw)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(MedvqError, match="no space"):
+        pack(source, tmp_path / "out", RECIPE, processes=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_parent_that_is_a_file(tmp_path: Path, source: Path) -> None:
     put(tmp_path / "file", "x")
     with pytest.raises(MedvqError) as e:

@@ -3,6 +3,7 @@
 import binascii
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,7 @@ def simulate(dest: Path, samples: int, write_manifest_of) -> Path:
             "group": pa.nulls(n, pa.string()),
             "shard": pa.array((at // SHARD_SAMPLES).astype(np.int32)),
         }
+        columns["ext"] = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), ["jpg"])
         for member in ("image", "mask", "cls", "json"):
             columns[f"{member}_offset"] = pa.array(at % SHARD_SAMPLES * 16384 + 512)
             columns[f"{member}_length"] = pa.array(rng.integers(9_000, 15_000, n))
@@ -85,9 +87,14 @@ PROBE = """
 """
 
 
+@pytest.fixture
+def dataset(tmp_path, write_manifest_of):
+    yield simulate(tmp_path / "big", 10_000_000, write_manifest_of)
+    shutil.rmtree(tmp_path / "big")  # a gigabyte, which pytest would keep
+
+
 @pytest.mark.slow
-def test_ten_million_samples(tmp_path, write_manifest_of):
-    dataset = simulate(tmp_path / "big", 10_000_000, write_manifest_of)
+def test_ten_million_samples(dataset):
     for options in ({}, {"subset": 10}, {"balance": "class"}):
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(PROBE), str(dataset), json.dumps(options)],
