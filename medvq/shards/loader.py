@@ -162,7 +162,7 @@ class Loader:
         local = -(-self.batch_size // self.world)
         (height, width), view = self.view.size, self.view
         shape = Shape(batch=local, height=height, width=width, channels=view.channels, masks=view.masks)
-        return Slots(_HELD + _AHEAD * max(self.processes, 1), shape)
+        return Slots(_HELD + 1 + _AHEAD * max(self.processes, 1), shape)
 
     @cached_property
     def _kept(self) -> Kept | None:

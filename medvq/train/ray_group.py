@@ -87,6 +87,12 @@ class LocalRay:
         sweep()
         process = Process.current()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-", dir=short_temp()))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            # torch makes a folder for compiled kernels beside all others' as soon as it is asked about compilation.
+            "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
+        }
         with open(self._folder / "server.log", "w") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "medvq.train.ray_server", str(self._folder)],
@@ -95,7 +101,7 @@ class LocalRay:
                 stderr=log,
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the owner, who passes it on as a stop request
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=environment,
             )
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps({"workers": self.workers, "gpus": self.gpus}) + "\n")

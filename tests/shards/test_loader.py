@@ -170,7 +170,7 @@ def test_memory_comes_back_when_batches_die(dataset):
                 seen.add(batch.image.data_ptr())
                 del batch
         gc.collect()
-        assert len(seen) <= 6  # the ring of slots, again and again, and no copies
+        assert len(seen) <= 7  # the ring of slots, again and again, and no copies
 
 
 def test_an_epoch_left_in_the_middle_does_no_harm(dataset):
