@@ -13,14 +13,14 @@ from medvq.config.schema import Schema
 GOLDEN = {
     "quickstart": {
         "pretrain": "fd2d78d27706",
-        "finetune/data.subset=100/train.seed=0": "d93acc711656",
-        "finetune/data.subset=100/train.seed=1": "95581a1d8d5a",
-        "finetune/data.subset=10/train.seed=0/train.epochs=30": "76c0f9667ff0",
-        "finetune/data.subset=10/train.seed=1/train.epochs=30": "a853a5674e91",
-        "scratch/data.subset=100/train.seed=0": "4346499fc550",
-        "scratch/data.subset=100/train.seed=1": "ff8a5f8aab5c",
-        "scratch/data.subset=10/train.seed=0/train.epochs=30": "62f607b645a1",
-        "scratch/data.subset=10/train.seed=1/train.epochs=30": "c3b27ff747c9",
+        "finetune/data.subset=100/train.seed=0": "9edff53b6d61",
+        "finetune/data.subset=100/train.seed=1": "dda037b82333",
+        "finetune/data.subset=10/train.seed=0/train.epochs=30": "a73ddae021df",
+        "finetune/data.subset=10/train.seed=1/train.epochs=30": "8d71825ea007",
+        "scratch/data.subset=100/train.seed=0": "e3aae3f8f787",
+        "scratch/data.subset=100/train.seed=1": "b22b3eccdf34",
+        "scratch/data.subset=10/train.seed=0/train.epochs=30": "17f595144f04",
+        "scratch/data.subset=10/train.seed=1/train.epochs=30": "157beaacc767",
     },
 }
 
