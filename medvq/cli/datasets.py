@@ -20,6 +20,8 @@ def shard(
         str | None, typer.Option(help="Recipe: a path, or a name in ./shards or among those shipped.")
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize images, in pixels.")] = None,
+    store: Annotated[str | None, typer.Option(metavar="auto|png|jpeg|npy", help="How pixels are kept.")] = None,
+    opaque_keys: Annotated[bool, typer.Option("--opaque-keys", help="Drop file and group names.")] = False,
     processes: Annotated[int, typer.Option(help="Processes that read images; 0 is one per core.")] = 0,
     on_bad: Annotated[
         str | None, typer.Option(metavar="fail|skip", help="What to do about images that cannot be trusted.")
@@ -34,9 +36,10 @@ def shard(
 
     [dim]medvq shard data/smear datasets/smear[/]
     """
-    from medvq.cli.packing import pack_folder
+    from medvq.cli.packing import pack_folder, settings_of
 
-    report = pack_folder(source, dest, recipe, size, processes, on_bad, on_leak, dry_run=dry_run)
+    settings = settings_of(recipe, size=size, store=store, opaque_keys=opaque_keys)
+    report = pack_folder(source, dest, settings, processes, on_bad, on_leak, dry_run=dry_run)
     if as_json:
         print_json(report)
     elif dry_run:

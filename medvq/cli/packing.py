@@ -10,12 +10,34 @@ from medvq.config.errors import UsageError, nearest
 from medvq.config.locate import find
 from medvq.config.recipe import Recipe, load_recipe, parse_size
 
+STORES = ("auto", "png", "jpeg", "npy")
+
+
+def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaque_keys: bool) -> Recipe:
+    """The recipe with the options of the command laid over it.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+        NotFoundError: there is no such recipe.
+    """
+    if store is not None and store not in STORES:
+        raise UsageError(f"unknown value {store!r}", where="--store", hint=nearest(store, STORES))
+    settings = load_recipe(find("shards", recipe)) if recipe else Recipe()
+    given: dict[str, Any] = {"store": store} if store else {}
+    if opaque_keys:
+        given["opaque_keys"] = True
+    if size is not None:
+        try:
+            given["size"] = parse_size(size)
+        except ValueError as e:
+            raise UsageError(str(e), where="--size") from e
+    return settings.model_copy(update=given)
+
 
 def pack_folder(
     source: Path,
     dest: Path,
-    recipe: str | None,
-    size: str | None,
+    settings: Recipe,
     processes: int,
     on_bad: str | None,
     on_leak: str | None,
@@ -32,14 +54,8 @@ def pack_folder(
             raise UsageError(f"unknown value {value!r}", where=option, hint=nearest(value, known))
     if processes < 0:
         raise UsageError(f"cannot work with {processes} processes", where="--processes")
-    settings = load_recipe(find("shards", recipe)) if recipe else Recipe()
-    if size is not None:
-        try:
-            settings = settings.model_copy(update={"size": parse_size(size)})
-        except ValueError as e:
-            raise UsageError(str(e), where="--size") from e
     if dry_run:
-        from medvq.shards.understand import explain
+        from medvq.shards.explain import explain
 
         return {"text": explain(source, settings)}
     from medvq.shards.pack import pack

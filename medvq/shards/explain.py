@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from medvq.config.recipe import Recipe
 from medvq.shards.manifest import split_order
 from medvq.shards.scan import Left, printable
-from medvq.shards.understand import Understood
+from medvq.shards.understand import Understood, read_source
 
 SHOWN = 5
 """Examples that are shown of a list."""
+
+
+def explain(source: Path, recipe: Recipe | None = None) -> str:
+    """What would be packed and how, in words; nothing is decoded or written.
+
+    Raises:
+        NotFoundError, UsageError: as `read_source`.
+    """
+    return text_of(read_source(source, recipe))
 
 
 def text_of(understood: Understood) -> str:

@@ -112,17 +112,6 @@ def _what_there_is(found: Scan) -> str:
     return f"{len(left)} files are there, none of them an image ({shown})"
 
 
-def explain(source: Path, recipe: Recipe | None = None) -> str:
-    """What would be packed and how, in words; nothing is decoded or written.
-
-    Raises:
-        NotFoundError, UsageError: as `read_source`.
-    """
-    from medvq.shards.explain import text_of
-
-    return text_of(read_source(source, recipe))
-
-
 def inputs_of(understood: Understood, known: Mapping[str, str] | None = None) -> str:
     """sha256 over path and content of every image and mask, and over the recipe: whether a pack would be the same.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import statistics
 import time
@@ -58,6 +59,7 @@ def study(tmp_path):
         (["shard", "empty", "out", "--size", "x"], 2, "size"),
         (["shard", "empty", "out", "--recipe", "pcb"], 3, "did you mean pbc?"),
         (["shard", "empty", "out", "--on-bad", "skp"], 2, "did you mean skip?"),
+        (["shard", "empty", "out", "--store", "pgn"], 2, "did you mean png?"),
         (["verify", "empty"], 3, "empty"),
         (["inspect", "nowhere"], 3, "nowhere"),
         (["results", "nope"], 3, "no runs of a study"),
@@ -116,6 +118,10 @@ def test_shard_verify_inspect(cli, smear, tmp_path):
     assert report["seen"] == report["written"] + report["ignored"] + len(report["skipped"])
     assert report["written"] == 120
     assert set(report["splits"]) == {"train", "val", "test"}
+    hidden = cli.json("shard", tree, "hidden", "--recipe", "smear", "--store", "npy", "--size", "16", "--opaque-keys")
+    assert hidden["written"] == 120
+    assert not re.search(rb"P\d{3}_\d{4}", b"".join(p.read_bytes() for p in (tmp_path / "hidden").iterdir()))
+    assert "layout" in cli("shard", tree, "none", "--dry-run").stdout_text
     assert cli.json("verify", "ds", "--deep") == {"ok": True, "problems": []}
     facts = cli.json("inspect", "ds", "--sheet", "sheet.png")
     assert facts["digest"] == report["digest"]

@@ -11,11 +11,12 @@ from trees import by_path, course, encode, picture, pixels, put, rows_of
 from medvq.config.errors import UsageError
 from medvq.config.recipe import Recipe, Splits, Subset, Table
 from medvq.shards.detect import detect
+from medvq.shards.explain import explain
 from medvq.shards.manifest import read_manifest
 from medvq.shards.pack import pack
 from medvq.shards.patterns import compile_pattern
 from medvq.shards.subset import take
-from medvq.shards.understand import explain, read_source, understand
+from medvq.shards.understand import read_source, understand
 
 
 @pytest.mark.parametrize(
