@@ -126,8 +126,9 @@ def results(
     from medvq.cli.show import results_text
     from medvq.results.collect import study_folders
 
-    texts = [results_text(folder, "json" if as_json else form) for folder in study_folders(study, runs)]
-    text = "\n\n".join(texts)
+    form = "json" if as_json else form
+    texts = [results_text(folder, form) for folder in study_folders(study, runs)]
+    text = f"[{','.join(texts)}]" if form == "json" and study is None else "\n\n".join(texts)
     if out:
         out.write_text(text + "\n", encoding="utf-8")
     else:

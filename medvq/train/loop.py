@@ -38,6 +38,7 @@ def train(session: Session) -> bool:
         if session.pulse.wants_stop() and position.epoch < settings.epochs:
             session.stop()
             return False
+    # The last checkpoint is rank 0's to write; what comes next reads it on every rank.
     world.from_chief(None)
     return True
 

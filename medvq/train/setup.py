@@ -115,9 +115,15 @@ def make_view(spec: RunSpec, dataset: Dataset, split: str) -> View:
 
 
 def pixels_of(spec: RunSpec, dataset: Dataset, device: torch.device) -> Pixels:
-    """How pixels are shifted and scaled, from the training split alone."""
+    """How pixels are shifted and scaled: to what the model puts out, else by the training split's statistics.
+
+    A sigmoid that is to give back pixels of mean 0 could never do it, so the model's last activation decides.
+    """
     channels = spec.source.channels
-    if not spec.config.data.normalize:
+    output = spec.model.get("output", "linear")
+    if output == "tanh":
+        return Pixels([0.5] * channels, [0.5] * channels, device)
+    if output == "sigmoid" or not spec.config.data.normalize:
         return Pixels([0.0] * channels, [1.0] * channels, device)
     found = dataset.manifest.statistics
     mean, std = list(found.mean), [max(s, 1e-3) for s in found.std]

@@ -217,6 +217,7 @@ class TestSmoke:
             + (done.folder / f"out.{form}").read_text()
         )
         assert done("results", "--format", "pdf", code=2).stdout_text == ""
+        assert [t["study"] for t in done.json("results")] == ["quickstart-smoke"]
 
     def test_the_run_folder_is_whole(self, done):
         folders = [p.parent for p in (done.folder / "runs/quickstart-smoke").glob("*/result.json")]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from medvq.config.errors import UsageError
 from medvq.config.tasks import ClassifyObjective
 from medvq.models.draws import Draws
 from medvq.models.svqvae import SVQVAE
 from medvq.runs import metrics as scores
+from medvq.train.pixels import Pixels
 from medvq.train.tasks.base import Batch, Evaluated, Task
 
 
@@ -19,6 +23,16 @@ class Classify(Task):
 
     model: SVQVAE
     objective: ClassifyObjective
+
+    def __init__(self, model: nn.Module, objective: Any, pixels: Pixels, classes: Sequence[str]) -> None:
+        """Take a model that has a head.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if not hasattr(model, "head"):
+            raise UsageError(f"a {type(model).__name__} has no classifier head", hint="use the model svqvae")
+        super().__init__(model, objective, pixels, classes)
 
     def stage(self, epoch: int) -> int:
         """1 in the epochs that reconstruct as well."""

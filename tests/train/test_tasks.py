@@ -1,0 +1,67 @@
+"""Every registered model under every registered task: it trains, its metrics are the declared ones, units agree."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from medvq.config.models import MODEL_CONFIGS
+from medvq.config.tasks import TASKS
+from medvq.runs.state import status_of
+from medvq.shards.dataset import Dataset
+from medvq.train.setup import pixels_of
+from medvq.train.tasks.base import perplexity, usage
+from medvq.train.tasks.registry import TASK_CLASSES
+
+MODELS = {
+    "svqvae": "{name: svqvae, levels: 1, channels: 8, residual_blocks: 1, residual_channels: 4, codebook_size: 16}",
+    "vqvae": "{name: vqvae, channels: 8, residual_blocks: 1, codebook_size: 8, code_dim: 4}",
+}
+STUDY = """\
+study: small
+data: {{cells: {{dataset: smear, size: 32}}}}
+defaults: {{model: {model}, data: {{use: cells}}, train: {{epochs: 1, batch_size: 24, optimizer: {{lr: 1e-3}}}}}}
+jobs: {{{task}: {{task: {task}}}}}
+"""
+
+
+def test_everything_registered_is_tested():
+    assert set(MODELS) == set(MODEL_CONFIGS)
+    assert set(TASK_CLASSES) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_it_trains_and_gives_the_declared_metrics(small, model, task):
+    runs = small("runs", STUDY.format(model=MODELS[model], task=task))
+    if (model, task) == ("vqvae", "classify"):
+        with pytest.raises(Exception, match="no classifier head"):
+            runs.do(task)
+        return
+    assert runs.do(task) == "done"
+    metrics = status_of(runs.folder(task)).metrics
+    assert set(metrics) <= set(TASKS[task].metrics)
+    assert {m for m in TASKS[task].metrics if not m.endswith("auc")} <= set(metrics)
+    assert all(math.isfinite(v) for v in metrics.values())
+
+
+@pytest.mark.parametrize(("output", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
+def test_pixels_are_in_the_range_that_the_model_can_put_out(small, output, low, high):
+    """Trap E5: a sigmoid against normalized pixels has an error that nothing can remove."""
+    runs = small("runs", STUDY.format(model=MODELS["vqvae"][:-1] + f", output: {output}}}", task="autoencode"))
+    spec = runs.spec("autoencode")
+    (ref,) = spec.datasets.values()
+    pixels = pixels_of(spec, Dataset.open(ref.path), torch.device("cpu"))
+    ends = pixels.normalize(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+    assert (ends[0].unique().item(), ends[1].unique().item()) == (low, high)
+    back = pixels.unit(ends)
+    assert (back[0].unique().item(), back[1].unique().item()) == (0, 1)
+
+
+def test_perplexity_and_usage_of_whole_splits():
+    even, one = np.array([5, 5, 5, 5]), np.array([20, 0, 0, 0])
+    assert perplexity({"a": even}) == pytest.approx(4)
+    assert perplexity({"a": one}) == pytest.approx(1)
+    assert perplexity({"a": even, "b": one}) == pytest.approx(2.5)
+    assert usage({"a": even, "b": one}) == pytest.approx(0.625)
