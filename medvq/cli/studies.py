@@ -22,6 +22,7 @@ def run(
     sets: Sets = [],  # noqa: B006
     smoke: Smoke = False,
     workers: Annotated[int | None, typer.Option(help="Processes per run; 0 trains in this one.")] = None,
+    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Copy datasets to this local disk first.")] = None,
     data: Data = [],  # noqa: B006
     datasets: Datasets = DATASETS,
     runs: Runs = RUNS,
@@ -35,7 +36,7 @@ def run(
     from medvq.cli.show import plan_text, say_tables, summary
     from medvq.launch.start import execute, plan_for, states_of
 
-    request = _request(study, only, sets, smoke, workers, data, datasets, runs)
+    request = _request(study, only, sets, smoke, workers, data, datasets, runs, cache)
     if dry_run:
         plan = plan_for(request, None)
         print_json(summary(plan)) if as_json else typer.echo(plan_text(plan))
@@ -144,11 +145,20 @@ def _request(
     data: list[str],
     datasets: Path,
     runs: Path,
+    cache: Path | None = None,
 ) -> Request:
     from medvq.launch.start import Request
 
     return Request(
-        study=study, only=only, sets=sets, smoke=smoke, workers=workers, data=pairs(data), datasets=datasets, runs=runs
+        study=study,
+        only=only,
+        sets=sets,
+        smoke=smoke,
+        workers=workers,
+        cache=cache,
+        data=pairs(data),
+        datasets=datasets,
+        runs=runs,
     )
 
 

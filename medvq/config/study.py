@@ -115,6 +115,8 @@ class Resources(Schema):
     """CPU threads of each worker; `auto` shares the cores out."""
     loader_processes: int = Field(default=0, ge=0)
     """Processes beside each worker that read images; the pixels are the same whatever it is."""
+    cache: str | None = None
+    """A folder on the node's own disk; the dataset is copied there once, checked, and read from there."""
     checkpoint_every: Annotated[str, AfterValidator(_duration)] = "5 min"
     """Time between checkpoints; the end of an epoch writes one as well once a tenth of it has passed."""
 

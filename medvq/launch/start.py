@@ -29,6 +29,7 @@ class Request:
     sets: Sequence[str] = ()
     smoke: bool = False
     workers: int | None = None
+    cache: Path | None = None
     data: Mapping[str, str]
     datasets: Path
     runs: Path
@@ -39,6 +40,8 @@ def load(request: Request) -> Study:
     overrides = []
     if request.workers is not None:
         overrides.append(Override("--workers", None, "resources.workers", request.workers))
+    if request.cache is not None:
+        overrides.append(Override("--cache", None, "resources.cache", str(request.cache.resolve())))
     return load_study(request.study, sets=request.sets, overrides=overrides, smoke=request.smoke)
 
 

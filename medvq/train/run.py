@@ -80,6 +80,8 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
 
 def finish(session: Session) -> None:
     """Evaluate the chosen checkpoint on validation and test, leave artifacts, and write the result last."""
+    from medvq.runs.figures import curves
+
     spec, folder, world = session.spec, session.folder, session.world
     info = TASKS[spec.config.task]
     chosen = world.from_chief(checkpoint.find(folder.checkpoints, info.default_checkpoint) if world.chief else None)
@@ -92,6 +94,7 @@ def finish(session: Session) -> None:
     session.task.eval()
     make_folder(folder.artifacts)
     session.task.leave(folder.artifacts, found["test"], session.gallery("test"))
+    curves(events.epochs(events.read(folder.events)), folder.artifacts / "curves.png")
     result = {
         "run": spec.run,
         "identity": spec.identity,

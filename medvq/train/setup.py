@@ -19,6 +19,7 @@ from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset import Dataset
 from medvq.shards.loader import Loader
+from medvq.shards.stage import stage
 from medvq.shards.view import Part, View
 from medvq.train import checkpoint
 from medvq.train.optim import make_optimizer
@@ -82,7 +83,8 @@ def open_session(
 def open_dataset(spec: RunSpec) -> Dataset:
     """The dataset that the run was planned for, and no other."""
     (ref,) = spec.datasets.values()
-    dataset = Dataset.open(ref.path)
+    cache = spec.config.resources.cache
+    dataset = Dataset.open(stage(Path(ref.path), Path(cache)) if cache else ref.path)
     if dataset.digest != ref.digest:
         raise DataError(
             f"the dataset has changed: digest {dataset.digest[:12]}, planned with {ref.digest[:12]}",

@@ -230,6 +230,15 @@ class TestSmoke:
             assert not any(word in result for word in ("time", "host", "attempt", os.uname().nodename))
         pictures = list((done.folder / "runs").rglob("reconstructions.png"))
         assert len(pictures) == 1
+        assert len(list((done.folder / "runs").rglob("curves.png"))) == 5
+
+    def test_reading_from_a_local_copy_changes_nothing(self, done):
+        job = ["run", "quickstart", "--smoke", "--workers", "0", "--only", "pretrain"]
+        done(*job, "--runs", "cached", "--cache", "local")
+        (copy,) = (done.folder / "local").glob("*/manifest.json")
+        assert done.json("verify", copy.parent)["ok"]
+        first, second = (next(done.folder.glob(f"{runs}/*/pretrain-*/result.json")) for runs in ("runs", "cached"))
+        assert first.read_text() == second.read_text()
 
     def test_what_failed_is_told_and_tried_again(self, done):
         bad = ["run", "quickstart", "--smoke", "--workers", "0", "--runs", "bad", "--set", "train.optimizer.lr=1e30"]

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,6 @@ from medvq.config.tasks import TASKS
 from medvq.runs.state import status_of
 from medvq.shards.dataset import Dataset
 from medvq.train.setup import pixels_of
-from medvq.train.tasks.base import perplexity, usage
 from medvq.train.tasks.registry import TASK_CLASSES
 
 MODELS = {
@@ -57,11 +55,3 @@ def test_pixels_are_in_the_range_that_the_model_can_put_out(small, output, low, 
     assert (ends[0].unique().item(), ends[1].unique().item()) == (low, high)
     back = pixels.unit(ends)
     assert (back[0].unique().item(), back[1].unique().item()) == (0, 1)
-
-
-def test_perplexity_and_usage_of_whole_splits():
-    even, one = np.array([5, 5, 5, 5]), np.array([20, 0, 0, 0])
-    assert perplexity({"a": even}) == pytest.approx(4)
-    assert perplexity({"a": one}) == pytest.approx(1)
-    assert perplexity({"a": even, "b": one}) == pytest.approx(2.5)
-    assert usage({"a": even, "b": one}) == pytest.approx(0.625)

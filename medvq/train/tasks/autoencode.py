@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,9 @@ from torch import Tensor
 from medvq.config.tasks import AutoencodeObjective
 from medvq.models.base import VQModel
 from medvq.models.draws import Draws
+from medvq.models.meter import CodebookUse, codebook_use
 from medvq.runs.atomic import write_json
-from medvq.train.tasks.base import Batch, Evaluated, Task, image_rows, per_sample, perplexity, usage
+from medvq.train.tasks.base import Batch, Evaluated, Task, image_rows, per_sample
 
 COUNTS = "codes/"
 
@@ -53,10 +55,13 @@ class Autoencode(Task):
         return rows, totals
 
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """loss: summed MSE of all levels, normalized units; mse and psnr (mean of PSNRs): deepest level, [0, 1]."""
-        counts = {k.removeprefix(COUNTS): v for k, v in found.totals.items() if k.startswith(COUNTS)}
+        """loss: summed MSE of all levels, normalized units; mse and psnr (mean of PSNRs): deepest level, [0, 1].
+
+        perplexity and usage: over the whole split, averaged over codebooks.
+        """
         means = {name: float(found.rows[name].astype("float64").mean()) for name in ("loss", "mse", "psnr")}
-        return {**means, "perplexity": perplexity(counts), "usage": usage(counts)}
+        use = _use(found).values()
+        return {**means, "perplexity": fmean(u.perplexity for u in use), "usage": fmean(u.usage for u in use)}
 
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """Errors of every image, reconstructions of the first ones from every level, and the use of each codebook."""
@@ -65,13 +70,18 @@ class Autoencode(Task):
 
         write_predictions(folder / NAME, {"key": found.keys, **{n: found.rows[n] for n in ("loss", "mse", "psnr")}})
 
-        counts = {k.removeprefix(COUNTS): v for k, v in found.totals.items() if k.startswith(COUNTS)}
         use = {
-            name: {"used": int((c > 0).sum()), "of": len(c), "perplexity": round(perplexity({name: c}), 4)}
-            for name, c in counts.items()
+            name: {"used": u.used, "of": len(u.counts), "perplexity": u.perplexity, "top10": u.top10}
+            for name, u in _use(found).items()
         }
         write_json(folder / "codebooks.json", use)
         with torch.inference_mode():
             back = self.model(sample.x).images
         levels = [(f"level {i}", image_rows(self.pixels.unit(image))) for i, image in enumerate(back)]
         reconstructions(image_rows(self.pixels.unit(sample.x)), levels, folder / "reconstructions.png")
+
+
+def _use(found: Evaluated) -> dict[str, CodebookUse]:
+    """How each codebook was used over the split."""
+    counts = {k.removeprefix(COUNTS): v for k, v in found.totals.items() if k.startswith(COUNTS)}
+    return {name: codebook_use(torch.from_numpy(v)) for name, v in counts.items()}

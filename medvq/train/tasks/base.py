@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -76,20 +75,6 @@ class Task(nn.Module, ABC):
 def per_sample(error: Tensor) -> Tensor:
     """Mean of (B, …) over everything but the batch: (B,)."""
     return error.flatten(1).mean(1)
-
-
-def perplexity(counts: Mapping[str, Array]) -> float:
-    """exp(−Σ p ln p) of each codebook's use over the whole split, averaged over codebooks (SPEC §0)."""
-    values = []
-    for count in counts.values():
-        p = count[count > 0].astype(np.float64) / max(count.sum(), 1)
-        values.append(float(np.exp(-(p * np.log(p)).sum())))
-    return float(np.mean(values))
-
-
-def usage(counts: Mapping[str, Array]) -> float:
-    """Share of codes used at least once over the whole split, averaged over codebooks."""
-    return float(np.mean([(count > 0).mean() for count in counts.values()]))
 
 
 def image_rows(x: Tensor) -> Array:
