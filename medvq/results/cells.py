@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from medvq.config.study import Published, Table
 from medvq.config.tables import in_scope
 from medvq.results.collect import Collected, Entry
 from medvq.results.intervals import interval_of, majority
+from medvq.results.stats import mean_std
 from medvq.runs.atomic import read_json
 
 BASELINE = "majority class"
@@ -86,13 +85,14 @@ def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bo
     metric = str(at[1]) if table.columns == "metrics" else str(table.value)
     done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
     values = [e.status.metrics[metric] for e in done]
+    mean, std = mean_std(values) if values else (None, None)
     interval = interval_of([e.folder for e in done], metric)
     published = _published(at, table.published)
     return Cell(
         row=at[0],
         column=at[1],
-        mean=float(np.mean(values)) if values else None,
-        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        mean=mean,
+        std=std,
         n=len(values),
         ci_low=interval.low if interval else None,
         ci_high=interval.high if interval else None,

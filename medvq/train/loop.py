@@ -27,7 +27,7 @@ def train(session: Session) -> bool:
             session.optimizer.step()
             session.optimizer.zero_grad(set_to_none=True)
             update_codebooks(session.task.model, draws)
-            session.pulse.send(position.step, losses, session.stop_asked())
+            session.pulse.send(position.step, losses, session.asked())
             position.step += 1
             position.batch += 1
             if session.pulse.stop_now(position.step - 1):

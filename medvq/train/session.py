@@ -139,10 +139,6 @@ class Session:
         low = self.settings.precision == "bfloat16"
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=low)
 
-    def stop_asked(self) -> bool:
-        """Whether this rank wants all ranks to stop."""
-        return self.asked()
-
     def tick(self) -> None:
         """After a step: show progress, and write a checkpoint if one is due."""
         if self.world.chief:
