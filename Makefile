@@ -31,8 +31,8 @@ demo: install
 	$(BIN)/medvq run jobs/quickstart.yaml
 
 lint: install-dev
-	$(BIN)/ruff format --check medvq tests
-	$(BIN)/ruff check medvq tests
+	$(BIN)/ruff format --check medvq tests slurm slurm
+	$(BIN)/ruff check medvq tests slurm
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
