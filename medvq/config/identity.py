@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medvq.config.keys import sha256_of
+from medvq.config.data import Source
+from medvq.config.keys import canonical_json, sha256_of
 from medvq.config.points import Point
 from medvq.config.schema import Schema
-from medvq.config.study import Source
 from medvq.config.tasks import TASKS
 
 
@@ -18,7 +18,7 @@ def science(point: Point, source: Source, digests: Mapping[str, str], needs: Map
     Args:
         point: what the run does.
         source: the entry of `data` that it reads.
-        digests: digest of each dataset by name (`needs` and `digests` hold hex).
+        digests: digest of each dataset by name, of a mixture's as `name.part` (`needs` and `digests` hold hex).
         needs: identity of the run that fills each role.
 
     Neither resources nor paths nor names of studies, jobs and datasets enter.
@@ -28,13 +28,23 @@ def science(point: Point, source: Source, digests: Mapping[str, str], needs: Map
         "task": {"name": job.task, "revision": TASKS[job.task].revision, **plain(point.objective)},
         "model": {"revision": getattr(point.model, "revision", 0), **plain(point.model)},
         "data": {
-            **plain(source, without={"dataset", "synth"}),
+            **plain(source, without={"dataset", "synth", "mix"}),
+            **({"mix": mixture(job.data.use, source, digests)} if source.mix else {}),
             **plain(job.data, without={"use"}),
             "digests": sorted(digests.values()),
         },
         "train": plain(job.train),
         "needs": {role: {"run": needs[role], "checkpoint": need.checkpoint} for role, need in job.needs.items()},
     }
+
+
+def mixture(name: str, source: Source, digests: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The datasets of the mixture `name` as science: neither their names nor their order count."""
+    parts = [
+        {"digest": digests.get(part), **plain(origin, without={"dataset", "synth"})}
+        for part, origin in source.origins(name).items()
+    ]
+    return sorted(parts, key=canonical_json)
 
 
 def identity(facts: Mapping[str, Any]) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from medvq.config import merge
+from medvq.config.data import Source
 from medvq.config.errors import ConfigError, NotFoundError, Problem, nearest
 from medvq.config.locate import find
 from medvq.config.points import Override, Point, RawJob, Surroundings, points, raw_job
 from medvq.config.schema import validate
-from medvq.config.study import Source, StudyFile, Table
+from medvq.config.study import StudyFile, Table
 from medvq.config.tables import table_problems
 from medvq.config.yamlfile import Document, read_yaml
 
@@ -55,7 +56,10 @@ def load_study(
         problems += e.problems
     jobs = _jobs(document, given, problems)
     if file is not None and not problems:
-        facts = {job: [(p.config.task, p.values) for p in found] for job, found in jobs.items()}
+        facts = {
+            job: [(p.config.task, p.values, file.data[p.config.data.use].measured) for p in found]
+            for job, found in jobs.items()
+        }
         problems += table_problems(file.tables, facts, document)
     if problems or file is None:
         raise ConfigError(dict.fromkeys(problems))

@@ -6,72 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from medvq.config.data import Name, Source, View
 from medvq.config.schema import Schema
 from medvq.config.units import seconds
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 def _duration(text: str) -> str:
     seconds(text)
     return text
-
-
-class Synthetic(Schema):
-    """A dataset that is drawn and packed when the study starts."""
-
-    name: Literal["smear"]
-    """What to draw; `smear` is `medvq synth smear`."""
-    samples: int = Field(ge=30)
-    """Images in all splits together."""
-    size: int = Field(ge=16, le=1024)
-    """Width and height in pixels."""
-
-
-class Source(Schema):
-    """An entry of `data`: a packed dataset as a job sees it."""
-
-    dataset: str | None = None
-    """Name of a dataset folder under `--datasets`, or a path to one."""
-    synth: Synthetic | None = None
-    """Draw the dataset instead (smoke runs)."""
-    size: tuple[int, int] | None = None
-    """Height and width of the network's input in pixels; without it the images' own."""
-    channels: Literal[1, 3] = 3
-    """1 reads grey, 3 reads RGB."""
-    classes: tuple[str, ...] | None = None
-    """The classes and their order that the dataset must have; without it the dataset's own."""
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _square(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
-
-
-class Augment(Schema):
-    """Random changes of training images; evaluation never sees them."""
-
-    flip: bool = False
-    """Mirror left-right and top-bottom, each with probability 1/2."""
-    rotate: float = Field(default=0.0, ge=0, le=180)
-    """Rotate by up to this many degrees either way; corners take the dataset's mean colour."""
-
-
-class View(Schema):
-    """What a job reads of its data."""
-
-    use: str
-    """The entry of `data` to read."""
-    subset: float = Field(default=100.0, gt=0, le=100)
-    """Per cent of every class of the training split, nested: 10 is inside 50."""
-    draw: int = Field(default=0, ge=0)
-    """Which ranking the subset is taken from."""
-    balance: Literal["none", "class"] = "none"
-    """`class` draws training images with replacement so that classes come equally often."""
-    normalize: bool = True
-    """Shift and scale channels by the mean and standard deviation of the training split."""
-    augment: Augment = Augment()
-    """Random changes of training images."""
 
 
 class Optimizer(Schema):

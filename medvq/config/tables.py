@@ -10,8 +10,8 @@ from medvq.config.study import Table
 from medvq.config.tasks import TASKS
 from medvq.config.yamlfile import Document
 
-Facts = tuple[str, Mapping[str, Any]]
-"""Task and matrix values of one point."""
+Facts = tuple[str, Mapping[str, Any], Sequence[str]]
+"""Task, matrix values and measured splits of one point."""
 
 
 def in_scope(table: Table, job: str, values: Mapping[str, Any]) -> bool:
@@ -28,7 +28,7 @@ def table_problems(
 ) -> list[Problem]:
     """Everything that is wrong in the tables of a study."""
     problems: list[Problem] = []
-    axes = {axis for points in jobs.values() for _, values in points for axis in values}
+    axes = {axis for points in jobs.values() for _, values, _ in points for axis in values}
     for name, table in tables.items():
 
         def wrong(key: str, error: str, known: Iterable[str], name: str = name, word: str = "") -> None:
@@ -46,14 +46,14 @@ def table_problems(
         for job in wanted if isinstance(wanted, list) else [wanted]:
             if job not in jobs:
                 wrong("where", f"no job named {job!r}", jobs, word=str(job))
-        tasks = {task for job, points in jobs.items() for task, values in points if in_scope(table, job, values)}
-        metrics = {m for task in tasks for m in TASKS[task].metrics}
+        scope = [f for job, points in jobs.items() for f in points if in_scope(table, job, f[1])]
+        metrics = {m for task, _, splits in scope for m in TASKS[task].metrics if m.partition("/")[0] in splits}
         if table.columns == "metrics" and not table.values:
             wrong("values", "columns that are metrics need a list of values", [])
         if table.columns != "metrics" and table.value is None:
             wrong("value", "this key is required", [])
         for metric in (*table.values, *([table.value] if table.value else [])):
-            if tasks and metric not in metrics:
+            if scope and metric not in metrics:
                 wrong(
                     "values" if metric in table.values else "value",
                     f"no task here gives {metric!r}",

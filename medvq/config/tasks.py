@@ -47,8 +47,12 @@ class Task:
     """The checkpoint that the test metrics come from."""
 
 
+SPLITS = ("val", "test", "val+test", "train")
+"""What can be measured at the end of a run; `train` only where nothing is held out."""
+
+
 def _per_split(metrics: dict[str, Literal["min", "max"]]) -> dict[str, Literal["min", "max"]]:
-    return {f"{split}/{name}": better for split in ("val", "test") for name, better in metrics.items()}
+    return {f"{split}/{name}": better for split in SPLITS for name, better in metrics.items()}
 
 
 INIT = {"init": "a run whose weights this one starts from"}

@@ -1,4 +1,4 @@
-"""The datasets of a study: found, drawn where a study asks for it, and checked against what its jobs need."""
+"""The datasets of a study: found, and drawn where a study asks for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvq.config.errors import DataError, NotFoundError, Problem, UsageError, nearest
+from medvq.config.data import Ingredient, Source, Synthetic
+from medvq.config.errors import NotFoundError, UsageError, nearest
 from medvq.config.resolve import Study
-from medvq.config.study import Source, Synthetic
-from medvq.config.tasks import TASKS
 from medvq.runs.atomic import make_folder
 from medvq.runs.spec import DatasetRef
 from medvq.shards.manifest import Manifest, read_manifest
@@ -33,51 +32,66 @@ def used_data(study: Study, jobs: Iterable[str]) -> dict[str, Source]:
     return {name: study.data[name] for name in names}
 
 
-def place_of(source: Source, name: str, given: Mapping[str, str], datasets: Path, study_folder: Path) -> Path:
-    """Where the dataset of an entry is, or will be."""
-    if name in given:
-        return Path(given[name]).resolve()
-    if source.synth:
-        synth = source.synth
-        return (study_folder / "datasets" / f"{synth.name}-{synth.samples}-{synth.size}").resolve()
-    if source.dataset is None:
+def place_of(origin: Source | Ingredient, path: str | None, name: str, datasets: Path, study_folder: Path) -> Path:
+    """Where a dataset is, or will be; `path` is what `--data` gave for it."""
+    if path is not None:
+        return Path(path).resolve()
+    if origin.synth:
+        synth = origin.synth
+        seed = f"-{synth.seed}" if synth.seed else ""
+        return (study_folder / "datasets" / f"{synth.name}-{synth.samples}-{synth.size}{seed}").resolve()
+    if origin.dataset is None:
         raise UsageError(f"the study does not say where {name} is", hint=f"give it: --data {name}=FOLDER")
-    path = Path(source.dataset)
-    return (path if path.is_absolute() else datasets / path).resolve()
+    there = Path(origin.dataset)
+    return (there if there.is_absolute() else datasets / there).resolve()
+
+
+def given_for(study: Study, given: Mapping[str, str]) -> dict[str, str]:
+    """`--data` by dataset: `NAME=…` for an entry, `NAME.PART=…` or just `PART=…` for a part of a mixture.
+
+    Raises:
+        UsageError: the study has no such dataset.
+    """
+    known = {name: entry for entry, source in study.data.items() for name in source.origins(entry)}
+    out: dict[str, str] = {}
+    for name, path in given.items():
+        meant = [name] if name in known else [k for k in known if k.endswith(f".{name}")]
+        if not meant:
+            raise UsageError(f"the study has no data named {name!r}", where=f"--data {name}", hint=nearest(name, known))
+        out |= dict.fromkeys(meant, path)
+    return out
 
 
 def find_data(
     study: Study, jobs: Iterable[str], *, given: Mapping[str, str], datasets: Path, study_folder: Path, make: Say | None
 ) -> dict[str, Found | None]:
-    """The datasets that jobs read, by entry. Missing synthetic ones are drawn, saying so to `make`; without it, None.
+    """The datasets that jobs read, by name. Missing synthetic ones are drawn, saying so to `make`; without it, None.
 
     Raises:
-        UsageError: `given` names an entry that the study lacks.
+        UsageError: `given` names a dataset that the study lacks.
         NotFoundError: a dataset is not there.
         DataError: its manifest is damaged.
     """
-    for name in given:
-        if name not in study.data:
-            raise UsageError(
-                f"the study has no data named {name!r}", where=f"--data {name}", hint=nearest(name, study.data)
-            )
+    paths = given_for(study, given)
     found: dict[str, Found | None] = {}
-    for name, source in used_data(study, jobs).items():
-        path = place_of(source, name, given, datasets, study_folder)
-        if source.synth and name not in given and not (path / "manifest.json").exists():
-            if make is None:
-                found[name] = None
-                continue
-            draw(source.synth, path, make)
-        try:
-            manifest = read_manifest(path)
-        except NotFoundError as e:
-            raise NotFoundError(
-                f"no dataset for {name}",
-                where=str(path),
-                hint=f"pack one with `medvq shard SOURCE {path}`, or point to one with --data {name}=FOLDER",
-            ) from e
-        found[name] = Found(ref=DatasetRef(path=str(path), digest=manifest.digest), manifest=manifest)
+    for entry, source in used_data(study, jobs).items():
+        for name, origin in source.origins(entry).items():
+            path = place_of(origin, paths.get(name), name, datasets, study_folder)
+            if origin.synth and name not in paths and not (path / "manifest.json").exists():
+                if make is None:
+                    found[name] = None
+                    continue
+                draw(origin.synth, path, make)
+            try:
+                manifest = read_manifest(path)
+            except NotFoundError as e:
+                raise NotFoundError(
+                    f"no dataset for {name}",
+                    where=str(path),
+                    hint=f"pack one with `medvq shard SOURCE {path}`, or point to one with --data {name}=FOLDER",
+                ) from e
+            ref = DatasetRef(path=str(path), digest=manifest.digest, name=manifest.name)
+            found[name] = Found(ref=ref, manifest=manifest)
     return found
 
 
@@ -95,7 +109,7 @@ def draw(synth: Synthetic, path: Path, say: Say) -> None:
             return
         say(f"drawing {synth.samples} synthetic images of {synth.size} px")
         tree = path.parent / f".{path.name}.tree"
-        smear(tree, samples=synth.samples, size=synth.size)
+        smear(tree, samples=synth.samples, size=synth.size, seed=synth.seed)
         pack(
             tree,
             path,
@@ -106,65 +120,3 @@ def draw(synth: Synthetic, path: Path, say: Say) -> None:
             progress=None,
         )
         shutil.rmtree(tree, ignore_errors=True)
-
-
-def check_data(study: Study, jobs: Iterable[str], found: Mapping[str, Found | None]) -> None:
-    """Splits, classes and labels that the jobs need are there.
-
-    Raises:
-        UsageError: with everything that is missing.
-    """
-    problems: dict[str, Problem] = {}
-    for job in jobs:
-        for point in study.jobs[job]:
-            name = point.config.data.use
-            data, source = found[name], study.data[name]
-            if data is None:
-                continue
-            has = {s: v.samples for s, v in data.manifest.splits.items()}
-            for split in ("train", "val", "test"):
-                if not has.get(split):
-                    problems[f"{name} {split}"] = Problem(
-                        where=data.ref.path,
-                        error=f"the dataset has no {split} images, and job {job} needs them",
-                        hint="pack it with a recipe that makes or names this split",
-                    )
-            if TASKS[point.config.task].labels and not data.manifest.classes:
-                problems[f"{name} labels"] = Problem(
-                    where=data.ref.path, error=f"the dataset has no labels, and job {job} needs them"
-                )
-            if source.classes is not None and tuple(data.manifest.classes) != source.classes:
-                problems[f"{name} classes"] = Problem(
-                    where=data.ref.path,
-                    error=f"the dataset's classes are {', '.join(data.manifest.classes)}",
-                    hint=f"data.{name}.classes asks for {', '.join(source.classes)}",
-                )
-    if problems:
-        first, *more = problems.values()
-        raise UsageError("; ".join([first.error, *(str(p) for p in more)]), where=first.where, hint=first.hint)
-
-
-def check_disjoint(training: Found, test: Found, *, job: str, needed: str) -> None:
-    """No image that a needed run trains on is in this run's test split.
-
-    Raises:
-        DataError: some are.
-    """
-    if training.ref.digest == test.ref.digest:
-        return  # the leak check of packing covers one dataset
-    import numpy as np
-
-    from medvq.shards.dataset import Dataset
-
-    sums = []
-    for found, split in ((training, "train"), (test, "test")):
-        dataset = Dataset.open(found.ref.path)
-        here = dataset.column("split") == dataset.splits.index(split)
-        sums.append(dataset.columns.leading_bits("sha256")[here])
-    both = np.intersect1d(*sums)
-    if len(both):
-        raise DataError(
-            f"{len(both)} training images of {needed} are in the test split of {job}",
-            where=training.ref.path,
-            hint=f"the first has sha256 {int(both[0]):016x}…; pack {Path(training.ref.path).name} without them",
-        )

@@ -7,11 +7,12 @@ from typing import Any
 from medvq.config.errors import ConfigError, MedvqError
 from medvq.config.locate import known
 from medvq.config.yamlfile import read_yaml
-from medvq.launch.data import Found, find_data
+from medvq.launch.data import Found, find_data, given_for
 from medvq.launch.plan import Plan, jobs_for, make_plan
 from medvq.launch.start import Request, load
+from medvq.runs.spec import RunSpec
+from medvq.shards.dataset import Dataset
 from medvq.shards.order import steps_per_epoch
-from medvq.shards.subset import take
 
 ASSUMED = (64, 64)
 """Height and width in pixels where neither the study nor a dataset says them."""
@@ -41,19 +42,21 @@ def describe(request: Request, job: str | None) -> dict[str, Any]:
     jobs = jobs_for(study, request.only)
     found: dict[str, Found | None] = {}
     missing: dict[str, str] = {}
+    given = given_for(study, request.data)
     for name in {p.config.data.use for j in jobs for p in study.jobs[j]}:
         users = [j for j in jobs if any(p.config.data.use == name for p in study.jobs[j])]
+        parts = study.data[name].origins(name)
         try:
             found |= find_data(
                 study,
                 users,
-                given={k: v for k, v in request.data.items() if k == name or k not in study.data},
+                given={k: v for k, v in given.items() if k in parts},
                 datasets=request.datasets,
                 study_folder=request.runs / study.name,
                 make=None,
             )
         except MedvqError as e:
-            found.setdefault(name, None)
+            found = dict.fromkeys(parts) | found
             missing[name] = str(e)
     plan = make_plan(study, found, runs=request.runs, only=request.only)
     return {
@@ -67,11 +70,12 @@ def describe(request: Request, job: str | None) -> dict[str, Any]:
 def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]:
     specs = [spec for spec in plan.runs if spec.job == job]
     first, point = specs[0], plan.study.jobs[job][0]
-    data = found.get(point.config.data.use)
     source = plan.study.data[point.config.data.use]
-    image = data.manifest.image if data else None
-    size = source.size or ((image.height, image.width) if image and image.height and image.width else ASSUMED)
-    classes = source.classes or (tuple(data.manifest.classes) if data else ())
+    parts = [found.get(name) for name in source.origins(point.config.data.use)]
+    there = [data for data in parts if data is not None]
+    image = there[0].manifest.image if there else None
+    size = source.shape or ((image.height, image.width) if image and image.height and image.width else ASSUMED)
+    classes = source.classes or tuple(dict.fromkeys(c for data in there for c in data.manifest.classes))
     return {
         "task": first.config.task,
         "about": first.config.about,
@@ -86,7 +90,7 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
                 "run": s.run,
                 "identity": s.identity,
                 "values": s.values,
-                "steps": _steps(s.config.train.epochs, s.config.train.batch_size, s.config.data.subset, data),
+                "steps": _steps(s) if len(there) == len(parts) else None,
                 "needs": {role: n.run for role, n in s.needs.items()},
             }
             for s in specs
@@ -123,13 +127,13 @@ def _network(model: Any, shape: tuple[int, int, int], classes: int, task: str, p
     }
 
 
-def _steps(epochs: int, batch: int, subset: float, data: Found | None) -> int | None:
-    """Optimizer steps of a run; None before its dataset exists."""
-    if data is None:
-        return None
-    split = data.manifest.splits["train"]
-    per_class = list(split.classes.values()) or [split.samples]
-    return epochs * steps_per_epoch(sum(take(per_class, subset).values()), batch)
+def _steps(spec: RunSpec) -> int:
+    """Optimizer steps of a run whose datasets are there."""
+    from medvq.train.view import training_view
+
+    train = spec.config.train
+    view = training_view(spec, {name: Dataset.open(ref.path) for name, ref in spec.datasets.items()})
+    return train.epochs * steps_per_epoch(len(view.order_facts()), train.batch_size)
 
 
 def text(facts: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ from medvq.config.errors import NotFoundError, nearest
 from medvq.config.identity import identity, plain, science
 from medvq.config.points import Point, matching
 from medvq.config.resolve import Study
-from medvq.launch.data import Found, check_data, check_disjoint
+from medvq.launch.check import Seen, check_data, check_disjoint
+from medvq.launch.data import Found
 from medvq.runs.atomic import make_folder
 from medvq.runs.folder import RunFolder
 from medvq.runs.plan import PlanRecord, save_plan
@@ -66,6 +67,7 @@ def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, on
     check_data(study, jobs, found)
     specs: list[RunSpec] = []
     by_point: dict[int, RunSpec] = {}
+    trained_on: dict[str, list[Seen]] = {}
     for job in jobs:
         for point in study.jobs[job]:
             needs: dict[str, NeedRef] = {}
@@ -74,20 +76,40 @@ def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, on
                 assert other is not None, "checked when the study was read"
                 needed = by_point[id(other)]
                 needs[role] = NeedRef(run=needed.run, identity=needed.identity or "", checkpoint=need.checkpoint)
-                training, test = found[other.config.data.use], found[point.config.data.use]
-                if training and test:
-                    check_disjoint(training, test, job=job, needed=needed.run)
+                for test in _tests(study, point, found):
+                    for seen in trained_on[needed.run]:
+                        check_disjoint(seen, test, job=job, needed=needed.run)
             spec = _spec(study, point, found, needs)
             by_point[id(point)] = spec
+            # Whatever the runs that it starts from have seen, it has seen too.
+            trained_on[spec.run] = _seen(study, point, found) + [s for n in needs.values() for s in trained_on[n.run]]
             specs.append(spec)
     return Plan(study=study, runs=tuple(specs), folder=runs / study.name)
 
 
+def _seen(study: Study, point: Point, found: Mapping[str, Found | None]) -> list[Seen]:
+    """The datasets that a run of `point` trains on, as far as they are there."""
+    entry = point.config.data.use
+    source = study.data[entry]
+    there = [found[name] for name in source.origins(entry)]
+    return [Seen(found=data, everything=source.splits == "all") for data in there if data is not None]
+
+
+def _tests(study: Study, point: Point, found: Mapping[str, Found | None]) -> list[Found]:
+    """The datasets whose test split a run of `point` is measured on."""
+    entry = point.config.data.use
+    source = study.data[entry]
+    there = [found[name] for name in source.origins(entry)] if source.held_out else []
+    return [data for data in there if data is not None]
+
+
 def _spec(study: Study, point: Point, found: Mapping[str, Found | None], needs: dict[str, NeedRef]) -> RunSpec:
-    name = point.config.data.use
-    data, source = found.get(name), study.data[name]
-    known = data is not None and all(n.identity for n in needs.values())
-    digests = {name: data.ref.digest} if data else {}
+    entry = point.config.data.use
+    source = study.data[entry]
+    data = {name: found.get(name) for name in source.origins(entry)}
+    refs = {name: there.ref for name, there in data.items() if there is not None}
+    known = len(refs) == len(data) and all(n.identity for n in needs.values())
+    digests = {name: ref.digest for name, ref in refs.items()}
     facts = science(point, source, digests, {role: n.identity for role, n in needs.items()})
     made = identity(facts) if known else None
     return RunSpec(
@@ -101,7 +123,7 @@ def _spec(study: Study, point: Point, found: Mapping[str, Found | None], needs: 
         model=plain(point.model),
         objective=plain(point.objective),
         source=source,
-        datasets={name: data.ref} if data else {},
+        datasets=refs,
         needs=needs,
     )
 

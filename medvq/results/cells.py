@@ -62,7 +62,7 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
         columns = table.values if table.columns == "metrics" else [axis_value(entry, table.columns)]
         for column in columns:
             groups.setdefault((row, column), []).append(entry)
-    datasets = set(collected.plan.content["datasets"])
+    datasets = {ref["name"] for ref in collected.plan.content["datasets"].values()}
     cells = {at: _cell(at, found, table, collected.smoke, datasets) for at, found in groups.items()}
     rows = list(dict.fromkeys(row for row, _ in groups))
     columns = list(dict.fromkeys(column for _, column in groups))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from medvq.config.data import Source
 from medvq.config.errors import DataError, NotFoundError
 from medvq.config.schema import Schema
-from medvq.config.study import Job, Source
+from medvq.config.study import Job
 from medvq.runs.atomic import read_json, write_json
 from medvq.runs.folder import RunFolder
 
@@ -18,6 +19,8 @@ class DatasetRef(Schema):
     """Its folder."""
     digest: str
     """The digest that it must have."""
+    name: str = ""
+    """What the dataset calls itself: the name in its recipe."""
 
 
 class NeedRef(Schema):
@@ -55,7 +58,7 @@ class RunSpec(Schema):
     source: Source
     """The entry of `data` that it reads."""
     datasets: dict[str, DatasetRef]
-    """The packed datasets, by the name of their entry."""
+    """The packed datasets, by the name of their entry; those of a mixture by `entry.part`."""
     needs: dict[str, NeedRef]
     """Runs that must be done first, by role."""
 

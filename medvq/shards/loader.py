@@ -49,6 +49,11 @@ class Batch:
     mask: torch.Tensor | None
     """(B, 1, H, W) uint8, 255 keep; None where the view has no masks."""
 
+    @property
+    def part(self) -> torch.Tensor:
+        """(B,) int64: which of the view's parts each sample is from."""
+        return torch.from_numpy(self.view.samples.part[self.positions.numpy()].astype(np.int64))
+
     @cached_property
     def keys(self) -> list[str]:
         """The samples' keys; looked up when asked for, because training does not need them."""

@@ -21,6 +21,7 @@ from medvq.shards.subset import ranks, take
 TRAIN = "train"
 EVERY_SPLIT = ("all",)
 COPY_SUFFIX = "#masked"
+Fit = Literal["resize", "crop"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Part:
     dataset: Dataset
     weight: float = 1.0
     """How often an image of this part is drawn against one of weight 1 (per image, as in SPEC §1)."""
-    fit: Literal["resize", "crop"] = "resize"
+    fit: Fit = "resize"
     """How an image is made the view's size: resized, or a window cut out (anywhere in training, the centre else)."""
 
 

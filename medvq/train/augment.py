@@ -5,20 +5,58 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medvq.config.study import Augment
+from medvq.config.data import Augment
 from medvq.models.draws import Draws
+from medvq.shards.decode import INSIDE
 from medvq.train.vision import functional
 
+KEEP = 255
 
-def augment(x: Tensor, settings: Augment, draws: Draws) -> Tensor:
-    """Flip and rotate normalized images (B, C, H, W); new corners are 0, the dataset's mean colour."""
+
+def augment(
+    x: Tensor, keep: Tensor | None, settings: Augment, draws: Draws, fill: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Flip and rotate normalized images (B, C, H, W) and, in the same way, their masks (B, 1, H, W) uint8.
+
+    New corners of images take `fill` (B or 1, C, 1, 1), without it 0, the dataset's mean colour; those of masks
+    keep the pixel (SPEC §1, mistake 3).
+    """
     if settings.flip:
         for axis, purpose in ((-1, "flip left-right"), (-2, "flip top-bottom")):
-            chosen = draws.uniform((x.shape[0],), purpose, x.device) < 0.5
-            x = torch.where(chosen.view(-1, 1, 1, 1), x.flip(axis), x)
+            chosen = (draws.uniform((x.shape[0],), purpose, x.device) < 0.5).view(-1, 1, 1, 1)
+            x = torch.where(chosen, x.flip(axis), x)
+            keep = None if keep is None else torch.where(chosen, keep.flip(axis), keep)
     if settings.rotate:
-        angles = (draws.uniform((x.shape[0],), "rotate") * 2 - 1) * settings.rotate
-        rotate, bilinear = functional().rotate, functional().InterpolationMode.BILINEAR
-        turned = [rotate(image, angle, interpolation=bilinear) for image, angle in zip(x, angles.tolist(), strict=True)]
-        x = torch.stack(turned)  # (B, C, H, W)
-    return x
+        angles = ((draws.uniform((x.shape[0],), "rotate") * 2 - 1) * settings.rotate).tolist()
+        rotate, modes = functional().rotate, functional().InterpolationMode
+        colours = _colours(x, fill)
+        x = torch.stack(
+            [
+                rotate(image, angle, interpolation=modes.BILINEAR, fill=colour)
+                for image, angle, colour in zip(x, angles, colours, strict=True)
+            ]
+        )  # (B, C, H, W)
+        if keep is not None:
+            turned = [
+                rotate(mask, angle, interpolation=modes.NEAREST, fill=KEEP)
+                for mask, angle in zip(keep, angles, strict=True)
+            ]
+            keep = torch.stack(turned)  # (B, 1, H, W)
+    return x, keep
+
+
+def masked(x: Tensor, keep: Tensor, draws: Draws) -> Tensor:
+    """x (B, C, H, W) with noise where the mask (B, 1, H, W) uint8 does not keep it: x_m = m·x + (1 − m)·N(0, 1).
+
+    Pixels are normalized, so N(0, 1) is noise of the dataset's own mean and deviation; nothing is clipped, and an
+    image without a mask, which keeps everything, comes back as it was (SPEC §1, mistake 3).
+    """
+    return torch.where(keep >= INSIDE, x, draws.normal(x.shape, "mask noise", x.device))
+
+
+def _colours(x: Tensor, fill: Tensor | None) -> list[list[float] | None]:
+    """The colour of new corners for each image of x (B, C, H, W)."""
+    if fill is None:
+        return [None] * len(x)
+    colours: list[list[float] | None] = fill.flatten(1).expand(len(x), -1).tolist()
+    return colours

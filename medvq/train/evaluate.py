@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,4 +48,14 @@ def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], 
         rows={n: np.concatenate([p[2][n] for p in parts])[order] for n in parts[0][2]},
         totals={n: sum(p[3][n] for p in parts) for n in parts[0][3]},
         classes=task.classes,
+    )
+
+
+def joined(parts: Sequence[Evaluated]) -> Evaluated:
+    """Several splits as one."""
+    return Evaluated(
+        keys=[key for part in parts for key in part.keys],
+        rows={name: np.concatenate([part.rows[name] for part in parts]) for name in parts[0].rows},
+        totals={name: np.sum([part.totals[name] for part in parts], axis=0) for name in parts[0].totals},
+        classes=parts[0].classes,
     )

@@ -22,6 +22,7 @@ from medvq.runs.owner import Busy, LostOwnershipError, Ownership, claim
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.train import checkpoint
+from medvq.train.evaluate import joined
 from medvq.train.loop import train
 from medvq.train.pulse import NonFiniteLossError
 from medvq.train.session import Session, bad_keys
@@ -83,17 +84,20 @@ def finish(session: Session) -> None:
     from medvq.runs.figures import curves
 
     spec, folder, world = session.spec, session.folder, session.world
-    info = TASKS[spec.config.task]
-    chosen = world.from_chief(checkpoint.find(folder.checkpoints, info.default_checkpoint) if world.chief else None)
+    which = TASKS[spec.config.task].default_checkpoint if spec.source.held_out else "last"
+    chosen = world.from_chief(checkpoint.find(folder.checkpoints, which) if world.chief else None)
     checkpoint.load_model(chosen, session.task.model)
-    found = {split: session.evaluate(split) for split in ("val", "test")}
+    found = {split: session.evaluate(split) for split in session.measured}
+    for name in spec.source.evaluate:
+        found[name] = joined([found[split] for split in name.split("+")])
+    shown = session.measured[-1]
     metrics = {f"{s}/{name}": v for s, e in found.items() for name, v in session.task.metrics(e).items()}
     if not world.chief:
         return
     session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
     session.task.eval()
     make_folder(folder.artifacts)
-    session.task.leave(folder.artifacts, found["test"], session.gallery("test"))
+    session.task.leave(folder.artifacts, found[shown], session.gallery(shown))
     curves(events.epochs(events.read(folder.events)), folder.artifacts / "curves.png")
     result = {
         "run": spec.run,
@@ -101,7 +105,7 @@ def finish(session: Session) -> None:
         "job": spec.job,
         "values": spec.values,
         "task": spec.config.task,
-        "checkpoint": info.default_checkpoint,
+        "checkpoint": which,
         "epoch": checkpoint.read_state(chosen)["position"]["epoch"],
         "epochs": spec.config.train.epochs,
         "steps": session.position.step,

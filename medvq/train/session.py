@@ -6,13 +6,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.study import Train
@@ -26,7 +27,7 @@ from medvq.runs.spec import RunSpec
 from medvq.shards.loader import Batch as Read
 from medvq.shards.loader import Loader
 from medvq.train import checkpoint
-from medvq.train.augment import augment
+from medvq.train.augment import augment, masked
 from medvq.train.evaluate import evaluate
 from medvq.train.optim import rate
 from medvq.train.progress import Progress
@@ -49,7 +50,7 @@ class Session:
     task: Task
     optimizer: torch.optim.Optimizer
     loaders: dict[str, Loader]
-    """Readers of the splits: train, val and test."""
+    """Readers of the splits: train, and those that are measured."""
     position: checkpoint.Position
     asked: Callable[[], bool]
     """Whether this process was asked to stop."""
@@ -67,6 +68,11 @@ class Session:
     def settings(self) -> Train:
         """How the run trains."""
         return self.spec.config.train
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The splits that are measured when training is over; the training images where nothing is held out."""
+        return self.spec.source.held_out or ("train",)
 
     @cached_property
     def progress(self) -> Progress:
@@ -100,8 +106,7 @@ class Session:
         for read in self.loaders["train"].epoch(epoch, start):
             draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
             batch = self._on_device(read)
-            x = augment(batch.x, self.spec.config.data.augment, draws)
-            yield Batch(keys=batch.keys, x=x, label=batch.label), draws
+            yield self._augmented(batch, read.mask, draws), draws
 
     def evaluate(self, split: str) -> Evaluated:
         """Measure a split, each of its samples once over all ranks."""
@@ -124,7 +129,10 @@ class Session:
             for i, position in enumerate(read.positions.tolist()):
                 if position in wanted:
                     batch = self._on_device(read, keys=True)
-                    found[position] = Batch(keys=[batch.keys[i]], x=batch.x[i : i + 1], label=batch.label[i : i + 1])
+                    one = slice(i, i + 1)
+                    found[position] = Batch(
+                        keys=[batch.keys[i]], x=batch.x[one], label=batch.label[one], part=batch.part[one]
+                    )
             if len(found) == len(wanted):
                 break
         parts = [found[p] for p in wanted]
@@ -132,6 +140,7 @@ class Session:
             keys=[k for p in parts for k in p.keys],
             x=torch.cat([p.x for p in parts]),
             label=torch.cat([p.label for p in parts]),
+            part=torch.cat([p.part for p in parts]),
         )
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -149,7 +158,7 @@ class Session:
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, write the epoch down, keep the best weights, and write a checkpoint if one is nearly due."""
         means = {f"train/{name}": value for name, value in self.pulse.end_epoch().items()}
-        metrics = {**means, **self.metrics("val")}
+        metrics = {**means, **(self.metrics("val") if "val" in self.loaders else {})}
         self.position.epoch, self.position.batch = epoch + 1, 0
         best = self._is_best(metrics)
         if best:
@@ -193,24 +202,35 @@ class Session:
         return {
             "model": self.spec.model,
             "classes": list(self.task.classes),
-            "pixels": {"mean": self.task.pixels.mean, "std": self.task.pixels.std},
+            "pixels": self.task.pixels.facts(),
         }
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         task = TASKS[self.spec.config.task]
+        if task.select not in metrics:
+            return False  # every image is trained on, so nothing can choose
         value, best = metrics[task.select], self.position.best
         sign = 1 if task.metrics[task.select] == "max" else -1
         return best is None or sign * value > sign * best["value"]
 
     def _on_device(self, read: Read, keys: bool = False) -> Batch:
-        image = read.image.to(self.world.device, non_blocking=True)
-        label = read.label.to(self.world.device, non_blocking=True)
-        return Batch(keys=read.keys if keys else (), x=self.task.pixels.normalize(image), label=label)
+        image, label, part = (t.to(self.world.device, non_blocking=True) for t in (read.image, read.label, read.part))
+        x = self.task.pixels.normalize(image, part)
+        return Batch(keys=read.keys if keys else (), x=x, label=label, part=part)
+
+    def _augmented(self, batch: Batch, mask: Tensor | None, draws: Draws) -> Batch:
+        """The batch as training sees it: changed at random, with a masked twin where there are masks."""
+        settings, pixels = self.spec.config.data.augment, self.task.pixels
+        fill = pixels.black(batch.part) if settings.fill == "black" else None
+        keep = None if mask is None else mask.to(self.world.device, non_blocking=True)
+        x, keep = augment(batch.x, keep, settings, draws, fill)
+        return replace(batch, x=x, masked=None if keep is None else masked(x, keep, draws))
 
     def _first_batch(self) -> Batch:
         """Two training images, the same on every rank."""
         batch = self.gallery("train", 2)
-        return Batch(keys=batch.keys, x=batch.x, label=batch.label.clamp_min(0))
+        masked = batch.x if self.loaders["train"].view.masks else None
+        return replace(batch, label=batch.label.clamp_min(0), masked=masked)
 
 
 def in_turns(labels: NDArray[Any], count: int) -> list[int]:

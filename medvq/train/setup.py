@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,12 +20,13 @@ from medvq.runs.spec import RunSpec
 from medvq.shards.dataset import Dataset
 from medvq.shards.loader import Loader
 from medvq.shards.stage import stage
-from medvq.shards.view import Part, View
+from medvq.shards.view import Part
 from medvq.train import checkpoint
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
 from medvq.train.tasks.registry import TASK_CLASSES
+from medvq.train.view import held_out_view, training_view
 from medvq.train.world import World
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,12 @@ def open_session(
         DataError: the dataset is not the one that the run was planned for, or weights do not fit.
     """
     torch.manual_seed(draw_key(spec.config.train.seed, "weights"))
-    dataset = open_dataset(spec)
-    views = {split: make_view(spec, dataset, split) for split in ("train", "val", "test")}
+    datasets = open_datasets(spec)
+    views = {split: held_out_view(spec, datasets, split) for split in spec.source.held_out}
+    views["train"] = training_view(spec, datasets)
     size, channels = views["train"].size, views["train"].channels
     task_info = TASKS[spec.config.task]
-    classes = dataset.classes if task_info.labels else ()
+    classes = views["train"].classes if task_info.labels else ()
     config = MODEL_CONFIGS[spec.model["name"]].model_validate(spec.model)
     model = build(config, input_shape=(channels, *size), classes=len(classes))
     for role, need in spec.needs.items():
@@ -53,7 +55,9 @@ def open_session(
             load_start(path, model)
     objective = task_info.objective.model_validate(spec.objective)
     model = model.to(world.device)
-    task = TASK_CLASSES[spec.config.task](model, objective, pixels_of(spec, dataset, world.device), classes)
+    task = TASK_CLASSES[spec.config.task](
+        model, objective, pixels_of(spec, views["train"].parts, world.device), classes
+    )
     optimizer = make_optimizer(model, spec.config.train)
     position = checkpoint.Position()
     newest = world.from_chief(checkpoint.newest(folder.checkpoints) if world.chief else None)
@@ -80,53 +84,42 @@ def open_session(
     )
 
 
-def open_dataset(spec: RunSpec) -> Dataset:
-    """The dataset that the run was planned for, and no other."""
-    (ref,) = spec.datasets.values()
+def open_datasets(spec: RunSpec) -> dict[str, Dataset]:
+    """The datasets that the run was planned for, and no others.
+
+    Raises:
+        DataError: one has changed since.
+    """
     cache = spec.config.resources.cache
-    dataset = Dataset.open(stage(Path(ref.path), Path(cache)) if cache else ref.path)
-    if dataset.digest != ref.digest:
-        raise DataError(
-            f"the dataset has changed: digest {dataset.digest[:12]}, planned with {ref.digest[:12]}",
-            where=ref.path,
-            hint="start the study again to plan with the dataset as it is now",
-        )
-    return dataset
-
-
-def make_view(spec: RunSpec, dataset: Dataset, split: str) -> View:
-    """What the run reads of one split; subset and balance concern training only."""
-    view, source, image = spec.config.data, spec.source, dataset.manifest.image
-    size = source.size
-    if size is None:
-        if not (image.width and image.height):
-            raise UsageError(
-                "the images have different sizes", where=str(dataset.path), hint="give `size` in the study's data"
+    found = {}
+    for name, ref in spec.datasets.items():
+        dataset = Dataset.open(stage(Path(ref.path), Path(cache)) if cache else ref.path)
+        if dataset.digest != ref.digest:
+            raise DataError(
+                f"the dataset has changed: digest {dataset.digest[:12]}, planned with {ref.digest[:12]}",
+                where=ref.path,
+                hint="start the study again to plan with the dataset as it is now",
             )
-        size = (image.height, image.width)
-    training = split == "train"
-    return View(
-        parts=(Part(dataset=dataset),),
-        splits=(split,),
-        subset=view.subset if training else 100.0,
-        draw=view.draw if training else 0,
-        balance=view.balance if training else "none",
-        size=size,
-        channels=source.channels,
-    )
+        found[name] = dataset
+    return found
 
 
-def pixels_of(spec: RunSpec, dataset: Dataset, device: torch.device) -> Pixels:
-    """How pixels are shifted and scaled: to what the model puts out, else by the training split's statistics.
+def pixels_of(spec: RunSpec, parts: Sequence[Part], device: torch.device) -> Pixels:
+    """How pixels are shifted and scaled: to what the model puts out, else by each dataset's own statistics.
 
     A sigmoid that is to give back pixels of mean 0 could never do it, so the model's last activation decides.
     """
     channels = spec.source.channels
     output = spec.model.get("output", "linear")
     if output == "tanh":
-        return Pixels([0.5] * channels, [0.5] * channels, device)
+        return Pixels([([0.5] * channels, [0.5] * channels)], device)
     if output == "sigmoid" or not spec.config.data.normalize:
-        return Pixels([0.0] * channels, [1.0] * channels, device)
+        return Pixels([([0.0] * channels, [1.0] * channels)], device)
+    return Pixels([_statistics(part.dataset, channels) for part in parts], device)
+
+
+def _statistics(dataset: Dataset, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of a dataset, pixels in [0, 1]."""
     found = dataset.manifest.statistics
     mean, std = list(found.mean), [max(s, 1e-3) for s in found.std]
     if len(mean) == 1:
@@ -137,7 +130,7 @@ def pixels_of(spec: RunSpec, dataset: Dataset, device: torch.device) -> Pixels:
             where=str(dataset.path),
             hint="pack it in grey, or set data.normalize to false",
         )
-    return Pixels(mean, std, device)
+    return mean, std
 
 
 def load_start(path: Path, model: torch.nn.Module) -> None:

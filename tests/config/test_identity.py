@@ -33,7 +33,9 @@ def identities(study):
             needs = {}
             for role, need in p.config.needs.items():
                 needs[role] = by_point[id(matching(study.jobs[need.job], p.values))]
-            made = identity(science(p, study.data[p.config.data.use], {"d": "0" * 64}, needs))
+            source = study.data[p.config.data.use]
+            digests = dict.fromkeys(source.origins(p.config.data.use), "0" * 64)
+            made = identity(science(p, source, digests, needs))
             by_point[id(p)] = made
             found["/".join([job, *(f"{a}={v}" for a, v in p.values.items())])] = made
     return found
@@ -75,6 +77,36 @@ def test_what_a_run_needs_changes_it():
         identities(load_study("quickstart", sets=["pretrain:train.seed=9"]))["finetune/data.subset=100/train.seed=0"]
         != (identities(load_study("quickstart"))["finetune/data.subset=100/train.seed=0"])
     )
+
+
+MIXED = """\
+study: s
+data: {both: {mix: {a: {weight: 4, crop: 32}, b: {resize: 32}}, splits: all, draws: 60}}
+jobs:
+  j:
+    task: autoencode
+    model: {name: svqvae, levels: 1}
+    data: {use: both}
+    train: {epochs: 1, batch_size: 8, optimizer: {lr: 1e-3}}
+"""
+
+
+def mixed(tmp_path, text, digests):
+    (tmp_path / "s.yaml").write_text(text)
+    study = load_study(tmp_path / "s.yaml")
+    (point,) = study.jobs["j"]
+    return identity(science(point, study.data[point.config.data.use], digests, {}))
+
+
+def test_a_mixture_is_its_datasets_and_weights_whatever_they_are_called(tmp_path):
+    first = mixed(tmp_path, MIXED, {"both.a": "1" * 64, "both.b": "2" * 64})
+    renamed = MIXED.replace(
+        "{a: {weight: 4, crop: 32}, b: {resize: 32}}", "{z: {resize: 32}, y: {weight: 4, crop: 32}}"
+    )
+    assert mixed(tmp_path, renamed, {"both.y": "1" * 64, "both.z": "2" * 64}) == first
+    assert mixed(tmp_path, MIXED, {"both.a": "2" * 64, "both.b": "1" * 64}) != first
+    for old, new in (("weight: 4", "weight: 2"), ("crop: 32", "resize: 32"), ("draws: 60", "draws: 50")):
+        assert mixed(tmp_path, MIXED.replace(old, new), {"both.a": "1" * 64, "both.b": "2" * 64}) != first
 
 
 def test_a_neutral_field_added_later_is_left_out():

@@ -44,9 +44,9 @@ class Autoencode(Task):
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Squared errors per image, and how often each code is used."""
         found = self.model(batch.x)
-        truth = self.pixels.unit(batch.x)
+        truth = self.pixels.unit(batch.x, batch.part)
         levels = [per_sample((image.float() - batch.x) ** 2) for image in found.images]
-        mse = per_sample((self.pixels.unit(found.images[-1]) - truth) ** 2)
+        mse = per_sample((self.pixels.unit(found.images[-1], batch.part) - truth) ** 2)
         rows = {"loss": torch.stack(levels).sum(0), "mse": mse, "psnr": -10 * mse.clamp_min(1e-10).log10()}
         totals = {
             f"{COUNTS}{name}": torch.bincount(found.indices[name].flatten(), minlength=quantizer.codebook_size)
@@ -77,8 +77,8 @@ class Autoencode(Task):
         write_json(folder / "codebooks.json", use)
         with torch.inference_mode():
             back = self.model(sample.x).images
-        levels = [(f"level {i}", image_rows(self.pixels.unit(image))) for i, image in enumerate(back)]
-        reconstructions(image_rows(self.pixels.unit(sample.x)), levels, folder / "reconstructions.png")
+        levels = [(f"level {i}", image_rows(self.pixels.unit(image, sample.part))) for i, image in enumerate(back)]
+        reconstructions(image_rows(self.pixels.unit(sample.x, sample.part)), levels, folder / "reconstructions.png")
 
 
 def _use(found: Evaluated) -> dict[str, CodebookUse]:

@@ -27,6 +27,10 @@ class Batch:
     """(B, C, H, W) normalized."""
     label: Tensor
     """(B,) int64, -1 where there is none."""
+    part: Tensor
+    """(B,) int64: which dataset of a mixture each image is from."""
+    masked: Tensor | None = None
+    """(B, C, H, W): x with noise outside the masks, where the view asks for masks; training only."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,152 @@
+"""The schema of a study's data: where images come from, and what a job reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from medvq.config.schema import Schema
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+NEUTRAL: dict[str, Any] = {"neutral": True}
+
+
+def _square(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+Size = Annotated[
+    tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
+    BeforeValidator(_square),
+]
+
+
+class Synthetic(Schema):
+    """A dataset that is drawn and packed when the study starts."""
+
+    name: Literal["smear"]
+    """What to draw; `smear` is `medvq synth smear`."""
+    samples: int = Field(ge=30)
+    """Images in all splits together."""
+    size: int = Field(ge=16, le=1024)
+    """Width and height in pixels."""
+    seed: int = Field(default=0, ge=0, json_schema_extra=NEUTRAL)
+    """Which drawing; two of one seed and size are the same images."""
+
+
+class Ingredient(Schema):
+    """One dataset of a mixture."""
+
+    dataset: str | None = None
+    """Name of a dataset folder under `--datasets`, or a path to one; without it, the ingredient's own name."""
+    synth: Synthetic | None = None
+    """Draw the dataset instead (smoke runs)."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often an image of this dataset is drawn against one of weight 1."""
+    resize: Size | None = None
+    """Height and width in pixels that whole images are resized to."""
+    crop: Size | None = None
+    """Height and width of a window that is cut out instead: anywhere in training, from the centre otherwise."""
+
+    @model_validator(mode="after")
+    def _one_fit(self) -> Ingredient:
+        if self.resize and self.crop:
+            raise ValueError("resize and crop exclude each other")
+        return self
+
+
+class Source(Schema):
+    """An entry of `data`: a packed dataset, or a mixture of several, as a job sees it."""
+
+    dataset: str | None = None
+    """Name of a dataset folder under `--datasets`, or a path to one."""
+    synth: Synthetic | None = None
+    """Draw the dataset instead (smoke runs)."""
+    mix: dict[Name, Ingredient] = Field(default={}, json_schema_extra=NEUTRAL)
+    """Read several datasets at once, each with its weight."""
+    size: Size | None = None
+    """Height and width of the network's input in pixels; without it the images' own."""
+    channels: Literal[1, 3] = 3
+    """1 reads grey, 3 reads RGB."""
+    classes: tuple[str, ...] | None = None
+    """The classes and their order that the dataset must have; without it the dataset's own."""
+    splits: Literal["all"] | None = Field(default=None, json_schema_extra=NEUTRAL)
+    """`all` trains on the images of every split and holds none out; such a run has no validation and no test."""
+    draws: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
+    """Training images an epoch, drawn with replacement by weight; without it as many as there are."""
+    evaluate: tuple[Literal["val+test"], ...] = Field(default=(), json_schema_extra=NEUTRAL)
+    """`val+test` measures the two splits together as well, for papers that did not part them."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        if self.mix and (self.dataset or self.synth):
+            raise ValueError("a mixture names its datasets in `mix`, not in `dataset` or `synth`")
+        sizes = {s for i in self.mix.values() for s in (i.resize, i.crop) if s}
+        if len({*sizes, *([self.size] if self.size else [])}) > 1:
+            raise ValueError("all of a mixture must come out at one size")
+        if self.mix and not sizes and not self.size:
+            raise ValueError("a mixture needs a size: its own, or a resize or crop of its datasets")
+        if self.splits == "all" and self.evaluate:
+            raise ValueError("splits: all leaves nothing to evaluate")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(H, W) of the network's input, where the study says it."""
+        fits = (s for i in self.mix.values() for s in (i.resize, i.crop) if s)
+        return self.size or next(fits, None)
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The splits that are measured, validation first; none where every image is trained on."""
+        return () if self.splits == "all" else ("val", "test")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What the metrics of a result are of."""
+        return (*(self.held_out or ("train",)), *self.evaluate)
+
+    def origins(self, name: str) -> Mapping[str, Source | Ingredient]:
+        """Its datasets by name: `name` itself, or `name.part` for every part of a mixture."""
+        if not self.mix:
+            return {name: self}
+        return {
+            f"{name}.{part}": i if i.dataset or i.synth else i.model_copy(update={"dataset": part})
+            for part, i in self.mix.items()
+        }
+
+
+class Augment(Schema):
+    """Random changes of training images; evaluation never sees them."""
+
+    flip: bool = False
+    """Mirror left-right and top-bottom, each with probability 1/2."""
+    rotate: float = Field(default=0.0, ge=0, le=180)
+    """Rotate by up to this many degrees either way."""
+    fill: Literal["mean", "black"] = Field(default="mean", json_schema_extra=NEUTRAL)
+    """What the corners of a rotated image take: the dataset's mean colour, or black."""
+
+
+class View(Schema):
+    """What a job reads of its data."""
+
+    use: str
+    """The entry of `data` to read."""
+    subset: float = Field(default=100.0, gt=0, le=100)
+    """Per cent of every class of the training split, nested: 10 is inside 50."""
+    draw: int = Field(default=0, ge=0)
+    """Which ranking the subset is taken from."""
+    limit: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
+    """At most so many training images, in the proportions of the classes."""
+    balance: Literal["none", "class"] = "none"
+    """`class` draws training images with replacement so that classes come equally often."""
+    masks: bool = Field(default=False, json_schema_extra=NEUTRAL)
+    """Show the task every training image a second time with noise outside its mask (SPEC §1)."""
+    mask_copies: bool = Field(default=False, json_schema_extra=NEUTRAL)
+    """Add a copy, black outside the mask, of every training image that has one (SPEC §3.1)."""
+    normalize: bool = True
+    """Shift and scale channels by the mean and standard deviation of the training split."""
+    augment: Augment = Augment()
+    """Random changes of training images."""
