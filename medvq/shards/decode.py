@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import io
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -134,3 +136,37 @@ def cover(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     if size[0] * shape[1] >= size[1] * shape[0]:
         return size[0], max(size[1], -(-shape[1] * size[0] // shape[0]))
     return max(size[0], -(-shape[0] * size[1] // shape[1])), size[1]
+
+
+def turned_window(
+    image: Pixels, size: tuple[int, int], at: tuple[float, float], degrees: float, fill: Sequence[int], mode: str
+) -> Pixels:
+    """A window of `size` cut from (H, W, C) after it was turned about its centre, counter-clockwise.
+
+    `mode` is bilinear or nearest. Only what the window needs of the image is turned; outside of it is `fill` (C,).
+    """
+    import torch
+    from torch.nn.functional import grid_sample
+
+    height, width, channels = image.shape
+    rows, columns = crop_window((height, width), size, at)
+    y = torch.arange(rows.start, rows.stop, dtype=torch.float64)[:, None] + 0.5 - height / 2
+    x = torch.arange(columns.start, columns.stop, dtype=torch.float64)[None, :] + 0.5 - width / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    from_x, from_y = cos * x - sin * y + width / 2, sin * x + cos * y + height / 2  # (h, w) places in the image
+    left, right = _reach(from_x.min().item(), from_x.max().item(), width)
+    top, bottom = _reach(from_y.min().item(), from_y.max().item(), height)
+    colour = torch.tensor(list(fill), dtype=torch.float32)
+    needed = torch.from_numpy(image[top:bottom, left:right].copy()).float() - colour
+    grid = torch.stack([2 * (from_x - left) / (right - left) - 1, 2 * (from_y - top) / (bottom - top) - 1], -1)
+    turned = grid_sample(needed.permute(2, 0, 1)[None], grid[None].float(), mode=mode, align_corners=False)[
+        0
+    ]  # (C, h, w)
+    pixels: Pixels = (turned.permute(1, 2, 0) + colour).round().clamp(0, 255).to(torch.uint8).numpy()
+    return pixels.reshape(*size, channels)
+
+
+def _reach(low: float, high: float, length: int) -> tuple[int, int]:
+    """First pixel and end of what places from `low` to `high` touch of `length` pixels; at least one pixel."""
+    first = min(max(int(low) - 1, 0), length - 1)
+    return first, max(min(int(high) + 2, length), first + 1)

@@ -151,12 +151,14 @@ class Loader:
         return out
 
     def _crops_of(self, step: int) -> NDArray[np.float64] | None:
-        """(B, 2) this rank's slice of where the global batch of `step` is cut."""
+        """(B, 3) this rank's slice of where the global batch of `step` is cut, and how far it is turned."""
         if not self._crops:
             return None
         where = random_unit(random_bits(draw_key(self.seed, step, "crop"), 2 * self.batch_size))
+        turn = random_unit(random_bits(draw_key(self.seed, step, "turn"), self.batch_size))
         local = self.batch_size // self.world
-        return where.reshape(self.batch_size, 2)[self.rank * local : (self.rank + 1) * local]
+        drawn = np.column_stack([where.reshape(self.batch_size, 2), turn])
+        return drawn[self.rank * local : (self.rank + 1) * local]
 
     @cached_property
     def _reader(self) -> Reader:

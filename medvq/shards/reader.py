@@ -6,6 +6,7 @@ The main process and the loader processes run the same code, so that a batch has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,28 @@ from medvq.shards.decode import (
     npy_layout,
     resize,
     resize_nearest,
+    turned_window,
 )
 from medvq.shards.view import Part, View
 
-CENTRE = (0.5, 0.5)
 KEEP = 255
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a window is cut out, in [0, 1) down and across, and by how many degrees the image is turned before."""
+
+    at: tuple[float, float] = (0.5, 0.5)
+    degrees: float = 0.0
+
+    @classmethod
+    def of(cls, drawn: NDArray[np.float64], most: float) -> Cut:
+        """The cut for three draws in [0, 1), turned by at most `most` degrees either way."""
+        down, across, turn = map(float, drawn)
+        return cls((down, across), (2 * turn - 1) * most)
+
+
+CENTRE = Cut()
 
 
 class Reader:
@@ -49,7 +67,8 @@ class Reader:
     def read(self, positions: Sequence[int], crops: NDArray[np.float64] | None, into: Buffers) -> None:
         """Fill the first len(positions) places of `into`.
 
-        `crops` (B, 2) in [0, 1) is where windows are cut (down, across); None cuts the centre.
+        `crops` (B, 3) in [0, 1) is where windows are cut (down, across) and how far they are turned; None cuts the
+        centre, unturned.
 
         Raises:
             DataError: a sample is damaged; the message names its shard and key.
@@ -57,10 +76,10 @@ class Reader:
         if self._raw and self._read_raw(positions, into):
             return
         for i, position in enumerate(positions):
-            at = CENTRE if crops is None else (float(crops[i, 0]), float(crops[i, 1]))
             part, row = self.view.parts[self._part[position]], int(self._row[position])
+            cut = CENTRE if crops is None else Cut.of(crops[i], part.turn)
             try:
-                self._one(part, row, position, at, into, i)
+                self._one(part, row, position, cut, into, i)
             except (ValueError, OSError, SyntaxError) as e:
                 raise DataError(f"the sample cannot be decoded: {e}", where=part.dataset.where(row)) from e
 
@@ -80,7 +99,7 @@ class Reader:
         into.images[: len(files)] = pixels.reshape(len(files), *shape)
         return True
 
-    def _one(self, part: Part, row: int, position: int, at: tuple[float, float], into: Buffers, place: int) -> None:
+    def _one(self, part: Part, row: int, position: int, cut: Cut, into: Buffers, place: int) -> None:
         size = self.view.size
         image: Pixels = decode_image(part.dataset.read(row), self.view.channels)
         mask = self._mask(part, row, position, image.shape[:2])
@@ -88,9 +107,14 @@ class Reader:
             image = np.where(mask[:, :, None] >= INSIDE, image, np.uint8(0))
         if part.fit == "crop":
             whole = cover(image.shape[:2], size)
-            window = crop_window(whole, size, at)
-            image = resize(image, whole)[window]
-            mask = None if mask is None else resize_nearest(mask, whole)[window]
+            image, mask = resize(image, whole), None if mask is None else resize_nearest(mask, whole)
+            if cut.degrees:
+                image = turned_window(image, size, cut.at, cut.degrees, part.corner, "bilinear")
+                if mask is not None:
+                    mask = turned_window(mask[:, :, None], size, cut.at, cut.degrees, (KEEP,), "nearest")[:, :, 0]
+            else:
+                window = crop_window(whole, size, cut.at)
+                image, mask = image[window], None if mask is None else mask[window]
         elif image.shape[:2] != size:
             image = resize(image, size)
         into.images[place] = image

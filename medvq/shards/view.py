@@ -33,6 +33,11 @@ class Part:
     """How often an image of this part is drawn against one of weight 1 (per image, as in SPEC §1)."""
     fit: Fit = "resize"
     """How an image is made the view's size: resized, or a window cut out (anywhere in training, the centre else)."""
+    turn: float = 0.0
+    """Degrees by which an image is turned, either way, before a window is cut out in training: the window then has
+    corners of its own, and not the ones that turning it afterwards would leave empty."""
+    corner: tuple[int, ...] = ()
+    """What lies outside a turned image: a value 0..255 for every channel of the view."""
 
 
 @dataclass(frozen=True, kw_only=True)

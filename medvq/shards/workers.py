@@ -31,7 +31,7 @@ class Work:
     positions: NDArray[np.int64]
     """(B,) positions in the view."""
     crops: NDArray[np.float64] | None
-    """(B, 2) where windows are cut, down and across, in [0, 1); None: in the centre."""
+    """(B, 3) where windows are cut, down and across, and how far turned, in [0, 1); None: in the centre, unturned."""
 
 
 def read_batch(reader: Reader, work: Work, into: Buffers, kept: Kept | None, have: NDArray[np.bool_] | None) -> None:

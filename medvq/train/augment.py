@@ -14,12 +14,17 @@ KEEP = 255
 
 
 def augment(
-    x: Tensor, keep: Tensor | None, settings: Augment, draws: Draws, fill: Tensor | None = None
+    x: Tensor,
+    keep: Tensor | None,
+    settings: Augment,
+    draws: Draws,
+    fill: Tensor | None = None,
+    turned: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Flip and rotate normalized images (B, C, H, W) and, in the same way, their masks (B, 1, H, W) uint8.
 
     New corners of images take `fill` (B or 1, C, 1, 1), without it 0, the dataset's mean colour; those of masks
-    keep the pixel (SPEC §1, mistake 3).
+    keep the pixel (SPEC §1, mistake 3). `turned` (B,) marks images that were turned before they were cut out.
     """
     if settings.flip:
         for axis, purpose in ((-1, "flip left-right"), (-2, "flip top-bottom")):
@@ -27,21 +32,20 @@ def augment(
             x = torch.where(chosen, x.flip(axis), x)
             keep = None if keep is None else torch.where(chosen, keep.flip(axis), keep)
     if settings.rotate:
-        angles = ((draws.uniform((x.shape[0],), "rotate") * 2 - 1) * settings.rotate).tolist()
+        drawn = (draws.uniform((x.shape[0],), "rotate") * 2 - 1) * settings.rotate
+        angles = (drawn if turned is None else torch.where(turned.cpu(), 0.0, drawn)).tolist()
         rotate, modes = functional().rotate, functional().InterpolationMode
-        colours = _colours(x, fill)
-        x = torch.stack(
-            [
-                rotate(image, angle, interpolation=modes.BILINEAR, fill=colour)
-                for image, angle, colour in zip(x, angles, colours, strict=True)
-            ]
-        )  # (B, C, H, W)
+        images = [
+            rotate(image, angle, interpolation=modes.BILINEAR, fill=colour) if angle else image
+            for image, angle, colour in zip(x, angles, _colours(x, fill), strict=True)
+        ]
+        x = torch.stack(images)  # (B, C, H, W)
         if keep is not None:
-            turned = [
-                rotate(mask, angle, interpolation=modes.NEAREST, fill=KEEP)
+            masks = [
+                rotate(mask, angle, interpolation=modes.NEAREST, fill=KEEP) if angle else mask
                 for mask, angle in zip(keep, angles, strict=True)
             ]
-            keep = torch.stack(turned)  # (B, 1, H, W)
+            keep = torch.stack(masks)  # (B, 1, H, W)
     return x, keep
 
 

@@ -223,8 +223,13 @@ class Session:
         settings, pixels = self.spec.config.data.augment, self.task.pixels
         fill = pixels.black(batch.part) if settings.fill == "black" else None
         keep = None if mask is None else mask.to(self.world.device, non_blocking=True)
-        x, keep = augment(batch.x, keep, settings, draws, fill)
+        x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[batch.part])
         return replace(batch, x=x, masked=None if keep is None else masked(x, keep, draws))
+
+    @cached_property
+    def _turned(self) -> Tensor:
+        """(P,) for each dataset of a mixture whether the loader turns its images."""
+        return torch.tensor([part.turn > 0 for part in self.loaders["train"].view.parts], device=self.world.device)
 
     def _first_batch(self) -> Batch:
         """Two training images, the same on every rank."""

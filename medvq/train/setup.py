@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from medvq.config.errors import DataError, UsageError
+from medvq.config.errors import DataError
 from medvq.config.keys import draw_key
 from medvq.config.models import MODEL_CONFIGS
 from medvq.config.tasks import TASKS
@@ -26,7 +26,7 @@ from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
 from medvq.train.tasks.registry import TASK_CLASSES
-from medvq.train.view import held_out_view, training_view
+from medvq.train.view import held_out_view, statistics_of, training_view
 from medvq.train.world import World
 
 log = logging.getLogger(__name__)
@@ -115,22 +115,7 @@ def pixels_of(spec: RunSpec, parts: Sequence[Part], device: torch.device) -> Pix
         return Pixels([([0.5] * channels, [0.5] * channels)], device)
     if output == "sigmoid" or not spec.config.data.normalize:
         return Pixels([([0.0] * channels, [1.0] * channels)], device)
-    return Pixels([_statistics(part.dataset, channels) for part in parts], device)
-
-
-def _statistics(dataset: Dataset, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of a dataset, pixels in [0, 1]."""
-    found = dataset.manifest.statistics
-    mean, std = list(found.mean), [max(s, 1e-3) for s in found.std]
-    if len(mean) == 1:
-        mean, std = mean * channels, std * channels
-    if len(mean) != channels:
-        raise UsageError(
-            f"the dataset has statistics of {len(mean)} channels, and {channels} are read",
-            where=str(dataset.path),
-            hint="pack it in grey, or set data.normalize to false",
-        )
-    return mean, std
+    return Pixels([statistics_of(part.dataset, channels) for part in parts], device)
 
 
 def load_start(path: Path, model: torch.nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from medvq.config.data import Ingredient
 from medvq.config.errors import UsageError
@@ -19,7 +20,7 @@ def training_view(spec: RunSpec, datasets: Mapping[str, Dataset]) -> View:
     """
     asked, source = spec.config.data, spec.source
     return View(
-        parts=parts_of(spec, datasets),
+        parts=tuple(_turned(part, spec) for part in parts_of(spec, datasets)),
         splits=EVERY_SPLIT if source.splits == "all" else (TRAIN,),
         subset=asked.subset,
         draw=asked.draw,
@@ -53,6 +54,34 @@ def parts_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[Part, ...]
         else:
             parts.append(Part(dataset=datasets[name]))
     return tuple(sorted(parts, key=lambda p: (p.dataset.digest, p.weight, p.fit)))
+
+
+def _turned(part: Part, spec: RunSpec) -> Part:
+    """A part of which windows are cut, with the turning that comes before the cut (SPEC §1)."""
+    augment, channels = spec.config.data.augment, spec.source.channels
+    if part.fit != "crop" or not augment.rotate:
+        return part
+    mean = statistics_of(part.dataset, channels)[0] if augment.fill == "mean" else [0.0] * channels
+    return replace(part, turn=augment.rotate, corner=tuple(round(255 * m) for m in mean))
+
+
+def statistics_of(dataset: Dataset, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of a dataset, pixels in [0, 1].
+
+    Raises:
+        UsageError: it has those of another number of channels.
+    """
+    found = dataset.manifest.statistics
+    mean, std = list(found.mean), [max(s, 1e-3) for s in found.std]
+    if len(mean) == 1:
+        mean, std = mean * channels, std * channels
+    if len(mean) != channels:
+        raise UsageError(
+            f"the dataset has statistics of {len(mean)} channels, and {channels} are read",
+            where=str(dataset.path),
+            hint="pack it in grey, or set data.normalize to false",
+        )
+    return mean, std
 
 
 def size_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[int, int]:

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medvq.shards.decode import cover, crop_window, decode_image, decode_mask, resize, resize_nearest
+from medvq.shards.decode import (
+    cover,
+    crop_window,
+    decode_image,
+    decode_mask,
+    resize,
+    resize_nearest,
+    turned_window,
+)
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (12, 15, 3), dtype=np.uint8)).resize((90, 70)))
@@ -106,3 +114,41 @@ def test_a_window_always_fits(shape, size, at):
 def test_a_window_can_lie_anywhere():
     tops = {crop_window((9, 5), (6, 5), (a, 0.3))[0].start for a in np.arange(0, 1, 0.05)}
     assert tops == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("degrees", [0.0, 17.0, -90.0, 135.5, 180.0])
+@pytest.mark.parametrize("at", [(0.5, 0.5), (0.0, 0.0), (0.999, 0.2)])
+@pytest.mark.parametrize("shape", [(60, 60, 3), (50, 71, 1)])
+def test_a_turned_window_is_the_turned_image_cut(degrees, at, shape):
+    """Turning only what the window needs gives what turning the whole image and cutting it gives."""
+    import torch
+
+    from medvq.train.vision import functional
+
+    rng = np.random.default_rng(0)
+    smooth = rng.uniform(0, 255, (7, 7, shape[2]))
+    image = np.clip(resize(smooth.astype(np.uint8), shape[:2]), 1, 255)
+    fill = (9,) * shape[2]
+    f = functional()
+    x = torch.from_numpy(image).permute(2, 0, 1).float()
+    whole = f.rotate(x, degrees, interpolation=f.InterpolationMode.BILINEAR, fill=list(map(float, fill)))
+    window = crop_window(shape[:2], (24, 20), at)
+    want = whole.permute(1, 2, 0).numpy()[window]
+    got = turned_window(image, (24, 20), at, degrees, fill, "bilinear")
+    assert got.shape == (24, 20, shape[2])
+    # Half of one is the rounding to uint8. At the image's very edge torchvision blends with the fill twice.
+    assert np.mean(np.abs(got.astype(float) - want) > 0.51) < 0.1
+
+
+def test_a_window_outside_of_a_turned_image_is_filled():
+    image = np.full((100, 100, 3), 200, np.uint8)
+    got = turned_window(image, (10, 10), (0.0, 0.0), 45.0, (1, 2, 3), "bilinear")
+    assert (got == np.array([1, 2, 3])).all()
+    inside = turned_window(image, (10, 10), (0.5, 0.5), 45.0, (1, 2, 3), "bilinear")
+    assert (inside == 200).all()
+
+
+def test_values_of_a_turned_mask_are_its_own():
+    mask = (np.indices((40, 40)).sum(0) % 7 < 3).astype(np.uint8)[:, :, None] * 255
+    got = turned_window(mask, (16, 16), (0.5, 0.5), 33.0, (255,), "nearest")
+    assert set(np.unique(got)) == {0, 255}

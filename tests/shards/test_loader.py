@@ -27,7 +27,9 @@ from medvq.shards.view import Part, View
 
 
 def view_of(path, *, fit="resize", size=(6, 5), **options):
-    return View(parts=(Part(dataset=Dataset.open(path), fit=fit),), size=size, **options)
+    """`fit: turn` turns images before windows are cut."""
+    turned = {"fit": "crop", "turn": 180.0, "corner": (7, 8, 9)} if fit == "turn" else {"fit": fit}
+    return View(parts=(Part(dataset=Dataset.open(path), **turned),), size=size, **options)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def content(batches):
     keep=st.sampled_from([0, 1 << 20]),
     balance=st.sampled_from(["none", "class"]),
     limit=st.integers(5, 28),
-    fit=st.sampled_from(["resize", "crop"]),
+    fit=st.sampled_from(["resize", "crop", "turn"]),
 )
 def test_every_world_and_stop_point_gives_the_same_global_batches(
     dataset, data, local, world, processes, keep, balance, limit, fit

@@ -53,7 +53,9 @@ def test_pixels_are_in_the_range_that_the_model_can_put_out(small, output, low, 
     spec = runs.spec("autoencode")
     (ref,) = spec.datasets.values()
     pixels = pixels_of(spec, [Part(dataset=Dataset.open(ref.path))], torch.device("cpu"))
-    ends = pixels.normalize(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), torch.zeros(2, dtype=torch.int64))
+    ends = pixels.normalize(
+        torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), torch.zeros(2, dtype=torch.int64)
+    )
     assert (ends[0].unique().item(), ends[1].unique().item()) == (low, high)
     back = pixels.unit(ends, torch.zeros(2, dtype=torch.int64))
     assert (back[0].unique().item(), back[1].unique().item()) == (0, 1)
