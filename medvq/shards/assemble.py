@@ -7,7 +7,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from medvq.config.errors import DataError, MedvqError
 from medvq.shards.bad import BadImage
@@ -17,8 +17,7 @@ from medvq.shards.origin import Origin
 from medvq.shards.tarball import Member, TarWriter
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A sample as a shard needs it."""
 
     key: str
@@ -27,13 +26,16 @@ class Piece:
     size: int
     ext: str
     label: int
-    facts: str
-    """The text of KEY.json."""
+    facts: dict[str, Any]
+    """What KEY.json says."""
     mask: Payload | None
     mask_path: str
     mask_size: int
     spool: str
     """The part's `.bin`."""
+
+
+_facts = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def write_shard(task: ShardTask) -> Written:
             f.close()
     os.replace(temporary, final)
     written = Written(task.file, len(task.pieces), size, digest, members)
-    Path(record + ".tmp").write_text(json.dumps(written, default=vars), encoding="utf-8")
+    Path(record + ".tmp").write_text(json.dumps(vars(written)), encoding="utf-8")
     os.replace(record + ".tmp", record)
     return written
 
@@ -94,22 +96,21 @@ def _recorded(record: str, final: str) -> Written | None:
         row = json.loads(Path(record).read_text(encoding="utf-8"))
         if os.path.getsize(final) != row["bytes"]:
             return None
-        members = [{k: Member(**m) for k, m in sample.items()} for sample in row.pop("members")]
+        members = [{k: Member(*m) for k, m in sample.items()} for sample in row.pop("members")]
         return Written(**row, members=members)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _add(tar: TarWriter, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]) -> dict[str, Member]:
-    out = {
-        "image": tar.add(f"{piece.key}.{piece.ext}", _bytes(piece.image, piece.path, piece.size, piece, origin, spools))
-    }
+    data = _bytes(piece.image, piece.path, piece.size, piece, origin, spools)
+    out = {"image": tar.add(f"{piece.key}.{piece.ext}", data, piece.image.crc32)}
     if piece.mask:
         data = _bytes(piece.mask, piece.mask_path, piece.mask_size, piece, origin, spools)
-        out["mask"] = tar.add(f"{piece.key}.mask.png", data)
+        out["mask"] = tar.add(f"{piece.key}.mask.png", data, piece.mask.crc32)
     if piece.label >= 0:
         out["cls"] = tar.add(f"{piece.key}.cls", str(piece.label).encode())
-    out["json"] = tar.add(f"{piece.key}.json", piece.facts.encode())
+    out["json"] = tar.add(f"{piece.key}.json", _facts(piece.facts).encode())
     return out
 
 

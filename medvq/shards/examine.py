@@ -10,26 +10,30 @@ import hashlib
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
 
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Sample
 from medvq.shards.bad import BadImage
+from medvq.shards.glance import Glance, glance
 from medvq.shards.near import looks
 from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
 from medvq.shards.pixels import Decoded, decode, decode_mask
+from medvq.shards.scan import Entry
 from medvq.shards.shape import stored, stored_mask
-from medvq.shards.statistics import Sums, sums_of
+from medvq.shards.statistics import Sums, full_decode_every, sums_of
 
 PART = 64
 """Samples in a part."""
 
 
-@dataclass
-class Payload:
+class Payload(NamedTuple):
     """The bytes of one member, and where they are to be had."""
 
     sha256: str
@@ -42,8 +46,7 @@ class Payload:
     """In the part's `.bin`."""
 
 
-@dataclass
-class Examined:
+class Examined(NamedTuple):
     """What is known of one sample."""
 
     bad: str | None = None
@@ -54,9 +57,12 @@ class Examined:
     width: int = 0
     height: int = 0
     channels: int = 0
-    sums: Sums = field(default_factory=lambda: Sums(0, [], []))
-    rules: list[str] = field(default_factory=list)
-    mask_values: list[int] = field(default_factory=list)
+    sums: Sums = Sums()
+    """Of its pixels; empty where only its blocks were made."""
+    blocks: Sums = Sums()
+    """Of the means of its 8 x 8 blocks, where its bytes pass through."""
+    rules: Sequence[str] = ()
+    mask_values: Sequence[int] = ()
     looks: str = ""
     """Perceptual hash, 64 hex digits."""
 
@@ -70,6 +76,8 @@ class Part:
     folder: str
     origin: Origin | NpzOrigin
     recipe: Recipe
+    every: int
+    """Of images whose bytes pass through, one in so many is decoded in full."""
 
     @property
     def stem(self) -> str:
@@ -88,7 +96,7 @@ def examine_part(part: Part) -> int:
         found = [_examine(sample, part, spool) for sample in part.samples]
         size = spool.tell()
     os.replace(temporary, part.stem + ".bin")
-    Path(temporary).write_text(json.dumps({"spool": size, "samples": found}, default=vars), encoding="utf-8")
+    Path(temporary).write_text(json.dumps({"spool": size, "samples": found}), encoding="utf-8")
     os.replace(temporary, part.stem + ".json")
     return len(found)
 
@@ -103,69 +111,84 @@ def read_part(stem: str) -> list[Examined]:
         whole = json.load(f)
     if os.path.getsize(stem + ".bin") != whole["spool"]:
         raise ValueError("the part is torn")
-    return [
-        Examined(
-            **{
-                **row,
-                "image": Payload(**row["image"]) if row["image"] else None,
-                "mask": Payload(**row["mask"]) if row["mask"] else None,
-                "sums": Sums(**row["sums"]),
-            }
-        )
-        for row in whole["samples"]
-    ]
+    return [_from_json(*row) for row in whole["samples"]]
+
+
+def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
+    found = Examined(bad, Payload(*image) if image else None, Payload(*mask) if mask else None, *rest)
+    return found._replace(sums=Sums(*found.sums), blocks=Sums(*found.blocks))
 
 
 def _examine(sample: Sample, part: Part, spool: BinaryIO) -> Examined:
-    out = Examined()
     try:
         data = part.origin.read(sample.path, sample.size)
+        seen = glance(data, part.recipe) if part.every > 1 and not sample.mask else None
+        if seen:
+            return _examine_kept(data, seen, part, spool)
         image = decode(data, part.recipe)
-        content, out.ext, pixels, out.rules = stored(image, part.recipe)
-        out.image = _payload(data, content)
-        out.height, out.width = pixels.shape[:2]
-        out.channels = 1 if pixels.ndim == 2 else 3
-        out.sums = sums_of(pixels, out.image.crc32)
-        out.looks = looks(pixels)
-        mask_content = _examine_mask(sample, image, part, out) if sample.mask else b""
+        content, ext, pixels, rules = stored(image, part.recipe)
+        mask = _examine_mask(sample.mask, image, part) if sample.mask else None
     except BadImage as e:
         return Examined(bad=str(e))
-    _spool(out.image, content, spool)
-    if out.mask:
-        _spool(out.mask, mask_content, spool)
-    return out
+    payload = _spooled(data, content, spool)
+    return Examined(
+        image=payload,
+        mask=_spooled(mask.data, mask.content, spool) if mask else None,
+        ext=ext,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        channels=1 if pixels.ndim == 2 else 3,
+        sums=sums_of(pixels, payload.crc32),
+        rules=[*rules, *(r for r in mask.rules if r not in rules)] if mask else rules,
+        mask_values=mask.values if mask else (),
+        looks=looks(pixels),
+    )
 
 
-def _examine_mask(sample: Sample, image: Decoded, part: Part, out: Examined) -> bytes:
-    assert sample.mask is not None
+def _examine_kept(data: bytes, seen: Glance, part: Part, spool: BinaryIO) -> Examined:
+    """A JPEG whose bytes pass through: its content draws whether it is also decoded in full, for the statistics."""
+    payload = _spooled(data, seen.content, spool)
+    drawn = payload.crc32 % part.every == 0
+    return Examined(
+        image=payload,
+        ext="jpg",
+        width=seen.width,
+        height=seen.height,
+        channels=part.recipe.channels or (1 if seen.pixels.ndim == 2 else 3),
+        sums=sums_of(decode(data, part.recipe).pixels, payload.crc32 // part.every) if drawn else Sums(),
+        blocks=sums_of(seen.pixels),
+        looks=looks(seen.pixels, eighth=True),
+    )
+
+
+class _Mask(NamedTuple):
+    data: bytes
+    content: bytes
+    values: list[int]
+    rules: list[str]
+
+
+def _examine_mask(entry: Entry, image: Decoded, part: Part) -> _Mask:
     try:
-        data = part.origin.read(sample.mask.path, sample.mask.size)
-        mask = decode_mask(data, part.recipe)
-        content, pixels, rules = stored_mask(mask, image, part.recipe)
+        data = part.origin.read(entry.path, entry.size)
+        content, pixels, rules = stored_mask(decode_mask(data, part.recipe), image, part.recipe)
     except (BadImage, ValueError) as e:
-        raise BadImage(f"its mask {sample.mask.path}: {e}") from e
-    out.mask = _payload(data, content)
-    out.mask_values = sorted(set(pixels.ravel().tolist()) if pixels.size < 4096 else _distinct(pixels))
-    out.rules = [*out.rules, *(r for r in rules if r not in out.rules)]
-    return content
+        raise BadImage(f"its mask {entry.path}: {e}") from e
+    values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
+    return _Mask(data, content, values, rules)
 
 
-def _distinct(pixels: object) -> list[int]:
-    import numpy as np
-
-    return [int(v) for v in np.flatnonzero(np.bincount(np.asarray(pixels).ravel(), minlength=256))]
-
-
-def _payload(data: bytes, content: bytes) -> Payload:
-    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), content is data)
-
-
-def _spool(payload: Payload, content: bytes, spool: BinaryIO) -> None:
-    if not payload.kept:
-        payload.offset = spool.tell()
+def _spooled(data: bytes, content: bytes, spool: BinaryIO) -> Payload:
+    kept = content is data
+    at = 0 if kept else spool.tell()
+    if not kept:
         spool.write(content)
+    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), kept, at)
 
 
 def parts_of(samples: list[Sample], folder: Path, origin: Origin | NpzOrigin, recipe: Recipe) -> list[Part]:
     """`samples` in parts, in order."""
-    return [Part(i // PART, samples[i : i + PART], str(folder), origin, recipe) for i in range(0, len(samples), PART)]
+    every = full_decode_every(len(samples))
+    return [
+        Part(i // PART, samples[i : i + PART], str(folder), origin, recipe, every) for i in range(0, len(samples), PART)
+    ]

@@ -16,6 +16,8 @@ BITS = SIDE * SIDE
 NEAR = 20
 """Bits by which near-duplicates differ at most. Scaled, brightened and encoded again, smears, MRI and lesions change by
 9 to 12 (median); different smears differ by 74 or more, different lesions by 30."""
+LARGE = 192
+"""Pixels a side from which an image is reduced first; a JPEG of that size may have been read at an eighth only."""
 MOST = 200_000
 """Images among which near-duplicates are looked for; with more it would take minutes."""
 BANDS = 16
@@ -24,13 +26,27 @@ CROWDED = 64
 """A band value that more images share says nothing about likeness (flat background) and is passed over."""
 
 
-def looks(pixels: Pixels) -> str:
-    """64 hex digits: where the image gets brighter from left to right, on a 16 x 16 grid."""
+def looks(pixels: Pixels, *, eighth: bool = False) -> str:
+    """64 hex digits: where the image gets brighter from left to right, on a 16 x 16 grid.
+
+    Larger images are first reduced to the means of 8 x 8 blocks, unless they are that already (`eighth`).
+    """
+    if not eighth and min(pixels.shape[:2]) >= LARGE:
+        pixels = _eighth(pixels)
     picked = pixels.reshape(-1).take(_grid(pixels.shape)).astype(np.float32)
     # Sums of up to 16 bytes are exact in float32, in whatever order they are taken.
     means = _DOWN @ picked @ _ACROSS  # (64, 68) -> (16, 17)
     # Ties of flat regions are set to 0; a step of noise is no edge.
     return np.packbits(means[:, 1:] > means[:, :-1] + FINE * FINE).tobytes().hex()
+
+
+def _eighth(pixels: Pixels) -> Pixels:
+    """The means of 8 x 8 blocks of the green (or only) channel, as a JPEG decoder gives them."""
+    green = pixels if pixels.ndim == 2 else pixels[..., 1]
+    height, width = (-(-side // 8) * 8 for side in green.shape)
+    padded = np.pad(green, ((0, height - green.shape[0]), (0, width - green.shape[1])), mode="edge")
+    sums = padded.reshape(height // 8, 8, width).sum(axis=1, dtype=np.uint16)
+    return ((sums.reshape(height // 8, width // 8, 8).sum(axis=2) + 32) // 64).astype(np.uint8)
 
 
 _DOWN = np.kron(np.eye(SIDE, dtype=np.float32), np.ones((1, FINE), np.float32))

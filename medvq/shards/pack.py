@@ -8,7 +8,6 @@ index, then the manifest, and the finished folder is renamed to DEST.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,7 +175,7 @@ def _piece(p: Planned, staging: Staging, understood: Understood) -> Piece:
         size=p.sample.size,
         ext=row.ext,
         label=row.label,
-        facts=json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":")),
+        facts=facts,
         mask=p.examined.mask,
         mask_path=mask.path if mask else "",
         mask_size=mask.size if mask else 0,
@@ -230,7 +229,7 @@ def _fingerprint(understood: Understood) -> str:
     arranged = understood.arranged
     whole = hashlib.sha256(canonical_json(versions()).encode())
     whole.update(understood.recipe.model_dump_json().encode())
-    whole.update(repr(arranged.classes).encode())
+    whole.update(repr((arranged.classes, understood.origin)).encode())
     for s in arranged.samples:
-        whole.update(repr((understood.origin, s)).encode())
+        whole.update(repr(s).encode())
     return whole.hexdigest()

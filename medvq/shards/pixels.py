@@ -79,7 +79,7 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
     plain = plain_jpeg(data) if kind == "jpeg" else plain_png(data)
     check_size(plain.width, plain.height, recipe)
     if kind == "jpeg" and plain.simple:
-        pixels = _strict_jpeg(plain)
+        pixels = strict_jpeg(plain)
     else:
         pixels, rules = _by_pillow(plain.data, kind, recipe)
         if kind == "png" and plain.depth == 16 and plain.components > 2:
@@ -88,14 +88,20 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
     return Decoded(pixels, kept, "jpg" if kind == "jpeg" else "png", orientation(plain.exif), rules)
 
 
-def _strict_jpeg(plain: Plain) -> Pixels:
+def strict_jpeg(plain: Plain, *, eighth: bool = False) -> Pixels:
+    """(H, W) or (H, W, 3) of a JPEG, or the means of its 8 x 8 blocks.
+
+    Raises:
+        BadImage: it is damaged.
+    """
     import simplejpeg  # type: ignore[import-untyped]
 
+    scale = {"min_height": 1, "min_width": 1, "min_factor": 1} if eighth else {}
     try:
         if plain.components == 1:
-            grey: Pixels = simplejpeg.decode_jpeg(plain.data, "GRAY", strict=True)
+            grey: Pixels = simplejpeg.decode_jpeg(plain.data, "GRAY", strict=True, **scale)
             return grey[:, :, 0]
-        colour: Pixels = simplejpeg.decode_jpeg(plain.data, "RGB", strict=True)
+        colour: Pixels = simplejpeg.decode_jpeg(plain.data, "RGB", strict=True, **scale)
     except (ValueError, MemoryError) as e:
         raise BadImage(f"damaged JPEG: {str(e).strip().rstrip('.') or 'it does not decode'}") from e
     return colour

@@ -6,14 +6,13 @@ import hashlib
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 BLOCK = 512
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """Where a member's data lie in its shard."""
 
     offset: int
@@ -35,12 +34,10 @@ class TarWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, name: str, data: bytes) -> Member:
-        """Append `data` as `name` (ASCII, at most 100 characters)."""
-        self._write(header(name, len(data)))
-        member = Member(self._at, len(data), zlib.crc32(data))
-        self._write(data)
-        self._write(bytes(-len(data) % BLOCK))
+    def add(self, name: str, data: bytes, crc32: int | None = None) -> Member:
+        """Append `data`, whose `crc32` may be known, as `name` (ASCII, at most 100 characters)."""
+        member = Member(self._at + BLOCK, len(data), zlib.crc32(data) if crc32 is None else crc32)
+        self._write(b"".join((header(name, len(data)), data, bytes(-len(data) % BLOCK))))
         return member
 
     def close(self) -> tuple[int, str]:
@@ -67,9 +64,11 @@ def _fixed() -> tuple[bytes, bytes]:
 
 
 _HEAD, _TAIL = _fixed()
+_FIXED_SUM = sum(_HEAD) + sum(_TAIL)
 
 
 def header(name: str, size: int) -> bytes:
     """The 512-byte ustar header of a member: owner, group and time are zero; `name` is ASCII of at most 100."""
-    whole = name.encode("ascii").ljust(100, b"\0") + _HEAD + b"%011o\0" % size + _TAIL
-    return whole[:148] + b"%06o\0 " % sum(whole) + whole[156:]
+    named, sized = name.encode("ascii"), b"%011o\0" % size
+    whole = named.ljust(100, b"\0") + _HEAD + sized + _TAIL
+    return whole[:148] + b"%06o\0 " % (sum(named) + sum(sized) + _FIXED_SUM) + whole[156:]

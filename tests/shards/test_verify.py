@@ -121,7 +121,7 @@ def test_deep_finds_what_checksums_cannot(tmp_path: Path, good: Path, monkeypatc
 
     real = assemble.TarWriter.add
 
-    def add(self: assemble.TarWriter, name: str, data: bytes) -> assemble.Member:
+    def add(self: assemble.TarWriter, name: str, data: bytes, crc32: int | None = None) -> assemble.Member:
         return real(self, name, data[: len(data) // 2] if name.endswith(".png") and "_a_00" in name else data)
 
     monkeypatch.setattr(assemble.TarWriter, "add", add)
