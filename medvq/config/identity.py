@@ -9,7 +9,7 @@ from medvq.config.data import Source
 from medvq.config.keys import canonical_json, sha256_of
 from medvq.config.points import Point
 from medvq.config.schema import Schema
-from medvq.config.tasks import TASKS
+from medvq.config.tasks import find_task
 
 
 def science(point: Point, source: Source, digests: Mapping[str, str], needs: Mapping[str, str]) -> dict[str, Any]:
@@ -24,8 +24,12 @@ def science(point: Point, source: Source, digests: Mapping[str, str], needs: Map
     Neither resources nor paths nor names of studies, jobs and datasets enter.
     """
     job = point.config
+    own = {"code": {name: ref.sha256 for name, ref in point.code.items()}} if point.code else {}
+    mistakes = {"as_published": sorted(job.as_published)} if job.as_published else {}
     return {
-        "task": {"name": job.task, "revision": TASKS[job.task].revision, **plain(point.objective)},
+        **own,
+        **mistakes,
+        "task": {"name": job.task, "revision": find_task(job.task).revision, **plain(point.objective)},
         "model": {"revision": getattr(point.model, "revision", 0), **plain(point.model)},
         "data": {
             **plain(source, without={"dataset", "synth", "mix"}),

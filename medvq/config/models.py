@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medvq.config.errors import UsageError, nearest
+from medvq.config.imported import is_import_path, load
 from medvq.config.schema import Schema
 
 Positive = Annotated[int, Field(gt=0)]
@@ -75,6 +77,11 @@ class Codebooks(Schema):
     quantizer: QuantizerChoice = Field(default=Ema(), json_schema_extra={"neutral": True})
     """The kind of quantizer."""
 
+    as_published: ClassVar[dict[str, str]] = {
+        "ema_cold_start": "counts of the moving averages start at 0: codes not used at first fly far away (SPEC §1)",
+        "codebook_update_per_encode": "codebooks learn in every pass of a step, not once a step (SPEC §1)",
+    }
+
     @model_validator(mode="after")
     def _groups_divide(self) -> Self:
         choice = self.quantizer
@@ -114,7 +121,7 @@ class Vqvae(Codebooks):
     The report's diagram has `residual_blocks: 0` and `relu_codes: true`.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     name: Literal["vqvae"] = "vqvae"
     """The model."""
@@ -138,5 +145,30 @@ class Vqvae(Codebooks):
     """The last activation: tanh for pixels in [-1, 1], sigmoid for [0, 1], linear for any."""
 
 
+class Custom(Schema):
+    """Settings of a user's own model: derive from it as `Settings` in the model's class and add fields."""
+
+    revision: ClassVar[int] = 0
+
+    name: str
+    """The model's import path."""
+
+
 MODEL_CONFIGS: dict[str, type[Schema]] = {"svqvae": Svqvae, "vqvae": Vqvae}
 """The configuration class of each model."""
+
+
+def find_model_config(name: str) -> type[Schema]:
+    """The configuration class of a model by its name, or by the import path of a user's own.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in MODEL_CONFIGS:
+        return MODEL_CONFIGS[name]
+    if not is_import_path(name):
+        raise UsageError(f"unknown model {name!r}", hint=nearest(name, MODEL_CONFIGS))
+    found = getattr(load(name, "model"), "Settings", Custom)
+    if not (isinstance(found, type) and issubclass(found, Custom)):
+        raise UsageError(f"{name}.Settings is no medvq.config.models.Custom", hint="derive it from Custom")
+    return found

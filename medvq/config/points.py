@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from medvq.config import merge
-from medvq.config.errors import ConfigError, Problem, nearest
-from medvq.config.models import MODEL_CONFIGS
+from medvq.config.errors import ConfigError, Problem, UsageError, nearest
+from medvq.config.imported import CodeRef, code_of, is_import_path
+from medvq.config.models import find_model_config
 from medvq.config.schema import Schema, problems_of, validate
 from medvq.config.study import Job, JobEntry
-from medvq.config.tasks import TASKS
+from medvq.config.switches import switches
+from medvq.config.tasks import Task, find_task
 from medvq.config.yamlfile import Document, KeyPath
 
 
@@ -32,6 +34,8 @@ class Point:
     """The network's settings."""
     objective: Schema
     """The task's settings."""
+    code: dict[str, CodeRef]
+    """The user's own model and task, by import path."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,12 @@ def _point(
     def wrong(path: KeyPath, error: str, hint: str | None = None) -> None:
         problems.append(Problem(where=doc.where((*at, *path)), error=error, hint=hint))
 
-    name_of_task = str(body.get("task", ""))
-    task = TASKS.get(name_of_task)
-    if task is None and name_of_task:
-        wrong(("task",), f"unknown task {name_of_task!r}", nearest(name_of_task, TASKS))
+    task: Task | None = None
+    if body.get("task"):
+        try:
+            task = find_task(str(body["task"]))
+        except UsageError as e:
+            wrong(("task",), e.error, e.hint)
     try:
         job = Job.model_validate(body)
     except ValidationError as e:
@@ -157,6 +163,9 @@ def _point(
         return None
     if job.data.use not in around.data:
         wrong(("data", "use"), f"no data named {job.data.use!r}", nearest(job.data.use, around.data))
+    for role in task.requires:
+        if role not in job.needs:
+            wrong(("needs", role), "this key is required", f"the task {task.name} needs {task.roles[role]}")
     for role, need in job.needs.items():
         if role not in task.roles:
             wrong(("needs", role), f"the task {task.name} has no role {role!r}", nearest(role, task.roles))
@@ -175,7 +184,15 @@ def _point(
     model = _model(job, values, doc, at, around.done, problems)
     if len(problems) > before or objective is None or model is None:
         return None
-    return Point(job=name, values=values, config=job, model=model, objective=objective)
+    known = switches(task, model)
+    for switch in job.as_published:
+        if switch not in known:
+            wrong(("as_published",), f"nothing here was published with {switch!r}", nearest(switch, known))
+    own = [n for n in (job.task, str(getattr(model, "name", ""))) if is_import_path(n)]
+    code = {n: code_of(n) for n in own}
+    if len(problems) > before:
+        return None
+    return Point(job=name, values=values, config=job, model=model, objective=objective, code=code)
 
 
 def matching(points: Sequence[Point], values: dict[str, Any]) -> Point | None:
@@ -209,11 +226,11 @@ def _model(
                 Problem(where=doc.where((*at, "model")), error="this key is required", hint="or need an init run")
             )
         return source.model if source else None
-    name = job.model.get("name")
-    if name not in MODEL_CONFIGS:
-        error = "the model needs a name" if name is None else f"unknown model {name!r}"
-        problems.append(
-            Problem(where=doc.where((*at, "model", "name")), error=error, hint=nearest(str(name), MODEL_CONFIGS))
-        )
+    try:
+        if "name" not in job.model:
+            raise UsageError("the model needs a name")
+        kind = find_model_config(str(job.model["name"]))
+    except UsageError as e:
+        problems.append(Problem(where=doc.where((*at, "model", "name")), error=e.error, hint=e.hint))
         return None
-    return _typed(MODEL_CONFIGS[name], job.model, doc, (*at, "model"), problems)
+    return _typed(kind, job.model, doc, (*at, "model"), problems)

@@ -46,6 +46,8 @@ class Train(Schema):
     """`bfloat16` computes under autocast; quantizers, losses and weights stay float32."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; none clips nothing."""
+    watch_test: bool = Field(default=False, json_schema_extra={"neutral": True})
+    """Measure test after every epoch as well, for its last and last ten values; it never chooses anything."""
 
 
 class Resources(Schema):
@@ -89,6 +91,8 @@ class Job(Schema):
     """What it minimises; the keys belong to the task."""
     train: Train
     """How it trains."""
+    as_published: tuple[str, ...] = ()
+    """Mistakes of the paper that are switched on, by name; `medvq describe` lists them. Tables say which were on."""
     resources: Resources = Resources()
     """What it may use."""
     needs: dict[str, Need] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from medvq.config.errors import Problem, nearest
 from medvq.config.study import Table
-from medvq.config.tasks import TASKS
+from medvq.config.tasks import find_task
 from medvq.config.yamlfile import Document
 
 Facts = tuple[str, Mapping[str, Any], Sequence[str]]
@@ -47,7 +47,7 @@ def table_problems(
             if job not in jobs:
                 wrong("where", f"no job named {job!r}", jobs, word=str(job))
         scope = [f for job, points in jobs.items() for f in points if in_scope(table, job, f[1])]
-        metrics = {m for task, _, splits in scope for m in TASKS[task].metrics if m.partition("/")[0] in splits}
+        metrics = {m for task, _, splits in scope for m in find_task(task).declared if m.partition("/")[0] in splits}
         if table.columns == "metrics" and not table.values:
             wrong("values", "columns that are metrics need a list of values", [])
         if table.columns != "metrics" and table.value is None:

@@ -13,7 +13,7 @@ from medvq.config.data import Source
 from medvq.config.errors import DataError, Problem, UsageError
 from medvq.config.points import Point
 from medvq.config.resolve import Study
-from medvq.config.tasks import TASKS
+from medvq.config.tasks import find_task
 from medvq.launch.data import Found
 from medvq.shards.dataset import Dataset
 
@@ -61,7 +61,7 @@ def _lacking(point: Point, source: Source, data: Found) -> Iterator[Problem]:
                 error=f"the dataset has no {split} images, and job {point.job} needs them",
                 hint="pack it with a recipe that makes or names this split",
             )
-    if TASKS[point.config.task].labels and not data.manifest.classes:
+    if find_task(point.config.task).labels and not data.manifest.classes:
         yield Problem(where=data.ref.path, error=f"the dataset has no labels, and job {point.job} needs them")
     if source.classes is not None and tuple(data.manifest.classes) != source.classes:
         yield Problem(

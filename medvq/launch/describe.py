@@ -6,6 +6,8 @@ from typing import Any
 
 from medvq.config.errors import ConfigError, MedvqError
 from medvq.config.locate import known
+from medvq.config.switches import switches
+from medvq.config.tasks import find_task
 from medvq.config.yamlfile import read_yaml
 from medvq.launch.data import Found, find_data, given_for
 from medvq.launch.plan import Plan, jobs_for, make_plan
@@ -69,6 +71,7 @@ def describe(request: Request, job: str | None) -> dict[str, Any]:
 
 def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]:
     specs = [spec for spec in plan.runs if spec.job == job]
+    fits = find_task(specs[0].config.task).fits
     first, point = specs[0], plan.study.jobs[job][0]
     source = plan.study.data[point.config.data.use]
     parts = [found.get(name) for name in source.origins(point.config.data.use)]
@@ -84,13 +87,17 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
         **_network(
             point.model, (source.channels, *size), len(classes), first.config.task, first.config.published_parameters
         ),
+        "as_published": {
+            name: {"about": about, "on": name in first.config.as_published}
+            for name, about in switches(find_task(first.config.task), point.model).items()
+        },
         "config": first.config.model_dump(mode="json", exclude={"model"}) | {"model": first.model},
         "runs": [
             {
                 "run": s.run,
                 "identity": s.identity,
                 "values": s.values,
-                "steps": _steps(s) if len(there) == len(parts) else None,
+                "steps": (0 if fits else _steps(s)) if len(there) == len(parts) else None,
                 "needs": {role: n.run for role, n in s.needs.items()},
             }
             for s in specs
@@ -102,12 +109,11 @@ def _network(model: Any, shape: tuple[int, int, int], classes: int, task: str, p
     """Parameters, layers and the size of a checkpoint, without computing anything."""
     import torch
 
-    from medvq.config.tasks import TASKS
     from medvq.models.count import count, layers
     from medvq.models.registry import build
 
     with torch.device("meta"):
-        network = build(model, input_shape=shape, classes=classes if TASKS[task].labels else 0)
+        network = build(model, input_shape=shape, classes=classes if find_task(task).head else 0)
     counts = count(network)
     return {
         "parameters": {
@@ -159,6 +165,8 @@ def text(facts: dict[str, Any]) -> str:
             f"    {x['name']:<34} {x['kind']:<16} {'×'.join(map(str, x['shape'])):<14} {x['parameters']:>10,}"
             for x in job["layers"]
         ]
+        lines.append("  as_published")
+        lines += [f"    {'on ' if x['on'] else 'off'} {name}: {x['about']}" for name, x in job["as_published"].items()]
         lines.append("  runs")
         for r in job["runs"]:
             steps = f"{r['steps']} steps" if r["steps"] is not None else "steps unknown before the data are there"

@@ -123,6 +123,7 @@ def _spec(study: Study, point: Point, found: Mapping[str, Found | None], needs: 
         model=plain(point.model),
         objective=plain(point.objective),
         source=source,
+        code=point.code,
         datasets=refs,
         needs=needs,
     )

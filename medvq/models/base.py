@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,3 +100,8 @@ class VQModel(nn.Module, ABC):
         """Stop (or let) the codebooks learn, whatever the mode; the straight-through gradient is unchanged."""
         for quantizer in self.quantizers().values():
             quantizer.freeze(frozen)
+
+    def as_published(self, names: Collection[str]) -> None:
+        """Put the mistakes of papers back in that are switched on, before any training."""
+        for quantizer in self.quantizers().values():
+            quantizer.as_published(names)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from torch import nn
 
 from medvq.config.errors import UsageError, nearest
+from medvq.config.imported import is_import_path, load
 from medvq.config.schema import Schema
+from medvq.models.base import VQModel
 from medvq.models.svqvae import SVQVAE
 from medvq.models.vqvae import VQVAE
 
@@ -15,15 +18,24 @@ MODELS: dict[str, type[nn.Module]] = {"svqvae": SVQVAE, "vqvae": VQVAE}
 """The class of each model; its configuration is `medvq.config.models.MODEL_CONFIGS` under the same name."""
 
 
-def build(config: Schema, *, input_shape: tuple[int, int, int], classes: int = 0) -> nn.Module:
+def build(
+    config: Schema, *, input_shape: tuple[int, int, int], classes: int = 0, as_published: Collection[str] = ()
+) -> nn.Module:
     """The model that `config` describes, for images of `input_shape` (C, H, W), with `classes` classes (0: none).
 
-    Weights come from torch's global generator. Build under `torch.device("meta")` for shapes and counts alone.
+    Weights come from torch's global generator. Build under `torch.device("meta")` for shapes and counts alone. A
+    user's own model is named by its import path and made as `Net(config, input_shape, classes)`.
 
     Raises:
         UsageError: there is no such model, or it cannot take such images.
     """
     name = str(getattr(config, "name", None))
-    if name not in MODELS:
+    if name not in MODELS and not is_import_path(name):
         raise UsageError(f"unknown model {name!r}", hint=nearest(name, MODELS))
-    return cast("nn.Module", cast("Any", MODELS[name])(config, input_shape, classes))
+    kind = MODELS.get(name) or load(name, "model")
+    model = cast("Any", kind)(config, input_shape, classes)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{name} is no torch.nn.Module")
+    if isinstance(model, VQModel):
+        model.as_published(as_published)
+    return model

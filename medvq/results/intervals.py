@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.results.stats import Interval, Predicted, Resampled, bootstrap, classification, sample_mean, wilson
+from medvq.results.stats import Predicted, Resampled, bootstrap, classification, sample_mean
 from medvq.runs.atomic import read_json
 from medvq.runs.folder import RunFolder
-from medvq.runs.metrics import OF_CONFUSION, summary
+from medvq.runs.metrics import OF_CONFUSION, Interval, summary, wilson
 from medvq.runs.predictions import NAME, read_predictions
 
 CLASSIFIED = {*OF_CONFUSION, "auc"}

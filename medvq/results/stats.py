@@ -12,19 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medvq.config.keys import draw_key
 from medvq.runs import metrics
+from medvq.runs.metrics import LEVEL, Interval
 
 Floats = NDArray[np.float64]
 Resampled = Callable[[Floats], Floats]
 """How often each sample counts, (R, N) -> the metric of each resample, (R,)."""
 
-LEVEL = 0.95
 RESAMPLES = 2000
 CHUNK = 4_000_000
 """Entries of (R, N) that are held at once."""
@@ -42,14 +41,6 @@ class Predicted:
     """K."""
     probability: Floats | None = None
     """(N, K), for AUC."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A confidence interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +75,6 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else None
 
 
-def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
-    """The score interval of a proportion (Wilson 1927): right at 0 % and 100 %, and for few samples.
-
-    Raises:
-        ValueError: not 0 <= correct <= n, or n = 0.
-    """
-    if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} of {n} is no proportion")
-    z, p = NormalDist().inv_cdf(0.5 + level / 2), correct / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    # At the ends the formula is exact and rounding is not.
-    return Interval(low=0.0 if correct == 0 else low, high=1.0 if correct == n else high)
-
-
 def classification(metric: str, run: Predicted) -> Resampled:
     """One of `metrics.summary`'s metrics as a function of resamples.
 
@@ -127,9 +103,16 @@ def classification(metric: str, run: Predicted) -> Resampled:
 
 
 def sample_mean(values: ArrayLike) -> Resampled:
-    """The mean of a per-sample quantity (N,), such as the squared error of each image."""
+    """The mean of a per-sample quantity (N,), such as the squared error of each image, without those that are NaN."""
     found = np.asarray(values, np.float64)
-    return lambda weights: np.asarray(weights @ found / weights.sum(1))
+    there = np.isfinite(found)
+    value = np.where(there, found, 0.0)
+
+    def of_resamples(weights: Floats) -> Floats:
+        n = weights @ there
+        return np.asarray(np.divide(weights @ value, n, out=np.full(len(weights), np.nan), where=n > 0))
+
+    return of_resamples
 
 
 def bootstrap(

@@ -47,7 +47,7 @@ def reconstructions(inputs: ArrayLike, levels: Sequence[tuple[str, ArrayLike]], 
     margin = max(0.65, 0.2 + 0.07 * max(len(name) for name, _ in rows))
     cell_h = cell_w * height / width
     across, down = margin + n * (cell_w + gap), len(rows) * cell_h + len(levels) * caption + 3 * gap
-    figure = _figure(across, down)
+    figure = blank(across, down)
     top = down - gap
     for r, (name, images) in enumerate(rows):
         bottom = top - cell_h
@@ -58,14 +58,14 @@ def reconstructions(inputs: ArrayLike, levels: Sequence[tuple[str, ArrayLike]], 
         for k in range(n):
             left = margin + k * (cell_w + gap)
             axes = figure.add_axes((left / across, bottom / down, cell_w / across, cell_h / down))
-            axes.imshow(_picture(images[k]), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+            axes.imshow(picture(images[k]), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
             if r:
                 error = f"{1000 * float(((images[k] - truth[k]) ** 2).mean()):.3g}"
                 middle = (left + cell_w / 2) / across
                 figure.text(middle, under, error, ha="center", va="top", fontsize=SMALL - 1, color=INK)
         top = bottom - (caption if r else 2 * gap)
-    _write(figure, png)
+    save(figure, png)
 
 
 def confusion(matrix: ArrayLike, classes: Sequence[str], png: Path) -> None:
@@ -88,7 +88,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], png: Path) -> None:
     side = max(2.0, 0.52 * k) if named else 4.5
     room = 0.35 + (0.062 * max(map(len, classes)) if named else 0.25)
     width, height = room + side + 0.65, room + side + 0.5
-    figure = _figure(width, height)
+    figure = blank(width, height)
     axes = figure.add_axes((room / width, room / height, side / width, side / height))
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     axes.set(xlabel="predicted", ylabel="true")
@@ -113,7 +113,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], png: Path) -> None:
     axes.tick_params(which="both", length=0, labelsize=SMALL)
     whole = f"accuracy {_percent(metrics.accuracy(counts))}, balanced {_percent(metrics.balanced_accuracy(counts))}"
     axes.set_title(f"{whole}, n = {counts.sum():,}", fontsize=NORMAL, color=INK, pad=18 if named else 6)
-    _write(figure, png)
+    save(figure, png)
 
 
 def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
@@ -133,7 +133,7 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
         panels.setdefault(name.split("/")[1] if "/" in name else name, []).append(name)
     across = min(max(len(panels), 1), 3)
     down = -(-max(len(panels), 1) // across)
-    figure = _figure(2.5 * across, 1.95 * down, constrained=True)
+    figure = blank(2.5 * across, 1.95 * down, constrained=True)
     for i, (kind, members) in enumerate(panels.items()):
         axes = figure.add_subplot(down, across, i + 1)
         axes.set_xlim(min(e["epoch"] for e in history) - 0.5, max(e["epoch"] for e in history) + 0.5)
@@ -163,7 +163,7 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
         for edge in ("left", "bottom"):
             axes.spines[edge].set_color(FAINT)
         axes.legend(fontsize=SMALL - 1, frameon=False, handlelength=1.6)
-    _write(figure, png)
+    save(figure, png)
 
 
 def _pen(split: str, part: str, members: Sequence[str]) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def _beside(
     axes.annotate(text, at, offset, textcoords="offset points", fontsize=SMALL - 1, color=colour, **how)
 
 
-def _picture(image: NDArray[np.float64]) -> NDArray[np.float64]:
+def picture(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """(H, W, 1 or 3) as imshow takes it, within [0, 1]."""
     return np.clip(image[..., 0] if image.shape[-1] == 1 else image, 0, 1)
 
@@ -198,7 +198,7 @@ def _percent(share: Any) -> str:
     return f"{100 * float(share):.1f} %" if np.isfinite(share) else "–"
 
 
-def _figure(width: float, height: float, constrained: bool = False) -> Any:
+def blank(width: float, height: float, constrained: bool = False) -> Any:
     """A figure of so many inches with its own canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -208,7 +208,8 @@ def _figure(width: float, height: float, constrained: bool = False) -> Any:
     return figure
 
 
-def _write(figure: Any, png: Path) -> None:
+def save(figure: Any, png: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
     write_atomic(png, out.getvalue())

@@ -14,12 +14,39 @@ These are scikit-learn's, except that its AUC raises where a class is absent. Wh
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
+    """The score interval of a proportion (Wilson 1927): right at 0 % and 100 %, and for few samples.
+
+    Raises:
+        ValueError: not 0 <= correct <= n, or n = 0.
+    """
+    if not 0 <= correct <= n or n == 0:
+        raise ValueError(f"{correct} of {n} is no proportion")
+    z, p = NormalDist().inv_cdf(0.5 + level / 2), correct / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    # At the ends the formula is exact and rounding is not.
+    return Interval(low=0.0 if correct == 0 else low, high=1.0 if correct == n else high)
 
 
 def confusion(label: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -132,7 +159,10 @@ def summary(
 
 
 def per_class(matrix: ArrayLike, names: list[str]) -> list[dict[str, Any]]:
-    """For each class {class, samples, precision, recall, f1}; None where undefined."""
+    """For each class {class, samples, precision, recall, f1}, and Wilson's precision_ci and recall_ci [low, high].
+
+    None where undefined.
+    """
     m = np.asarray(matrix)
     columns = {"precision": precision(m), "recall": recall(m), "f1": f1(m)}
     return [
@@ -140,9 +170,18 @@ def per_class(matrix: ArrayLike, names: list[str]) -> list[dict[str, Any]]:
             "class": name,
             "samples": int(m[k].sum()),
             **{c: float(v[k]) if np.isfinite(v[k]) else None for c, v in columns.items()},
+            "precision_ci": _share(int(m[k, k]), int(m[:, k].sum())),
+            "recall_ci": _share(int(m[k, k]), int(m[k].sum())),
         }
         for k, name in enumerate(names)
     ]
+
+
+def _share(correct: int, n: int) -> list[float] | None:
+    if n == 0:
+        return None
+    found = wilson(correct, n)
+    return [found.low, found.high]
 
 
 def _classes_of(values: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from medvq.config.data import Source
 from medvq.config.errors import DataError, NotFoundError
+from medvq.config.imported import CodeRef
 from medvq.config.schema import Schema
 from medvq.config.study import Job
 from medvq.runs.atomic import read_json, write_json
@@ -59,6 +60,8 @@ class RunSpec(Schema):
     """The entry of `data` that it reads."""
     datasets: dict[str, DatasetRef]
     """The packed datasets, by the name of their entry; those of a mixture by `entry.part`."""
+    code: dict[str, CodeRef] = {}
+    """The user's own model and task, by import path."""
     needs: dict[str, NeedRef]
     """Runs that must be done first, by role."""
 

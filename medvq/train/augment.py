@@ -58,6 +58,15 @@ def masked(x: Tensor, keep: Tensor, draws: Draws) -> Tensor:
     return torch.where(keep >= INSIDE, x, draws.normal(x.shape, "mask noise", x.device))
 
 
+def masked_as_published(x: Tensor, keep: Tensor, draws: Draws, mean: Tensor, std: Tensor) -> Tensor:
+    """SPEC §1, mistake 3: noise of `std` and `mean` (B or 1, C, 1, 1) in normalized x (B, C, H, W), clipped to [0, 1].
+
+    The noise is in units of pixels where x is not, and the clip changes images without a mask as well.
+    """
+    noise = draws.normal(x.shape, "mask noise", x.device) * std + mean
+    return torch.where(keep >= INSIDE, x, noise).clamp(0, 1)
+
+
 def _colours(x: Tensor, fill: Tensor | None) -> list[list[float] | None]:
     """The colour of new corners for each image of x (B, C, H, W)."""
     if fill is None:

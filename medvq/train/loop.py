@@ -16,6 +16,8 @@ def train(session: Session) -> bool:
     A step is a pure function of the weights and (seed, step): nothing is carried over that a checkpoint lacks.
     """
     settings, position, world = session.settings, session.position, session.world
+    if session.info.fits:
+        session.fit()
     for epoch in range(position.epoch, settings.epochs):
         module = session.enter(epoch)
         for batch, draws in session.batches(epoch, position.batch):

@@ -7,13 +7,22 @@ import math
 import torch
 
 from medvq.config.study import Train
+from medvq.models.quantize.codebook import CodebookQuantizer
 
 
 def make_optimizer(model: torch.nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """The optimizer over all parameters; those without a gradient in a step are left alone, decay included."""
+    """The optimizer over all parameters; those without a gradient in a step are left alone, decay included.
+
+    A codebook learnt by gradient is not decayed: its codes must stay where the encoder's outputs are.
+    """
     kinds: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     o = settings.optimizer
-    return kinds[o.name](model.parameters(), lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
+    books = {id(m.codebook) for m in model.modules() if isinstance(m, CodebookQuantizer)}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in books], "weight_decay": o.weight_decay},
+        {"params": [p for p in model.parameters() if id(p) in books], "weight_decay": 0.0},
+    ]
+    return kinds[o.name]([g for g in groups if g["params"]], lr=o.lr, betas=o.betas)
 
 
 def rate(settings: Train, epoch: int) -> float:

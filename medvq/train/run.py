@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medvq.config.errors import MedvqError
-from medvq.config.tasks import TASKS
 from medvq.runs import events
 from medvq.runs.atomic import make_folder, write_json
 from medvq.runs.folder import RunFolder
@@ -82,9 +81,11 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
 def finish(session: Session) -> None:
     """Evaluate the chosen checkpoint on validation and test, leave artifacts, and write the result last."""
     from medvq.runs.figures import curves
+    from medvq.runs.watched import watched
 
     spec, folder, world = session.spec, session.folder, session.world
-    which = TASKS[spec.config.task].default_checkpoint if spec.source.held_out else "last"
+    info = session.info
+    which = info.default_checkpoint if spec.source.held_out else "last"
     chosen = world.from_chief(checkpoint.find(folder.checkpoints, which) if world.chief else None)
     checkpoint.load_model(chosen, session.task.model)
     found = {split: session.evaluate(split) for split in session.measured}
@@ -98,7 +99,11 @@ def finish(session: Session) -> None:
     session.task.eval()
     make_folder(folder.artifacts)
     session.task.leave(folder.artifacts, found[shown], session.gallery(shown))
-    curves(events.epochs(events.read(folder.events)), folder.artifacts / "curves.png")
+    history = events.epochs(events.read(folder.events))
+    curves(history, folder.artifacts / "curves.png")
+    if session.watches_test:
+        tests = {name: better for name, better in info.declared.items() if name.startswith("test/")}
+        metrics |= watched(history, tests, best_on_test="best_on_test" in spec.config.as_published)
     result = {
         "run": spec.run,
         "identity": spec.identity,

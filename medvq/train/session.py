@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.study import Train
-from medvq.config.tasks import TASKS
+from medvq.config.tasks import Task as Info
+from medvq.config.tasks import find_task
 from medvq.config.units import seconds
 from medvq.models.draws import Draws
 from medvq.runs import events
@@ -27,7 +28,7 @@ from medvq.runs.spec import RunSpec
 from medvq.shards.loader import Batch as Read
 from medvq.shards.loader import Loader
 from medvq.train import checkpoint
-from medvq.train.augment import augment, masked
+from medvq.train.augment import augment, masked, masked_as_published
 from medvq.train.evaluate import evaluate
 from medvq.train.optim import rate
 from medvq.train.progress import Progress
@@ -73,6 +74,16 @@ class Session:
     def measured(self) -> tuple[str, ...]:
         """The splits that are measured when training is over; the training images where nothing is held out."""
         return self.spec.source.held_out or ("train",)
+
+    @cached_property
+    def info(self) -> Info:
+        """What is declared of the task."""
+        return find_task(self.spec.config.task)
+
+    @property
+    def watches_test(self) -> bool:
+        """Whether test is measured after every epoch; it chooses nothing."""
+        return self.settings.watch_test or "best_on_test" in self.spec.config.as_published
 
     @cached_property
     def progress(self) -> Progress:
@@ -158,11 +169,12 @@ class Session:
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, write the epoch down, keep the best weights, and write a checkpoint if one is nearly due."""
         means = {f"train/{name}": value for name, value in self.pulse.end_epoch().items()}
-        metrics = {**means, **(self.metrics("val") if "val" in self.loaders else {})}
+        epochly = [s for s in ("val", *(["test"] if self.watches_test else [])) if s in self.loaders]
+        metrics = {**means, **self.metrics(*epochly)}
         self.position.epoch, self.position.batch = epoch + 1, 0
         best = self._is_best(metrics)
         if best:
-            self.position.best = {"epoch": epoch + 1, "value": metrics[TASKS[self.spec.config.task].select]}
+            self.position.best = {"epoch": epoch + 1, "value": metrics[self.info.select]}
         if not self.world.chief:
             return
         self.progress.show(self.position.step, means.get("train/loss", float("nan")))
@@ -176,6 +188,12 @@ class Session:
         due = seconds(self.spec.config.resources.checkpoint_every) / 10
         if time.monotonic() - self._saved >= due or self.position.epoch == self.settings.epochs:
             self.save()
+
+    def fit(self) -> None:
+        """Let a task that learns in one go do it; after a resume again, for what it learns is in no checkpoint."""
+        self.task.fit(self.evaluate("train"), self.evaluate("val"))
+        if self.position.epoch < self.settings.epochs:
+            self.end_epoch(self.settings.epochs - 1)
 
     def stop(self) -> None:
         """All ranks have agreed to stop: leave a checkpoint behind."""
@@ -206,11 +224,10 @@ class Session:
         }
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
-        task = TASKS[self.spec.config.task]
-        if task.select not in metrics:
+        if self.info.select not in metrics:
             return False  # every image is trained on, so nothing can choose
-        value, best = metrics[task.select], self.position.best
-        sign = 1 if task.metrics[task.select] == "max" else -1
+        value, best = metrics[self.info.select], self.position.best
+        sign = 1 if self.info.metrics[self.info.select] == "max" else -1
         return best is None or sign * value > sign * best["value"]
 
     def _on_device(self, read: Read, keys: bool = False) -> Batch:
@@ -224,7 +241,11 @@ class Session:
         fill = pixels.black(batch.part) if settings.fill == "black" else None
         keep = None if mask is None else mask.to(self.world.device, non_blocking=True)
         x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[batch.part])
-        return replace(batch, x=x, masked=None if keep is None else masked(x, keep, draws))
+        if keep is None:
+            return replace(batch, x=x)
+        if "mask_clip_normalized" in self.spec.config.as_published:
+            return replace(batch, x=x, masked=masked_as_published(x, keep, draws, *pixels.of(batch.part)))
+        return replace(batch, x=x, masked=masked(x, keep, draws))
 
     @cached_property
     def _turned(self) -> Tensor:

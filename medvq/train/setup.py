@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from medvq.config.errors import DataError
+from medvq.config.imported import prepare
 from medvq.config.keys import draw_key
-from medvq.config.models import MODEL_CONFIGS
-from medvq.config.tasks import TASKS
+from medvq.config.models import find_model_config
+from medvq.config.tasks import find_task
 from medvq.models.registry import build
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
@@ -25,7 +26,7 @@ from medvq.train import checkpoint
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
-from medvq.train.tasks.registry import TASK_CLASSES
+from medvq.train.tasks.registry import task_class
 from medvq.train.view import held_out_view, statistics_of, training_view
 from medvq.train.world import World
 
@@ -40,24 +41,26 @@ def open_session(
     Raises:
         DataError: the dataset is not the one that the run was planned for, or weights do not fit.
     """
+    prepare(spec.code)
     torch.manual_seed(draw_key(spec.config.train.seed, "weights"))
     datasets = open_datasets(spec)
     views = {split: held_out_view(spec, datasets, split) for split in spec.source.held_out}
     views["train"] = training_view(spec, datasets)
     size, channels = views["train"].size, views["train"].channels
-    task_info = TASKS[spec.config.task]
+    task_info = find_task(spec.config.task)
     classes = views["train"].classes if task_info.labels else ()
-    config = MODEL_CONFIGS[spec.model["name"]].model_validate(spec.model)
-    model = build(config, input_shape=(channels, *size), classes=len(classes))
+    config = find_model_config(spec.model["name"]).model_validate(spec.model)
+    switched_on = spec.config.as_published
+    heads = len(classes) if task_info.head else 0
+    model = build(config, input_shape=(channels, *size), classes=heads, as_published=switched_on)
     for role, need in spec.needs.items():
         if role == "init":
             path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
             load_start(path, model)
     objective = task_info.objective.model_validate(spec.objective)
     model = model.to(world.device)
-    task = TASK_CLASSES[spec.config.task](
-        model, objective, pixels_of(spec, views["train"].parts, world.device), classes
-    )
+    pixels = pixels_of(spec, views["train"].parts, world.device)
+    task = task_class(spec.config.task)(model, objective, pixels, classes, switched_on)
     optimizer = make_optimizer(model, spec.config.train)
     position = checkpoint.Position()
     newest = world.from_chief(checkpoint.newest(folder.checkpoints) if world.chief else None)

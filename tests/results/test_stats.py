@@ -29,7 +29,7 @@ def test_mean_and_std_over_seeds():
 @pytest.mark.parametrize(("correct", "n"), [(0, 7), (7, 7), (1, 7), (1682, 1728), (1527, 1728)])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_wilson_as_scipy(correct, n, level):
-    found = stats.wilson(correct, n, level)
+    found = metrics.wilson(correct, n, level)
     expected = sp.binomtest(correct, n).proportion_ci(level, method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
@@ -37,7 +37,7 @@ def test_wilson_as_scipy(correct, n, level):
 @pytest.mark.parametrize(("correct", "n"), [(1, 0), (3, 2), (-1, 2)])
 def test_wilson_refuses_what_is_no_proportion(correct, n):
     with pytest.raises(ValueError):
-        stats.wilson(correct, n)
+        metrics.wilson(correct, n)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auc"])
@@ -61,7 +61,7 @@ def test_bootstrap_of_a_mean_is_scipys():
 def test_bootstrap_of_accuracy_is_near_wilson():
     run = predictions(3, 1500, 0.9)
     found = stats.bootstrap([stats.classification("accuracy", run)], 1500)
-    wilson = stats.wilson(int((run.label == run.predicted).sum()), 1500)
+    wilson = metrics.wilson(int((run.label == run.predicted).sum()), 1500)
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=0.004)
 
 
@@ -109,7 +109,7 @@ def test_a_rare_class_that_some_resamples_miss_does_not_break_the_interval():
     label = np.array([0] * 30 + [1])
     run = stats.Predicted(label=label, predicted=label, classes=2, probability=np.eye(2)[label])
     for metric in ("balanced_accuracy", "auc"):
-        assert stats.bootstrap([stats.classification(metric, run)], 31) == stats.Interval(low=1.0, high=1.0)
+        assert stats.bootstrap([stats.classification(metric, run)], 31) == metrics.Interval(low=1.0, high=1.0)
 
 
 def test_paired_difference_sees_what_separate_intervals_hide():

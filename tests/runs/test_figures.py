@@ -13,8 +13,8 @@ from medvq.runs import figures
 @pytest.fixture
 def drawn(monkeypatch):
     """The matplotlib figures that were written."""
-    kept, write = [], figures._write
-    monkeypatch.setattr(figures, "_write", lambda figure, png: (kept.append(figure), write(figure, png)))
+    kept, write = [], figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, png: (kept.append(figure), write(figure, png)))
     return kept
 
 

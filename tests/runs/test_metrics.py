@@ -75,6 +75,7 @@ def test_classes_that_are_not_there():
     np.testing.assert_array_equal(metrics.class_auc(label, probability), [0.75, 1, np.nan, np.nan])
     assert metrics.per_class(matrix, list("abcd"))[3] == {
         "class": "d", "samples": 0, "precision": None, "recall": None, "f1": None,
+        "precision_ci": None, "recall_ci": None,
     }  # fmt: skip
 
 

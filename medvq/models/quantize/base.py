@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
@@ -48,6 +48,8 @@ class Quantizer(nn.Module, ABC):
         self.codebook_size, self.code_dim, self.name = codebook_size, code_dim, name
         self.frozen = False
         """While set, training passes are not learnt from."""
+        self.eager = False
+        """As published: learn in every training pass, also one without gradients, instead of once a step."""
         self.inner = False
         """Is it a part of another quantizer?"""
 
@@ -84,10 +86,18 @@ class Quantizer(nn.Module, ABC):
         """Stop (or let) the codebook learn; projections into and out of it are not part of it."""
         self.frozen = frozen
 
+    @abstractmethod
+    def table(self) -> Tensor:
+        """All codes, (K, d), as they are compared with encoder outputs."""
+
+    def as_published(self, names: Collection[str]) -> None:
+        """Put the mistakes of papers back in that are switched on (`medvq.config.models`), before any training."""
+
     def _learning(self) -> bool:
         """Is this a pass to learn from? Not in eval, under no_grad, or when checkpointing recomputes a forward pass."""
         recomputing = torch._C._current_graph_task_id() != -1
-        return self.training and torch.is_grad_enabled() and not recomputing and not self.frozen
+        learns = self.eager or torch.is_grad_enabled()
+        return self.training and learns and not recomputing and not self.frozen
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves go through, but `.half()`, `.bfloat16()` and the like leave the state float32."""

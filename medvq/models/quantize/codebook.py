@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medvq.config.errors import MedvqError
+from medvq.config.errors import MedvqError, UsageError
 from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantized, Quantizer, straight_through, to_grid, to_rows
 from medvq.models.quantize.kmeans import own_rows, start_codes
@@ -73,6 +74,8 @@ class CodebookQuantizer(Quantizer):
         codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
         passed, commitment = straight_through(space, to_grid(codes, z.shape))
         losses, penalty = self._losses(rows, codes, commitment)
+        if learning and self.eager and draws is not None:
+            self.update(draws)
         return Quantized(
             z_q=self.unproject(passed),
             indices=indices.view(z.shape[0], *z.shape[2:]),
@@ -84,6 +87,22 @@ class CodebookQuantizer(Quantizer):
         """The codes (B, D, H, W) of indices (B, H, W)."""
         rows = F.embedding(indices.reshape(-1), self.codebook)
         return self.unproject(to_grid(rows, indices.shape).contiguous())
+
+    def table(self) -> Tensor:
+        """All codes, (K, d)."""
+        return self.codebook
+
+    def as_published(self, names: Collection[str]) -> None:
+        """Put the mistakes of papers back in that are switched on.
+
+        Raises:
+            UsageError: the codebook starts from data, where counts cannot start cold.
+        """
+        self.eager = "codebook_update_per_encode" in names
+        if "ema_cold_start" in names:
+            if self.init == "kmeans":
+                raise UsageError("ema_cold_start is of codes that start at random", hint="set model.init to normal")
+            self.counts.zero_()
 
     def project(self, z: Tensor) -> Tensor:
         """The input (B, D, H, W) as it is compared with codes, (B, d, H, W)."""

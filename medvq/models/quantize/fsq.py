@@ -59,3 +59,9 @@ class FSQuantizer(Quantizer):
         digits = indices[:, None] // self.basis % radix
         codes: Tensor = self.project_out(digits / self.reach - 1)
         return codes
+
+    def table(self) -> Tensor:
+        """All codes, (K, d): every point of the grid."""
+        radix = torch.tensor(self.levels, device=self.reach.device)
+        every = torch.arange(self.codebook_size, device=self.reach.device)[:, None]
+        return every // self.basis.flatten() % radix / self.reach.flatten() - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from medvq.models.draws import Draws
@@ -41,6 +43,14 @@ class GroupedQuantizer(Quantizer):
         """Stop (or let) the codebook learn."""
         super().freeze(frozen)
         self.codes.freeze(frozen)
+
+    def table(self) -> Tensor:
+        """All codes, (K, d)."""
+        return self.codes.table()
+
+    def as_published(self, names: Collection[str]) -> None:
+        """Put the mistakes of papers back in that are switched on."""
+        self.codes.as_published(names)
 
     def _apart(self, z: Tensor) -> Tensor:
         """(B, G·d, H, W) as (B, d, H, W·G)."""

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from medvq.config.errors import UsageError
 from medvq.config.tasks import AutoencodeObjective
-from medvq.models.base import VQModel
+from medvq.models.base import Reconstructions, Target, VQModel
 from medvq.models.draws import Draws
 from medvq.models.meter import CodebookUse, codebook_use
 from medvq.runs.atomic import write_json
-from medvq.train.tasks.base import Batch, Evaluated, Task, image_rows, per_sample
+from medvq.train.pixels import Pixels
+from medvq.train.similarity import WINDOW, own_range, psnr, squared_error, ssim
+from medvq.train.tasks.base import Batch, Evaluated, Task, image_rows
 
 COUNTS = "codes/"
 
 
 class Autoencode(Task):
-    """L = Σ over active levels of MSE(x, x̂_i) + β · commitment_i, means over elements (SPEC §1, recon_all)."""
+    """L = Σ over active levels of MSE(target_i, x̂_i) + β · commitment_i, means over elements (SPEC §1).
+
+    The target is the image, or under `recon_level` what the level takes in, detached.
+    """
 
     model: VQModel
     objective: AutoencodeObjective
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Any,
+        pixels: Pixels,
+        classes: Sequence[str],
+        as_published: Collection[str] = (),
+    ) -> None:
+        """Take a model with codes.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if not isinstance(model, VQModel):
+            raise UsageError(
+                f"a {type(model).__name__} has no codes to reconstruct from", hint="derive it from VQModel"
+            )
+        super().__init__(model, objective, pixels, classes, as_published)
+
+    @property
+    def target(self) -> Target:
+        """What each level gives back."""
+        return "inputs" if self.objective.reconstruct == "recon_level" else "pixels"
 
     def stage(self, epoch: int) -> int:
         """How many levels train in this epoch."""
@@ -33,7 +66,11 @@ class Autoencode(Task):
 
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
         """The summed loss, then each level's parts."""
-        found = self.model(batch.x, levels=self.stage(epoch), draws=draws)
+        if "codebook_update_per_encode" in self.as_published:
+            # One encoding for each level's loss, as published: the first level's codebooks learn most often.
+            for levels in range(1, self.stage(epoch)):
+                self.model.encode(batch.x, levels=levels, draws=draws)
+        found = self.model(batch.x, levels=self.stage(epoch), draws=draws, target=self.target)
         parts: dict[str, Tensor] = {}
         total = batch.x.new_zeros(())
         for i, (image, target, penalty) in enumerate(zip(found.images, found.targets, found.penalties, strict=True)):
@@ -42,12 +79,20 @@ class Autoencode(Task):
         return {"loss": total, **parts, **found.losses}
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Squared errors per image, and how often each code is used."""
-        found = self.model(batch.x)
+        """Errors and likeness of each image, and how often each code is used."""
+        found = self.model(batch.x, target=self.target)
         truth = self.pixels.unit(batch.x, batch.part)
-        levels = [per_sample((image.float() - batch.x) ** 2) for image in found.images]
-        mse = per_sample((self.pixels.unit(found.images[-1], batch.part) - truth) ** 2)
-        rows = {"loss": torch.stack(levels).sum(0), "mse": mse, "psnr": -10 * mse.clamp_min(1e-10).log10()}
+        back = self.pixels.unit(self._deepest(found), batch.part)
+        levels = [squared_error(i.float(), t.float()) for i, t in zip(found.images, found.targets, strict=True)]
+        mse = squared_error(back, truth)
+        rows = {"loss": torch.stack(levels).sum(0), "mse": mse, "psnr": psnr(mse, 1.0)}
+        if min(truth.shape[-2:]) >= WINDOW:
+            rows["ssim"] = ssim(back, truth, 1.0)
+            if self.objective.foreground is not None:
+                inside = truth.mean(1, keepdim=True) > self.objective.foreground
+                rows["ssim_foreground"] = ssim(back, truth, 1.0, inside)
+            if "ssim_own_range" in self.as_published:
+                rows["ssim_own_range"] = ssim(back, truth, own_range(truth))
         totals = {
             f"{COUNTS}{name}": torch.bincount(found.indices[name].flatten(), minlength=quantizer.codebook_size)
             for name, quantizer in self.model.quantizers().items()
@@ -55,30 +100,45 @@ class Autoencode(Task):
         return rows, totals
 
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """loss: summed MSE of all levels, normalized units; mse and psnr (mean of PSNRs): deepest level, [0, 1].
+        """loss: summed MSE of all levels, normalized units; the others of the deepest level's image, in [0, 1].
 
-        perplexity and usage: over the whole split, averaged over codebooks.
+        mse; psnr, the mean of PSNRs; ssim over whole images, ssim_foreground inside the foreground of those that have
+        one; perplexity and usage over the whole split, averaged over codebooks.
         """
-        means = {name: float(found.rows[name].astype("float64").mean()) for name in ("loss", "mse", "psnr")}
+        means = {name: float(np.nanmean(row.astype("float64"))) for name, row in found.rows.items() if _any(row)}
         use = _use(found).values()
         return {**means, "perplexity": fmean(u.perplexity for u in use), "usage": fmean(u.usage for u in use)}
 
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Errors of every image, reconstructions of the first ones from every level, and the use of each codebook."""
+        """Errors of every image, reconstructions of the first ones from every level, code maps, and codebooks."""
+        from medvq.runs.codebooks import code_maps, codebook_picture
         from medvq.runs.figures import reconstructions
         from medvq.runs.predictions import NAME, write_predictions
 
-        write_predictions(folder / NAME, {"key": found.keys, **{n: found.rows[n] for n in ("loss", "mse", "psnr")}})
-
-        use = {
+        write_predictions(folder / NAME, {"key": found.keys, **found.rows})
+        use = _use(found)
+        record = {
             name: {"used": u.used, "of": len(u.counts), "perplexity": u.perplexity, "top10": u.top10}
-            for name, u in _use(found).items()
+            for name, u in use.items()
         }
-        write_json(folder / "codebooks.json", use)
+        write_json(folder / "codebooks.json", record)
         with torch.inference_mode():
-            back = self.model(sample.x).images
-        levels = [(f"level {i}", image_rows(self.pixels.unit(image, sample.part))) for i, image in enumerate(back)]
-        reconstructions(image_rows(self.pixels.unit(sample.x, sample.part)), levels, folder / "reconstructions.png")
+            seen = self.model(sample.x)
+            tables = {name: q.table().detach().cpu().numpy() for name, q in self.model.quantizers().items()}
+        truth = image_rows(self.pixels.unit(sample.x, sample.part))
+        images = [image_rows(self.pixels.unit(image, sample.part)) for image in seen.images]
+        reconstructions(truth, [(f"level {i}", x) for i, x in enumerate(images)], folder / "reconstructions.png")
+        codebook_picture({n: (tables[n], np.asarray(u.counts)) for n, u in use.items()}, folder / "codebooks.png")
+        maps = {n: (i.cpu().numpy(), tables[n]) for n, i in seen.indices.items()}
+        code_maps(truth, maps, images[-1], folder / "codes.png")
+
+    def _deepest(self, found: Reconstructions) -> Tensor:
+        """The image (B, C, H, W) from the deepest code."""
+        return found.images[-1] if self.target == "pixels" else self.model.decode(found.code)
+
+
+def _any(row: np.ndarray[Any, Any]) -> bool:
+    return bool(np.isfinite(row).any())
 
 
 def _use(found: Evaluated) -> dict[str, CodebookUse]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medvq.config.tasks import Task as Info
 from medvq.models.draws import Draws
 from medvq.train.pixels import Pixels
 
@@ -46,11 +47,25 @@ class Evaluated:
 
 
 class Task(nn.Module, ABC):
-    """A model with what is asked of it. `forward` gives named losses, of which the first is minimised."""
+    """A model with what is asked of it. `forward` gives named losses, of which the first is minimised.
 
-    def __init__(self, model: nn.Module, objective: Any, pixels: Pixels, classes: Sequence[str]) -> None:
+    A user's own task derives from this, and has `info`; those that come with medvq are in `medvq.config.tasks.TASKS`.
+    """
+
+    info: ClassVar[Info]
+    """What a study may say about the task."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Any,
+        pixels: Pixels,
+        classes: Sequence[str],
+        as_published: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self.model, self.objective, self.pixels, self.classes = model, objective, pixels, tuple(classes)
+        self.as_published = frozenset(as_published)
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
@@ -75,10 +90,9 @@ class Task(nn.Module, ABC):
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """Write artifacts of the test split into `folder`; `sample` holds its first images."""
 
-
-def per_sample(error: Tensor) -> Tensor:
-    """Mean of (B, …) over everything but the batch: (B,)."""
-    return error.flatten(1).mean(1)
+    def fit(self, train: Evaluated, val: Evaluated) -> None:
+        """Learn from what was measured of the training view and of validation; only where `info.fits`."""
+        raise NotImplementedError
 
 
 def image_rows(x: Tensor) -> Array:

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvq.config.errors import UsageError
 from medvq.config.tasks import ClassifyObjective
+from medvq.models.base import Encoded, VQModel
 from medvq.models.draws import Draws
-from medvq.models.svqvae import SVQVAE
 from medvq.runs import metrics as scores
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.base import Batch, Evaluated, Task
 
 
 class Classify(Task):
-    """L = CE(logits, y), and on every N-th epoch + MSE(x, x̂) + β · commitment of the deepest level (SPEC §1)."""
+    """L = CE(logits, y) + w · MSE(code(x), code(x_m)) + on every N-th epoch MSE(x, x̂) + β · commitment (SPEC §1).
 
-    model: SVQVAE
+    The model has codes and a `head` that takes the deepest; or it is any module that gives logits for images.
+    """
+
     objective: ClassifyObjective
 
-    def __init__(self, model: nn.Module, objective: Any, pixels: Pixels, classes: Sequence[str]) -> None:
-        """Take a model that has a head.
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Any,
+        pixels: Pixels,
+        classes: Sequence[str],
+        as_published: Collection[str] = (),
+    ) -> None:
+        """Take a model that classifies.
 
         Raises:
-            UsageError: it has none.
+            UsageError: it has codes and no head, or the objective is about codes and it has none.
         """
-        if not hasattr(model, "head"):
+        self.coded = isinstance(model, VQModel)
+        if self.coded and not hasattr(model, "head"):
             raise UsageError(f"a {type(model).__name__} has no classifier head", hint="use the model svqvae")
-        super().__init__(model, objective, pixels, classes)
+        if not self.coded and (objective.reconstruct_every or objective.freeze == "encoder"):
+            raise UsageError(f"a {type(model).__name__} has no codes: reconstruct_every and freeze do not apply")
+        super().__init__(model, objective, pixels, classes, as_published)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the head alone learns."""
+        return self.objective.freeze == "encoder"
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for what is frozen: its norms and codebooks stay as they are."""
+        super().train(mode)
+        if self.frozen:
+            self._net.eval()
+        return self
 
     def stage(self, epoch: int) -> int:
         """1 in the epochs that reconstruct as well."""
@@ -41,20 +66,28 @@ class Classify(Task):
 
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
         """Cross-entropy, and what is added to it in this epoch."""
-        found = self.model.encode(batch.x, draws=draws)
-        cross_entropy = F.cross_entropy(self._logits(found.code), batch.label)
+        if not self.coded:
+            cross_entropy = F.cross_entropy(self._inputs_of_loss(self._logits(batch.x)), batch.label)
+            return {"loss": cross_entropy, "cross_entropy": cross_entropy}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            found: Encoded = self._net.encode(batch.x, draws=draws)
+        logits = self._net.head(found.code).float()
+        cross_entropy = F.cross_entropy(self._inputs_of_loss(logits), batch.label)
         losses = {"loss": cross_entropy, "cross_entropy": cross_entropy}
+        if self.objective.feature and batch.masked is not None and not self.frozen:
+            losses["feature"] = F.mse_loss(found.code.float(), self._masked_code(batch.masked, draws))
+            losses["loss"] = losses["loss"] + self.objective.feature * losses["feature"]
         if self.stage(epoch):
-            losses["reconstruction"] = F.mse_loss(self.model.decode(found.code).float(), batch.x)
-            losses["loss"] = cross_entropy + losses["reconstruction"] + found.penalties[-1]
+            losses["reconstruction"] = F.mse_loss(self._net.decode(found.code).float(), batch.x)
+            losses["loss"] = losses["loss"] + losses["reconstruction"] + found.penalties[-1]
         return losses
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Label, cross-entropy and class probabilities of each image."""
-        logits = self._logits(self.model.encode(batch.x).code)
+        logits = self._logits(batch.x)
         rows = {
             "label": batch.label,
-            "loss": F.cross_entropy(logits, batch.label, reduction="none"),
+            "loss": F.cross_entropy(self._inputs_of_loss(logits), batch.label, reduction="none"),
             "probability": logits.softmax(1),
         }
         return rows, {}
@@ -68,16 +101,27 @@ class Classify(Task):
         }
 
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """predictions.parquet, from which every metric can be computed again, and the confusion matrix."""
-        from medvq.runs.figures import confusion
-        from medvq.runs.predictions import NAME, classified, write_predictions
+        """What every metric can be computed from again, the confusion matrix, and how each class fared."""
+        from medvq.runs.classified import leave_classified
 
-        label, probability = found.rows["label"], found.rows["probability"]
-        write_predictions(folder / NAME, classified(found.keys, label, probability, found.classes))
-        matrix = scores.confusion(label, probability.argmax(1), len(found.classes))
-        confusion(matrix, list(found.classes), folder / "confusion.png")
+        leave_classified(folder, found.keys, found.rows["label"], found.rows["probability"], found.classes)
 
-    def _logits(self, code: Tensor) -> Tensor:
-        """(B, classes) float32."""
-        logits: Tensor = self.model.head(code)
-        return logits.float()
+    @property
+    def _net(self) -> Any:
+        """The model, where it has codes and a head."""
+        return self.model
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """(B, classes) float32 of images (B, C, H, W)."""
+        logits = self._net.head(self._net.encode(x).code) if self.coded else self.model(x)
+        return cast("Tensor", logits).float()
+
+    def _inputs_of_loss(self, logits: Tensor) -> Tensor:
+        """Logits; as published, their softmax, which keeps the loss above -ln(e / (e + 4)) for 5 classes (SPEC §1)."""
+        return logits.softmax(1) if "softmax_in_head" in self.as_published else logits
+
+    def _masked_code(self, masked: Tensor, draws: Draws) -> Tensor:
+        """The deepest code (B, C, h, w) of masked images: no gradient goes through it, no codebook learns from it."""
+        with torch.no_grad():
+            code: Tensor = self._net.encode(masked, draws=draws).code
+        return code.float()

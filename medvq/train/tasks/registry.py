@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from medvq.config.errors import UsageError
+from medvq.config.imported import load
 from medvq.train.tasks.autoencode import Autoencode
 from medvq.train.tasks.base import Task
 from medvq.train.tasks.classify import Classify
+from medvq.train.tasks.probe import Probe
 
-TASK_CLASSES: dict[str, type[Task]] = {"autoencode": Autoencode, "classify": Classify}
+TASK_CLASSES: dict[str, type[Task]] = {"autoencode": Autoencode, "classify": Classify, "probe": Probe}
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task by its name, or by the import path of a user's own.
+
+    Raises:
+        UsageError: it is no task.
+    """
+    if name in TASK_CLASSES:
+        return TASK_CLASSES[name]
+    found: type[Task] = load(name, "task")
+    if not issubclass(found, Task):
+        raise UsageError(f"{name} is no task", hint="derive it from medvq.train.tasks.base.Task")
+    return found

@@ -1,0 +1,15 @@
+"""The mistakes of papers that a job can switch on by `as_published`, off by default, to see what they did."""
+
+from __future__ import annotations
+
+from medvq.config.schema import Schema
+from medvq.config.tasks import OF_EVERY_TASK, Task
+
+OF_DATA = {
+    "mask_clip_normalized": "masked images are blended and clipped to [0, 1] after normalising, not before (SPEC §1)"
+}
+
+
+def switches(task: Task, model: Schema) -> dict[str, str]:
+    """What was published with this task and model, by name, each in a line."""
+    return {**OF_EVERY_TASK, **OF_DATA, **task.as_published, **getattr(model, "as_published", {})}
