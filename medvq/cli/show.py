@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from medvq.config.errors import UsageError
 from medvq.launch.plan import Plan
 from medvq.launch.start import states_of
-from medvq.results.cells import fill
+from medvq.results.cells import Filled, fill
 from medvq.results.collect import collect
+from medvq.results.columns import write_cells
 from medvq.results.render import render
 from medvq.runs.plan import last_plan
 
@@ -53,8 +56,23 @@ def plan_text(plan: Plan) -> str:
 
 def results_text(folder: Path, form: str) -> str:
     """The tables of a study."""
+    return render(*_filled(folder), form)
+
+
+def write_results(folders: Sequence[Path], out: Path | None) -> None:
+    """Write the tables of studies to a Parquet file.
+
+    Raises:
+        UsageError: no file is named.
+    """
+    if out is None:
+        raise UsageError("parquet goes to a file", where="--format", hint="add --out FILE.parquet")
+    write_cells([_filled(folder) for folder in folders], out)
+
+
+def _filled(folder: Path) -> tuple[str, list[Filled]]:
     collected = collect(folder)
-    return render(collected.study, [fill(collected, name, table) for name, table in collected.tables.items()], form)
+    return collected.study, [fill(collected, name, table) for name, table in collected.tables.items()]
 
 
 def say_tables(study: str, runs: Path) -> None:

@@ -115,7 +115,9 @@ def results(
     study: Annotated[
         str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="table|md|csv|json", help="How to print them.")] = "table",
+    form: Annotated[
+        str, typer.Option("--format", metavar="table|md|csv|tex|json|parquet", help="How to print them.")
+    ] = "table",
     out: Annotated[Path | None, typer.Option(help="Write to a file instead.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
@@ -124,10 +126,13 @@ def results(
 
     [dim]medvq results quickstart --format md[/]
     """
-    from medvq.cli.show import results_text
+    from medvq.cli.show import results_text, write_results
     from medvq.results.collect import study_folders
 
     form = "json" if as_json else form
+    if form == "parquet":
+        write_results(study_folders(study, runs), out)
+        return
     texts = [results_text(folder, form) for folder in study_folders(study, runs)]
     text = f"[{','.join(texts)}]" if form == "json" and study is None else "\n\n".join(texts)
     if out:

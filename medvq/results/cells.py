@@ -53,6 +53,11 @@ class Filled:
     smoke: bool
 
 
+def in_order(t: Filled) -> list[Cell]:
+    """The cells row by row."""
+    return [t.cells[row, column] for row in t.rows for column in t.columns if (row, column) in t.cells]
+
+
 def fill(collected: Collected, name: str, table: Table) -> Filled:
     """The cells of one table from the runs of a plan."""
     entries = [e for e in collected.entries if in_scope(table, e.job, e.values)]

@@ -1,4 +1,4 @@
-"""Filled tables as text: for a terminal, as Markdown, CSV and JSON."""
+"""Filled tables as text: for a terminal, as Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from medvq.config.errors import UsageError, nearest
-from medvq.results.cells import Cell, Filled
+from medvq.results.cells import Cell, Filled, in_order
+from medvq.results.latex import as_latex
 
-FORMATS = ("table", "md", "csv", "json")
+FORMATS = ("table", "md", "csv", "tex", "json", "parquet")
 NOTE = "cells: mean ± standard deviation over runs [95 % interval]"
 
 
 def render(study: str, tables: Sequence[Filled], form: str) -> str:
-    """The tables of a study in one of `FORMATS`.
+    """The tables of a study in one of `FORMATS` that is text (`medvq.results.columns` writes parquet).
 
     Raises:
         UsageError: there is no such format.
@@ -25,6 +26,8 @@ def render(study: str, tables: Sequence[Filled], form: str) -> str:
         return json.dumps(as_json(study, tables), indent=1, ensure_ascii=False)
     if form == "csv":
         return as_csv(tables)
+    if form == "tex":
+        return "\n\n".join(as_latex(t, _notes(t)) for t in tables)
     if form == "md":
         return "\n\n".join(as_markdown(t) for t in tables)
     if form == "table":
@@ -43,7 +46,7 @@ def as_json(study: str, tables: Sequence[Filled]) -> dict[str, Any]:
                 "columns": t.columns,
                 "value": t.table.value,
                 "over": t.table.over,
-                "cells": [_record(c) for c in _in_order(t)],
+                "cells": [_record(c) for c in in_order(t)],
             }
             for t in tables
         },
@@ -57,7 +60,7 @@ def as_csv(tables: Sequence[Filled]) -> str:
     writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for t in tables:
-        for cell in _in_order(t):
+        for cell in in_order(t):
             writer.writerow({"table": t.name, **_record(cell)})
     return out.getvalue().rstrip("\n")
 
@@ -129,7 +132,3 @@ def _notes(t: Filled) -> list[str]:
 def _record(cell: Cell) -> dict[str, Any]:
     names = ("row", "column", "mean", "std", "n", "ci_low", "ci_high", "published", "comparable", "missing")
     return {**{n: getattr(cell, n) for n in names}, "runs": list(cell.runs)}
-
-
-def _in_order(t: Filled) -> list[Cell]:
-    return [t.cells[row, column] for row in t.rows for column in t.columns if (row, column) in t.cells]

@@ -46,7 +46,8 @@ def _eighth(pixels: Pixels) -> Pixels:
     height, width = (-(-side // 8) * 8 for side in green.shape)
     padded = np.pad(green, ((0, height - green.shape[0]), (0, width - green.shape[1])), mode="edge")
     sums = padded.reshape(height // 8, 8, width).sum(axis=1, dtype=np.uint16)
-    return ((sums.reshape(height // 8, width // 8, 8).sum(axis=2) + 32) // 64).astype(np.uint8)
+    means: Pixels = ((sums.reshape(height // 8, width // 8, 8).sum(axis=2) + 32) // 64).astype(np.uint8)
+    return means
 
 
 _DOWN = np.kron(np.eye(SIDE, dtype=np.float32), np.ones((1, FINE), np.float32))

@@ -104,4 +104,4 @@ def _over_images(
 
 def _moment(sums: Sums, channel: int, power: int) -> float:
     values = sums.total if power == 1 else sums.squares
-    return values[channel if len(values) > 1 else 0] / (sums.pixels * 255**power)
+    return values[channel if len(values) > 1 else 0] / (sums.pixels * 255.0**power)
