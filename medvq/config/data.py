@@ -76,8 +76,9 @@ class Source(Schema):
     """`all` trains on the images of every split and holds none out; such a run has no validation and no test."""
     draws: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
     """Training images an epoch, drawn with replacement by weight; without it as many as there are."""
-    evaluate: tuple[Literal["val+test"], ...] = Field(default=(), json_schema_extra=NEUTRAL)
-    """`val+test` measures the two splits together as well, for papers that did not part them."""
+    evaluate: tuple[Literal["val+test", "train"], ...] = Field(default=(), json_schema_extra=NEUTRAL)
+    """More to measure at the end: `val+test` the two splits together, for papers that did not part them; `train` the
+    training images, each once and unchanged."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

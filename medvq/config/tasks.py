@@ -89,7 +89,8 @@ class Task:
     @property
     def declared(self) -> dict[str, Better]:
         """Every metric that a table may ask for."""
-        tests = {n: b for n, b in {**self.metrics, **self.optional}.items() if n.startswith("test/")}
+        everything = {**self.metrics, **self.optional}
+        tests = {n: b for n, b in everything.items() if n.split("/")[0] in ("test", "val+test")}
         return {
             **self.metrics,
             **self.optional,

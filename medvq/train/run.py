@@ -21,7 +21,6 @@ from medvq.runs.owner import Busy, LostOwnershipError, Ownership, claim
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.train import checkpoint
-from medvq.train.evaluate import joined
 from medvq.train.loop import train
 from medvq.train.pulse import NonFiniteLossError
 from medvq.train.session import Session, bad_keys
@@ -88,11 +87,9 @@ def finish(session: Session) -> None:
     which = info.default_checkpoint if spec.source.held_out else "last"
     chosen = world.from_chief(checkpoint.find(folder.checkpoints, which) if world.chief else None)
     checkpoint.load_model(chosen, session.task.model)
-    found = {split: session.evaluate(split) for split in session.measured}
-    for name in spec.source.evaluate:
-        found[name] = joined([found[split] for split in name.split("+")])
-    shown = session.measured[-1]
-    metrics = {f"{s}/{name}": v for s, e in found.items() for name, v in session.task.metrics(e).items()}
+    found = session.survey(spec.source.measured)
+    shown = (spec.source.held_out or ("train",))[-1]
+    metrics = session.metrics(found)
     if not world.chief:
         return
     session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
@@ -102,7 +99,7 @@ def finish(session: Session) -> None:
     history = events.epochs(events.read(folder.events))
     curves(history, folder.artifacts / "curves.png")
     if session.watches_test:
-        tests = {name: better for name, better in info.declared.items() if name.startswith("test/")}
+        tests = {n: better for n, better in info.declared.items() if n.split("/")[0] in ("test", "val+test")}
         metrics |= watched(history, tests, best_on_test="best_on_test" in spec.config.as_published)
     result = {
         "run": spec.run,
@@ -116,6 +113,7 @@ def finish(session: Session) -> None:
         "steps": session.position.step,
         "samples": {split: len(loader.view) for split, loader in session.loaders.items()},
         "train_classes": session.class_counts(),
+        **({"shares": session.shares()} if spec.source.mix else {}),
         "metrics": metrics,
     }
     events.append(folder.events, session.owner, "done", step=session.position.step)

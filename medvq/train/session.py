@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from medvq.shards.loader import Batch as Read
 from medvq.shards.loader import Loader
 from medvq.train import checkpoint
 from medvq.train.augment import augment, masked, masked_as_published
-from medvq.train.evaluate import evaluate
+from medvq.train.evaluate import evaluate, joined
 from medvq.train.optim import rate
 from medvq.train.progress import Progress
 from medvq.train.pulse import Pulse
@@ -69,11 +70,6 @@ class Session:
     def settings(self) -> Train:
         """How the run trains."""
         return self.spec.config.train
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """The splits that are measured when training is over; the training images where nothing is held out."""
-        return self.spec.source.held_out or ("train",)
 
     @cached_property
     def info(self) -> Info:
@@ -127,9 +123,17 @@ class Session:
         with self.autocast():
             return evaluate(self.task, batches, self.world)
 
-    def metrics(self, *splits: str) -> dict[str, float]:
-        """The task's metrics of some splits, named `split/metric`."""
-        return {f"{s}/{name}": value for s in splits for name, value in self.task.metrics(self.evaluate(s)).items()}
+    def survey(self, splits: Iterable[str]) -> dict[str, Evaluated]:
+        """Some splits measured; one such as `val+test` is put together from splits that come before it."""
+        found: dict[str, Evaluated] = {}
+        for split in splits:
+            parts = split.split("+")
+            found[split] = joined([found[p] for p in parts]) if len(parts) > 1 else self.evaluate(split)
+        return found
+
+    def metrics(self, found: Mapping[str, Evaluated]) -> dict[str, float]:
+        """The task's metrics of measured splits, named `split/metric`."""
+        return {f"{s}/{name}": value for s, e in found.items() for name, value in self.task.metrics(e).items()}
 
     def gallery(self, split: str, count: int = 8) -> Batch:
         """Images of a split for a picture, the classes in turns."""
@@ -169,8 +173,9 @@ class Session:
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, write the epoch down, keep the best weights, and write a checkpoint if one is nearly due."""
         means = {f"train/{name}": value for name, value in self.pulse.end_epoch().items()}
-        epochly = [s for s in ("val", *(["test"] if self.watches_test else [])) if s in self.loaders]
-        metrics = {**means, **self.metrics(*epochly)}
+        source = self.spec.source
+        splits = [s for s in source.measured if s != "train"] if self.watches_test else source.held_out[:1]
+        metrics = {**means, **self.metrics(self.survey(splits))}
         self.position.epoch, self.position.batch = epoch + 1, 0
         best = self._is_best(metrics)
         if best:
@@ -214,6 +219,11 @@ class Session:
         """Training images of each class; empty without labels."""
         label = self.loaders["train"].view.labels()
         return {name: int((label == i).sum()) for i, name in enumerate(self.task.classes)}
+
+    def shares(self) -> dict[str, float]:
+        """The share of each dataset of a mixture in all that was drawn."""
+        epochs = [self.loaders["train"].shares(epoch) for epoch in range(self.settings.epochs)]
+        return {name: fmean(e[name] for e in epochs) for name in epochs[0]}
 
     def facts(self) -> dict[str, Any]:
         """What a reader of the weights needs beside them."""

@@ -13,6 +13,7 @@ from medvq.config.resolve import load_study
 from medvq.launch.data import find_data
 from medvq.launch.describe import _steps
 from medvq.launch.plan import make_plan, record
+from medvq.runs import events
 from medvq.runs.process import Process
 from medvq.train.run import WorkItem, run_one
 from medvq.train.setup import open_datasets, pixels_of
@@ -23,7 +24,7 @@ STUDY = """\
 study: mixed
 data:
   both: {mix: {fine: {weight: 4, crop: 32}, coarse: {resize: 32}}, splits: all, draws: 48}
-  cells: {dataset: coarse, size: 32, evaluate: [val+test]}
+  cells: {dataset: coarse, size: 32, evaluate: [val+test, train]}
 defaults:
   model: {name: svqvae, levels: 1, channels: 8, residual_blocks: 1, residual_channels: 4, codebook_size: 16, head: [8]}
   train: {epochs: 1, batch_size: 24, optimizer: {lr: 1e-3}}
@@ -80,6 +81,7 @@ def test_a_run_over_every_split_of_a_mixture(planned):
     result, folder = done(plan, "pretrain")
     assert {m.partition("/")[0] for m in result["metrics"]} == {"train"}
     assert result["checkpoint"] == "last"
+    assert result["shares"]["smear"] == pytest.approx(1)  # both parts are smears
     assert result["samples"] == {"train": 180}
     assert result["steps"] == _steps(spec_of(plan, "pretrain")) == 2
     assert (folder.artifacts / "reconstructions.png").exists()
@@ -129,6 +131,22 @@ def test_val_and_test_can_be_measured_together(planned):
     m, n = result["metrics"], result["samples"]
     both = (m["val/accuracy"] * n["val"] + m["test/accuracy"] * n["test"]) / (n["val"] + n["test"])
     assert m["val+test/accuracy"] == pytest.approx(both)
+    assert 0 <= m["train/accuracy"] <= 1
+
+
+def test_what_is_watched_of_test_and_chosen_by_it_is_marked_so(planned):
+    text = STUDY.replace("masks: true", "limit: 40").replace(
+        "  finetune:\n    task: classify\n",
+        "  finetune:\n    task: classify\n    as_published: [best_on_test]\n    train: {epochs: 3}\n",
+    )
+    result, folder = done(planned(text), "finetune")
+    history = [e["metrics"]["val+test/accuracy"] for e in events.epochs(events.read(folder.events))]
+    assert len(history) == 3
+    m = result["metrics"]
+    assert m["val+test/accuracy_last"] == history[-1]
+    assert m["val+test/accuracy_last10"] == pytest.approx(np.mean(history))
+    assert m["val+test/accuracy_best_on_test"] == max(history)
+    assert m["val+test/accuracy"] in history
 
 
 def test_data_can_be_given_to_a_part_of_a_mixture(planned, datasets):
