@@ -8,16 +8,22 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medvq.config.errors import MedvqError
 from medvq.config.study import Resources
-from medvq.launch.plan import Plan
-from medvq.runs.owner import Busy
+from medvq.launch.plan import Runs
+from medvq.launch.slurm.allocation import allocation
+from medvq.runs.atomic import make_folder
+from medvq.runs.owner import Busy, Term
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus, status_of
+
+if TYPE_CHECKING:
+    from medvq.train.ray_group import LocalRay
 
 CRASHES = 2
 """How often a run whose process died is started again in one go."""
@@ -60,14 +66,15 @@ class Watch:
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
-    """A stop request with a place of its own."""
+def stopping(shared: Path) -> Iterator[Stop]:
+    """A stop request with a place of its own; inside a SLURM job it is in `shared`, which every node sees."""
     process = Process.current()
-    with tempfile.TemporaryDirectory(prefix=f"medvq-{process.pid}-{process.start}-stop-") as folder:
+    prefix = f"medvq-{process.pid}-{process.start}-stop-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=make_folder(shared) if allocation() else None) as folder:
         yield Stop(Path(folder) / "stop")
 
 
-def run_here(plan: Plan, stop: Stop, watch: Watch) -> dict[str, RunStatus]:
+def run_here(plan: Runs, stop: Stop, watch: Watch) -> dict[str, RunStatus]:
     """Do every run of the plan that is not done, and return the state of all.
 
     Raises:
@@ -79,19 +86,18 @@ def run_here(plan: Plan, stop: Stop, watch: Watch) -> dict[str, RunStatus]:
     return {spec.run: status_of(plan.folder_of(spec)) for spec in plan.runs}
 
 
-def _work(plan: Plan, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None:
+def _work(plan: Runs, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None:
     """Groups of workers, one after the other, until nothing more can be done here."""
     from medvq.train.group import GroupSpec, in_process
-    from medvq.train.ray_group import LocalRay
     from medvq.train.run import WorkItem
 
     room = measure()
     shapes = {spec.run: shape_of(spec.config.resources, spec.config.train.batch_size, room) for spec in todo}
     crashes = dict.fromkeys(shapes, 0)
     given_up: set[str] = set()
-    holder = Process.current().record()
+    holder, term = Process.current().record(), Term.here()
     most = max(workers for workers, _ in shapes.values())
-    with LocalRay(workers=most, gpus=room.gpus) as ray:
+    with _ray(most, room, plan.folder, watch) as ray:
         while not stop.asked:
             ready = _ready(plan, todo, given_up)
             if not ready:
@@ -103,7 +109,10 @@ def _work(plan: Plan, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None
             group_spec = GroupSpec(workers=workers, threads=threads, gpus=room.gpus > 0)
             items = [
                 WorkItem(
-                    spec=spec.model_dump(mode="json"), folder=str(plan.folder_of(spec).path.resolve()), holder=holder
+                    spec=spec.model_dump(mode="json"),
+                    folder=str(plan.folder_of(spec).path.resolve()),
+                    holder=holder,
+                    term=asdict(term) if term else None,
                 )
                 for spec in batch
             ]
@@ -120,7 +129,19 @@ def _work(plan: Plan, todo: Sequence[RunSpec], stop: Stop, watch: Watch) -> None
                     raise MedvqError(f"the workers could not do their work: {group.error}") from group.error
 
 
-def _ready(plan: Plan, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunSpec]:
+def _ray(workers: int, room: Room, folder: Path, watch: Watch) -> LocalRay:
+    """A Ray for the workers: on this machine, or on every node that SLURM gave."""
+    from medvq.train.ray_group import LocalRay
+
+    given = allocation()
+    if given is None:
+        return LocalRay(workers=workers, gpus=room.gpus)
+    from medvq.launch.slurm.ray import AllocatedRay
+
+    return AllocatedRay(given, folder, watch.note)
+
+
+def _ready(plan: Runs, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunSpec]:
     """Runs that can go into the next group: free, and what they need is done or goes before them."""
     fine: set[str] = set()
     ready: list[RunSpec] = []
@@ -139,15 +160,17 @@ def _ready(plan: Plan, todo: Sequence[RunSpec], given_up: set[str]) -> list[RunS
 
 def _elsewhere(status: RunStatus) -> Busy | None:
     """Who else works on a run. What this process still seems to hold was left by workers of its that died."""
-    mine = Busy(host=socket.gethostname(), pid=os.getpid())
-    return status.holder if status.holder != mine else None
+    holder = status.holder
+    if holder is None or (holder.host, holder.pid) == (socket.gethostname(), os.getpid()):
+        return None
+    return None if holder.yields_to(Term.here()) else holder
 
 
-def _is_done(plan: Plan, run: str) -> bool:
+def _is_done(plan: Runs, run: str) -> bool:
     return (plan.folder / run / "result.json").exists()
 
 
-def _follow(plan: Plan, batch: Sequence[RunSpec], wait: Callable[[float], bool], watch: Watch) -> None:
+def _follow(plan: Runs, batch: Sequence[RunSpec], wait: Callable[[float], bool], watch: Watch) -> None:
     """Tell of the group's runs until it ends."""
     told: set[str] = set()
     ended = False
@@ -166,7 +189,7 @@ def _follow(plan: Plan, batch: Sequence[RunSpec], wait: Callable[[float], bool],
 
 
 def _blame(
-    plan: Plan,
+    plan: Runs,
     batch: Sequence[RunSpec],
     before: dict[str, int],
     crashes: dict[str, int],
@@ -193,7 +216,7 @@ def _blame(
     return False
 
 
-def _wait_for_others(plan: Plan, todo: Sequence[RunSpec], given_up: set[str], stop: Stop, watch: Watch) -> bool:
+def _wait_for_others(plan: Runs, todo: Sequence[RunSpec], given_up: set[str], stop: Stop, watch: Watch) -> bool:
     """Wait while another terminal works on runs that are still wanted; False if there are none."""
     said = False
     while not stop.asked:
@@ -212,6 +235,9 @@ def measure() -> Room:
     """Cores and GPUs that this process may use."""
     import torch
 
+    given = allocation()
+    if given is not None:
+        return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes))
     return Room(cores=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
 
 

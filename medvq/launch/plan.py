@@ -22,10 +22,9 @@ from medvq.runs.spec import NeedRef, RunSpec, write_spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be done: runs, needs first."""
+class Runs:
+    """Runs of one study, needs first."""
 
-    study: Study
     runs: tuple[RunSpec, ...]
     folder: Path
     """`runs/<study>`."""
@@ -33,6 +32,13 @@ class Plan:
     def folder_of(self, run: RunSpec) -> RunFolder:
         """Where a run is kept."""
         return RunFolder(self.folder / run.run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Runs):
+    """What is to be done."""
+
+    study: Study
 
 
 def jobs_for(study: Study, only: Sequence[str]) -> list[str]:

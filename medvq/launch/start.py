@@ -71,7 +71,7 @@ def states_of(plan: Plan) -> dict[str, tuple[State, RunStatus]]:
 def execute(plan: Plan, watch: Watch) -> tuple[PlanRecord, bool]:
     """Do the plan here; returns it as recorded, and whether it was stopped."""
     recorded = record(plan)
-    with stopping() as stop, listening(stop, watch):
+    with stopping(plan.folder) as stop, listening(stop, watch):
         run_here(plan, stop, watch)
         return recorded, stop.asked
 

@@ -2,6 +2,7 @@
 
 Two terminals may run the same study, and the old processes of a requeued SLURM job may live on. A run is claimed by
 one attempt at a time; every append and rename holds the lock of the `owner` file and first reads its own token there.
+A SLURM job claims under a term: the later term takes the run over at once, the earlier one never gets it back.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import fcntl
 import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,36 @@ from medvq.runs.process import Process
 
 SILENT_AFTER = 120.0
 """Seconds without a sign of life after which an owner on another machine counts as gone."""
+
+
+BEAT_EVERY = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """Which start of which SLURM job works on a run."""
+
+    job: str
+    """SLURM's id of the job; it stays the same when the job is requeued."""
+    restart: int
+    """How often it was requeued before."""
+    submission: int = 0
+    """Number of the `submit` that sent it, from 1; 0 where it was sent by hand."""
+
+    @classmethod
+    def here(cls, environment: Mapping[str, str] = os.environ) -> Term | None:
+        """The term of this process; None outside SLURM jobs."""
+        job = environment.get("SLURM_JOB_ID")
+        if job is None or "SLURMD_NODENAME" not in environment:
+            return None
+        restart = int(environment.get("SLURM_RESTART_COUNT") or 0)
+        return cls(job=job, restart=restart, submission=int(environment.get("MEDVQ_SUBMISSION") or 0))
+
+    def after(self, other: Term) -> bool:
+        """Whether this term follows the other one. Terms of jobs that nothing orders follow neither way."""
+        if self.job == other.job:
+            return self.restart > other.restart
+        return 0 < other.submission < self.submission
 
 
 class LostOwnershipError(MedvqError):
@@ -54,36 +86,58 @@ class Ownership:
                 )
             yield
 
-    def beat(self) -> None:
-        """Give a sign of life to other machines."""
-        with contextlib.suppress(OSError, LostOwnershipError), self.writing():
-            os.utime(self.path)
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Give signs of life to other machines, from a thread, while the block runs."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_EVERY):
+                with contextlib.suppress(OSError, LostOwnershipError), self.writing():
+                    os.utime(self.path)
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def release(self) -> None:
         """Give the run up; does nothing where it was taken over."""
         with contextlib.suppress(LostOwnershipError), _locked(self.path) as f:
             record = _record(f)
             if record.get("token") == self.token:
-                _write(f, {"attempt": self.attempt})
+                _write(f, {k: record[k] for k in ("attempt", "term") if k in record})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Busy:
-    """The run belongs to a live process."""
+    """The run belongs to a live process, or to a later term."""
 
     host: str
     pid: int
+    term: Term | None = None
+
+    def yields_to(self, term: Term | None) -> bool:
+        """Whether a process of `term` may take the run over all the same."""
+        return term is not None and self.term is not None and term.after(self.term)
 
 
-def claim(path: Path, holder: Process) -> Ownership | Busy:
-    """Take the run whose `owner` file is `path` for `holder`, unless another live process has it."""
+def claim(path: Path, holder: Process, term: Term | None = None) -> Ownership | Busy:
+    """Take the run whose `owner` file is `path` for `holder`, unless another live process or a later term has it."""
     with _locked(path) as f:
         record = _record(f)
+        last = _term(record)
+        if term and last and last.after(term):
+            return Busy(host=str(record.get("holder", {}).get("host", "")), pid=0, term=last)
         other = _live_holder(record, path)
-        if other and other != holder:
-            return Busy(host=other.host, pid=other.pid)
+        busy = Busy(host=other.host, pid=other.pid, term=last) if other and other != holder else None
+        if busy and not busy.yields_to(term):
+            return busy
         mine = Ownership(path=path, token=secrets.token_hex(8), attempt=int(record.get("attempt", 0)) + 1)
-        _write(f, {"attempt": mine.attempt, "token": mine.token, "holder": holder.record()})
+        kept = term or last
+        record = {"attempt": mine.attempt, "token": mine.token, "holder": holder.record()}
+        _write(f, {**record, "term": asdict(kept)} if kept else record)
         return mine
 
 
@@ -94,7 +148,11 @@ def holder_of(path: Path) -> Busy | None:
     except (OSError, ValueError):
         return None
     other = _live_holder(record, path)
-    return Busy(host=other.host, pid=other.pid) if other else None
+    return Busy(host=other.host, pid=other.pid, term=_term(record)) if other else None
+
+
+def _term(record: dict[str, Any]) -> Term | None:
+    return Term(**record["term"]) if record.get("term") else None
 
 
 def _live_holder(record: dict[str, Any], path: Path) -> Process | None:

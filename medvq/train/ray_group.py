@@ -39,7 +39,10 @@ class LocalRay:
     """
 
     def __init__(self, workers: int, gpus: int) -> None:
-        self.workers, self.gpus = workers, gpus
+        self.cluster: dict[str, Any] = {"workers": workers, "gpus": gpus}
+        """What the server starts or joins."""
+        self.environment: dict[str, str] = {}
+        """What it finds in its environment beside ours."""
         self._server: subprocess.Popen[str] | None = None
         self._folder: Path | None = None
 
@@ -92,6 +95,7 @@ class LocalRay:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             # torch makes a folder for compiled kernels beside all others' as soon as it is asked about compilation.
             "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
+            **self.environment,
         }
         with open(self._folder / "server.log", "w") as log:
             self._server = subprocess.Popen(
@@ -104,7 +108,7 @@ class LocalRay:
                 env=environment,
             )
         assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps({"workers": self.workers, "gpus": self.gpus}) + "\n")
+        self._server.stdin.write(json.dumps(self.cluster) + "\n")
         self._server.stdin.flush()
         return self._server
 

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,26 @@ ENVIRONMENT = {
 }
 LOOPBACK = "127.0.0.2"
 """Loopback under a name that Ray does not replace by the address that other machines see."""
+NODE_LABEL = "slurm-"
+"""With a node's name, a resource that Ray counts on each node of a SLURM job."""
+JOIN_WITHIN = 300.0
 
 
 def main() -> None:
-    """Serve `{"workers", "gpus"}` first, then one `{"items", "spec", "stop"}` after the other, until stdin closes."""
+    """Serve one `{"items", "spec", "stop"}` after the other, until stdin closes.
+
+    The first line says which Ray: `{"workers", "gpus"}` starts one, `{"address", "nodes", "storage"}` joins one.
+    """
     folder = Path(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Ray prints must not look like an answer
     lines = iter(sys.stdin.readline, "")
-    _start(folder, **json.loads(next(lines)))
+    cluster = json.loads(next(lines))
+    storage = Path(cluster.pop("storage", folder))
+    _join(**cluster) if "address" in cluster else _start(folder, **cluster)
     for line in lines:
         request = json.loads(line)
-        done = threading.Thread(target=_answer, args=(folder, request, answers), daemon=True)
+        done = threading.Thread(target=_answer, args=(storage, request, answers), daemon=True)
         done.start()
     import ray
 
@@ -72,10 +81,30 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
     )
 
 
-def _answer(folder: Path, request: dict[str, Any], answers: Any) -> None:
+def _join(address: str, nodes: list[str]) -> None:
+    """Join a Ray that runs on `nodes` (names as SLURM knows them), once all of them are there.
+
+    The token and Ray's other settings are in the environment.
+    """
+    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+    import ray
+
+    ip = address.partition(":")[0]
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address=ip)
+    end = time.monotonic() + JOIN_WITHIN
+    missing = set(nodes)
+    while missing:
+        there = {label for node in ray.nodes() if node["Alive"] for label in node["Resources"]}
+        missing = {name for name in nodes if NODE_LABEL + name not in there}
+        if missing and time.monotonic() > end:
+            raise TimeoutError(f"no Ray on {', '.join(sorted(missing))} after {JOIN_WITHIN:.0f} s")
+        time.sleep(0.1)
+
+
+def _answer(storage: Path, request: dict[str, Any], answers: Any) -> None:
     error: str | None = None
     try:
-        _fit(folder, **request)
+        _fit(storage, **request)
     except BaseException as e:  # the owner decides what it means
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         error = f"{type(e).__name__}: {lines[-1] if lines else ''}"
@@ -83,7 +112,7 @@ def _answer(folder: Path, request: dict[str, Any], answers: Any) -> None:
     answers.flush()
 
 
-def _fit(folder: Path, items: list[dict[str, Any]], workers: int, threads: int, gpus: bool, stop: str) -> None:
+def _fit(storage: Path, items: list[dict[str, Any]], workers: int, threads: int, gpus: bool, stop: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -92,10 +121,13 @@ def _fit(folder: Path, items: list[dict[str, Any]], workers: int, threads: int, 
         train_loop_config={"items": items, "threads": threads, "stop": stop},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=1800),
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})}
+            num_workers=workers,
+            use_gpu=gpus,
+            resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})},
+            placement_strategy="SPREAD",
         ),
         run_config=RunConfig(
-            name=secrets.token_hex(4), storage_path=str(folder), failure_config=FailureConfig(max_failures=0)
+            name=secrets.token_hex(4), storage_path=str(storage), failure_config=FailureConfig(max_failures=0)
         ),
     ).fit()
 

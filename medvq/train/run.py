@@ -17,7 +17,7 @@ from medvq.config.errors import MedvqError
 from medvq.runs import events
 from medvq.runs.atomic import make_folder, write_json
 from medvq.runs.folder import RunFolder
-from medvq.runs.owner import Busy, LostOwnershipError, Ownership, claim
+from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.train import checkpoint
@@ -39,6 +39,8 @@ class WorkItem:
     folder: str
     holder: dict[str, Any]
     """The process that started the workers; the run is free again when it is gone."""
+    term: dict[str, Any] | None = None
+    """The SLURM job's `Term`."""
 
 
 def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
@@ -48,14 +50,16 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
         Exception: whatever made the run fail, after it was written down.
     """
     spec, folder = RunSpec.model_validate(item.spec), RunFolder(Path(item.folder))
-    owner = world.from_chief(_take(spec, folder, Process.of(item.holder)) if world.chief else None)
+    owner = world.from_chief(_take(spec, folder, item) if world.chief else None)
     if not isinstance(owner, Ownership):
         outcome: Outcome = owner
         return outcome
-    with _logging(folder.log(owner.attempt, world.rank)):
+    hosts = world.gather(socket.gethostname())
+    beating = owner.beating() if world.chief else contextlib.nullcontext()
+    with _logging(folder.log(owner.attempt, world.rank)), beating:
         try:
             if world.chief:
-                _begin(folder, owner, world)
+                _begin(folder, owner, world, hosts, item.term)
             pin(world.threads)
             session = open_session(spec, folder, owner, world, asked)
             finished = train(session)
@@ -121,14 +125,14 @@ def finish(session: Session) -> None:
         write_json(folder.result, result)
 
 
-def _take(spec: RunSpec, folder: RunFolder, holder: Process) -> Ownership | Outcome:
+def _take(spec: RunSpec, folder: RunFolder, item: WorkItem) -> Ownership | Outcome:
     """The run, or why it is not to be done now."""
     if folder.result.exists():
         return "done"
     for need in spec.needs.values():
         if not RunFolder(folder.path.parent / need.run).result.exists():
             return "blocked"
-    owner = claim(folder.owner, holder)
+    owner = claim(folder.owner, Process.of(item.holder), Term(**item.term) if item.term else None)
     if isinstance(owner, Busy):
         return "busy"
     if folder.result.exists():
@@ -137,20 +141,21 @@ def _take(spec: RunSpec, folder: RunFolder, holder: Process) -> Ownership | Outc
     return owner
 
 
-def _begin(folder: RunFolder, owner: Ownership, world: World) -> None:
+def _begin(folder: RunFolder, owner: Ownership, world: World, hosts: list[str], term: dict[str, Any] | None) -> None:
     folder.stop.unlink(missing_ok=True)
     make_folder(folder.checkpoints)
     events.append(
         folder.events,
         owner,
         "attempt",
-        host=socket.gethostname(),
+        host=hosts[0],
+        hosts=list(dict.fromkeys(hosts)),
         pid=os.getpid(),
         launcher=world.launcher,
         workers=world.size,
         threads=world.threads,
         device=str(world.device),
-        slurm=os.environ.get("SLURM_JOB_ID"),
+        slurm=term,
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from medvq.runs import events
+from medvq.runs import events, owner
 from medvq.runs.atomic import read_json, write_json
 from medvq.runs.folder import RunFolder
-from medvq.runs.owner import Busy, LostOwnershipError, Ownership, claim, holder_of
+from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim, holder_of
 from medvq.runs.plan import last_plan, save_plan
 from medvq.runs.process import Process
 from medvq.runs.state import status_of, with_needs
@@ -94,6 +94,57 @@ def test_an_owner_on_another_machine_counts_while_it_gives_signs_of_life(folder)
     past = time.time() - 3600
     os.utime(folder.owner, (past, past))
     assert holder_of(folder.owner) is None
+
+
+@pytest.fixture
+def slow_beat(monkeypatch):
+    monkeypatch.setattr(owner, "BEAT_EVERY", 0.02)
+
+
+def test_an_owner_gives_signs_of_life_while_it_works(folder, slow_beat):
+    mine = own(folder)
+    past = time.time() - 3600
+    with mine.beating():
+        os.utime(folder.owner, (past, past))
+        end = time.monotonic() + 10
+        while folder.owner.stat().st_mtime < past + 1:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_a_requeued_job_takes_its_run_over_from_processes_that_live_on(folder):
+    process, holder = other_process()
+    try:
+        old = claim(folder.owner, holder, Term(job="7", restart=0))
+        assert isinstance(claim(folder.owner, Process.current(), Term(job="8", restart=0)), Busy), "another job waits"
+        assert isinstance(claim(folder.owner, Process.current()), Busy), "so does a terminal"
+        new = claim(folder.owner, Process.current(), Term(job="7", restart=1))
+        assert new.attempt == 2
+        with pytest.raises(LostOwnershipError):
+            events.append(folder.events, old, "epoch", epoch=1)
+        new.release()
+        assert isinstance(claim(folder.owner, holder, Term(job="7", restart=0)), Busy), "the ghost never gets it back"
+        assert claim(folder.owner, Process.current()).attempt == 3, "a person may go on with it"
+        assert isinstance(claim(folder.owner, Process.current(), Term(job="7", restart=0)), Busy)
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_terms_follow_each_other_by_restart_and_by_submission():
+    first = Term(job="7", restart=3, submission=1)
+    assert Term(job="7", restart=4, submission=1).after(first)
+    assert not Term(job="7", restart=3, submission=1).after(first)
+    assert Term(job="5", restart=0, submission=2).after(first)
+    assert not first.after(Term(job="5", restart=0, submission=2))
+    assert not Term(job="9", restart=0).after(Term(job="8", restart=0))
+
+
+def test_a_term_is_read_only_inside_a_slurm_job():
+    inside = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "SLURM_RESTART_COUNT": "2", "MEDVQ_SUBMISSION": "3"}
+    assert Term.here(inside) == Term(job="7", restart=2, submission=3)
+    assert Term.here({"SLURM_JOB_ID": "7"}) is None
+    assert Term.here({}) is None
 
 
 def test_a_torn_owner_file_belongs_to_nobody(folder):

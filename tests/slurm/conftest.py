@@ -51,7 +51,6 @@ def testbed():
         bed.up()
         yield bed
         bed("down")
-        Path(lock.name).unlink()
 
 
 @pytest.fixture

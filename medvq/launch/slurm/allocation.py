@@ -1,0 +1,77 @@
+"""What SLURM gave to the job that this process belongs to, read from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """Nodes of one SLURM job, each with the same share."""
+
+    job: str
+    """SLURM's id of the job (of the task, in an array)."""
+    restart: int
+    """How often it was requeued before."""
+    nodes: tuple[str, ...]
+    """Names; the first is where the batch script runs."""
+    cpus: int
+    """Cores on each node."""
+    gpus: int
+    """GPUs on each node."""
+    memory: int | None
+    """Bytes on each node; None where SLURM sets no limit."""
+
+
+def allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None:
+    """The allocation that this process runs in; None outside SLURM jobs.
+
+    A shell that `salloc` left on the login node is outside: Ray's driver has to be on one of the nodes.
+    """
+    job, nodes = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_NODELIST")
+    if not job or not nodes or "SLURMD_NODENAME" not in environment:
+        return None
+    cpus = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_JOB_CPUS_PER_NODE") or "1"
+    each = min(int(n) for n in re.findall(r"(\d+)(?:\(x\d+\))?(?:,|$)", cpus))
+    per_node, per_cpu = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
+    megabytes = int(per_node) if per_node else int(per_cpu) * each if per_cpu else 0
+    return Allocation(
+        job=job,
+        restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
+        nodes=names(nodes),
+        cpus=each,
+        gpus=_gpus(environment),
+        memory=megabytes * 2**20 or None,
+    )
+
+
+def _gpus(environment: Mapping[str, str]) -> int:
+    """GPUs of a node; SLURM says it in different places, by version and by how they were asked for."""
+    for name in ("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"):
+        number = re.search(r"(\d+)$", environment.get(name, ""))
+        if number:
+            return int(number[1])
+    return len([d for d in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if d and d != "NoDevFiles"])
+
+
+def names(nodelist: str) -> tuple[str, ...]:
+    """SLURM's short form of node names, such as `a[1-3,07],b`, written out."""
+    found: list[str] = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodelist):
+        found += _written_out(part)
+    return tuple(found)
+
+
+def _written_out(part: str) -> list[str]:
+    match = re.search(r"\[([^\]]*)\]", part)
+    if not match:
+        return [part]
+    before, after = part[: match.start()], part[match.end() :]
+    numbers: list[str] = []
+    for span in match[1].split(","):
+        first, _, last = span.partition("-")
+        numbers += [str(n).zfill(len(first)) for n in range(int(first), int(last or first) + 1)]
+    return [name for n in numbers for name in _written_out(before + n + after)]

@@ -1,0 +1,69 @@
+"""Addresses and ports for processes that find each other across nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import struct
+
+from medvq.config.errors import MissingError
+
+ALONE = "127.0.0.2"
+"""Loopback, under a name that Ray does not replace by the address that other machines see."""
+SIOCGIFADDR = 0x8915
+
+
+def address_towards(peer: str) -> str:
+    """The address that this node has on the way to another one, by its name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.connect((peer, 9))  # no packet is sent: this only asks for the route
+        return str(s.getsockname()[0])
+
+
+def address_of(interface: str) -> str:
+    """The IPv4 address of a network interface.
+
+    Raises:
+        MissingError: it is not there or has none.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            found = fcntl.ioctl(s.fileno(), SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError as e:
+            there = ", ".join(name for _, name in socket.if_nameindex())
+            raise MissingError(
+                f"no network interface {interface} with an address",
+                where=socket.gethostname(),
+                hint=f"there are {there}",
+            ) from e
+    return socket.inet_ntoa(found[20:24])
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface that has an address."""
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(MissingError):
+            if address_of(name) == address:
+                return name
+    return None
+
+
+def free_ports(address: str, count: int) -> list[int]:
+    """Different free TCP ports of an address."""
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            s = stack.enter_context(socket.socket())
+            s.bind((address, 0))
+            ports.append(int(s.getsockname()[1]))
+    return ports
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether something listens there."""
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

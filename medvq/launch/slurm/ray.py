@@ -1,0 +1,106 @@
+"""One Ray over every node of a SLURM job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from medvq.config.errors import MedvqError
+from medvq.launch.slurm.allocation import Allocation
+from medvq.runs.atomic import make_folder, read_json, write_json
+from medvq.train.ray_group import LocalRay, short_temp
+
+MEET_WITHIN = 300.0
+"""Seconds for the agents of all nodes to appear."""
+SAY_EVERY = 15.0
+GONE = 30.0
+
+
+class AllocatedRay(LocalRay):
+    """A Ray of agents that `srun` starts on the nodes; they meet in a folder that all nodes see.
+
+    It has a token, ports and temporary folders of its own and never meets another Ray on the same nodes.
+    """
+
+    def __init__(self, given: Allocation, shared: Path, note: Callable[[str], None]) -> None:
+        super().__init__(workers=given.cpus, gpus=given.gpus)
+        self.given, self.shared, self.note = given, shared, note
+        self._agents: subprocess.Popen[bytes] | None = None
+        self._meeting: Path | None = None
+
+    def close(self) -> None:
+        """End Ray on every node; nothing of it is left."""
+        super().close()
+        agents, meeting = self._agents, self._meeting
+        self._agents = self._meeting = None
+        if agents is not None and agents.stdin is not None:
+            agents.stdin.close()
+            try:
+                agents.wait(GONE)
+            except subprocess.TimeoutExpired:
+                agents.kill()
+                agents.wait()
+        if meeting is not None:
+            shutil.rmtree(meeting, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another job may be meeting there
+                meeting.parent.rmdir()
+
+    def _open(self) -> subprocess.Popen[str]:
+        meeting = Path(tempfile.mkdtemp(prefix=f"{self.given.job}-", dir=make_folder(self.shared / ".ray"))).resolve()
+        self._meeting = meeting
+        token = meeting / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        temp = short_temp() / f"mq{self.given.job}{meeting.name[-5:]}"
+        interface = os.environ.get("MEDVQ_INTERFACE")
+        write_json(meeting / "request.json", {**asdict(self.given), "temp": str(temp), "interface": interface})
+        self._agents = subprocess.Popen(
+            agent_command(self.given, meeting),
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+        self._wait_for_nodes(meeting, self._agents)
+        head = read_json(meeting / "head.json")
+        address = f"{head['address']}:{head['port']}"
+        self.cluster = {
+            "address": address,
+            "nodes": list(self.given.nodes),
+            "storage": str(make_folder(meeting / "train")),
+        }
+        self.environment = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(temp)}
+        return super()._open()
+
+    def _wait_for_nodes(self, meeting: Path, agents: subprocess.Popen[bytes]) -> None:
+        begin, said = time.monotonic(), 0.0
+        while True:
+            missing = [n for n in self.given.nodes if not (meeting / f"{n}.here").exists()]
+            if not missing and (meeting / "head.json").exists():
+                return
+            waited = time.monotonic() - begin
+            what = f"no sign of {', '.join(missing)}" if missing else f"Ray does not start on {self.given.nodes[0]}"
+            if agents.poll() is not None or waited > MEET_WITHIN:
+                raise MedvqError(f"{what} after {waited:.0f} s", where=f"SLURM job {self.given.job}")
+            if waited - said > SAY_EVERY:
+                said = waited
+                self.note(f"waiting: {what} after {waited:.0f} s")
+            time.sleep(0.1)
+
+
+def agent_command(given: Allocation, meeting: Path) -> list[str]:
+    """srun's command line for one agent on every node, beside the driver."""
+    count = str(len(given.nodes))
+    return [
+        "srun", "--overlap", "--nodes", count, "--ntasks", count, "--ntasks-per-node=1",
+        f"--cpus-per-task={given.cpus}", "--kill-on-bad-exit=0", "--wait=0", "--cpu-bind=none", "--job-name=ray",
+        sys.executable, "-m", "medvq.launch.slurm.agent", str(meeting),
+    ]  # fmt: skip
