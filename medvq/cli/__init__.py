@@ -41,10 +41,11 @@ def _medvq(
     """
 
 
-from medvq.cli import datasets, studies  # noqa: E402
+from medvq.cli import datasets, studies, submitting  # noqa: E402
 
 datasets.register(app)
 studies.register(app)
+submitting.register(app)
 
 
 def main() -> None:

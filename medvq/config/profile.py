@@ -18,6 +18,17 @@ def _duration(text: str) -> str:
     return text
 
 
+def _option(text: str) -> str:
+    if not text.startswith("-") or "\n" in text:
+        raise ValueError(f"not an option of sbatch: {text!r}")
+    if text.partition("=")[0].partition(" ")[0] in OURS:
+        raise ValueError(f"{text.partition('=')[0]} is set by medvq")
+    return text
+
+
+OURS = ("--array", "-a", "--dependency", "-d", "--signal", "--requeue", "--no-requeue", "--open-mode", "--comment",
+        "--output", "-o", "--error", "-e", "--export")  # fmt: skip
+"""Options of sbatch that runs depend on."""
 Duration = Annotated[str, AfterValidator(_duration)]
 
 
@@ -48,8 +59,26 @@ class Slurm(Schema):
     """Nodes to stay away from."""
     setup: tuple[str, ...] = ()
     """Shell lines before anything runs: modules, conda, environment variables."""
-    extra: tuple[str, ...] = ()
-    """Further #SBATCH options, as they are."""
+    python: str | None = None
+    """How Python starts, such as `apptainer exec --nv medvq.sif python3`; without it, the Python that submits."""
+    interface: str | None = None
+    """Network interface between nodes, such as ib0; without it, the one on the way from node to node."""
+    grace: Duration = "3 min"
+    """Time before the limit, and at preemption, to write a checkpoint."""
+    requeues: int = Field(default=50, ge=0)
+    """How often a run is started again after preemption, the time limit or a lost node."""
+    parallel: int | None = Field(default=None, ge=1)
+    """Runs of one group that are under way at a time."""
+    mail: str | None = None
+    """Address for SLURM's mail when a run ends or fails."""
+    extra: tuple[Annotated[str, AfterValidator(_option)], ...] = ()
+    """Further #SBATCH options, as they are, such as `--reservation=course`."""
+
+    @model_validator(mode="after")
+    def _grace_fits(self) -> Slurm:
+        if seconds(self.grace) > seconds(self.time) / 2:
+            raise ValueError(f"grace {self.grace} is more than half of the time limit {self.time}")
+        return self
 
 
 class Profile(Schema):

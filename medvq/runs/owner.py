@@ -123,8 +123,11 @@ class Busy:
         return term is not None and self.term is not None and term.after(self.term)
 
 
-def claim(path: Path, holder: Process, term: Term | None = None) -> Ownership | Busy:
-    """Take the run whose `owner` file is `path` for `holder`, unless another live process or a later term has it."""
+def claim(path: Path, holder: Process, term: Term | None = None, *, look_back: bool = False) -> Ownership | Busy:
+    """Take the run whose `owner` file is `path` for `holder`, unless another live process or a later term has it.
+
+    With `look_back` only to write about the last attempt: it keeps its number.
+    """
     with _locked(path) as f:
         record = _record(f)
         last = _term(record)
@@ -134,7 +137,8 @@ def claim(path: Path, holder: Process, term: Term | None = None) -> Ownership | 
         busy = Busy(host=other.host, pid=other.pid, term=last) if other and other != holder else None
         if busy and not busy.yields_to(term):
             return busy
-        mine = Ownership(path=path, token=secrets.token_hex(8), attempt=int(record.get("attempt", 0)) + 1)
+        attempt = int(record.get("attempt", 0)) + (not look_back)
+        mine = Ownership(path=path, token=secrets.token_hex(8), attempt=attempt)
         kept = term or last
         record = {"attempt": mine.attempt, "token": mine.token, "holder": holder.record()}
         _write(f, {**record, "term": asdict(kept)} if kept else record)

@@ -25,7 +25,7 @@ from medvq.train.loop import train
 from medvq.train.pulse import NonFiniteLossError
 from medvq.train.session import Session, bad_keys
 from medvq.train.setup import open_session
-from medvq.train.world import World, pin
+from medvq.train.world import World, lost_peer, pin
 
 log = logging.getLogger(__name__)
 Outcome = Literal["done", "stopped", "busy", "blocked"]
@@ -162,7 +162,7 @@ def _begin(folder: RunFolder, owner: Ownership, world: World, hosts: list[str], 
 def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: World, error: BaseException) -> None:
     """Write a failure down, once per attempt."""
     said = [e for e in events.read(folder.events) if e["event"] == "failed" and e["attempt"] == owner.attempt]
-    if said or isinstance(error, KeyboardInterrupt | SystemExit):
+    if said or lost_peer(error) or isinstance(error, KeyboardInterrupt | SystemExit):
         return
     message = f"{type(error).__name__}: {error}" if not isinstance(error, MedvqError) else str(error)
     if isinstance(error, NonFiniteLossError) and session is not None:

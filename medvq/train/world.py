@@ -58,3 +58,8 @@ def pin(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     # cuBLAS is deterministic only with a fixed workspace; it is read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error only says that another rank is gone. That rank knows why, or its process died."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))

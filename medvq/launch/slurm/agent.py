@@ -111,6 +111,7 @@ def _ray(
         **ENVIRONMENT,
         "RAY_AUTH_TOKEN_PATH": str(meeting / "token"),
         "RAY_TMPDIR": request["temp"],
+        "RAY_memory_monitor_refresh_ms": "0",  # it watches the whole node; the job's limit is SLURM's to enforce
         "GLOO_SOCKET_IFNAME": interface,
         "TORCHINDUCTOR_CACHE_DIR": str(temp / "inductor"),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,5 +103,11 @@ def agent_command(given: Allocation, meeting: Path) -> list[str]:
     return [
         "srun", "--overlap", "--nodes", count, "--ntasks", count, "--ntasks-per-node=1",
         f"--cpus-per-task={given.cpus}", "--kill-on-bad-exit=0", "--wait=0", "--cpu-bind=none", "--job-name=ray",
-        sys.executable, "-m", "medvq.launch.slurm.agent", str(meeting),
+        *python(), "-m", "medvq.launch.slurm.agent", str(meeting),
     ]  # fmt: skip
+
+
+def python() -> list[str]:
+    """How Python starts on a node: as the profile says, such as in a container, else as here."""
+    given = os.environ.get("MEDVQ_PYTHON")
+    return shlex.split(given) if given else [sys.executable]

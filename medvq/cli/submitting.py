@@ -1,0 +1,78 @@
+"""submit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medvq.cli.options import Data, Datasets, DryRun, Json, Only, Runs, Sets, Smoke, StudyName, pairs, print_json
+
+ProfileName = Annotated[
+    str, typer.Option("--profile", metavar="PROFILE", help="Path of a profile, or its name in ./slurm or shipped.")
+]
+
+
+def submit(
+    study: StudyName,
+    profile: ProfileName,
+    only: Only = [],  # noqa: B006 - typer copies it
+    sets: Sets = [],  # noqa: B006
+    smoke: Smoke = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Send what failed, too.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes per run, over all its nodes.")] = None,
+    data: Data = [],  # noqa: B006
+    datasets: Datasets = Path("datasets"),
+    runs: Runs = Path("runs"),
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Send a study to SLURM and return: what is done or queued is not sent again, what stopped goes on.
+
+    [dim]medvq submit quickstart --profile gpu --dry-run[/]
+    """
+    from medvq.config.profile import load_profile
+    from medvq.launch.here import Watch
+    from medvq.launch.plan import record
+    from medvq.launch.slurm import submit as slurm
+    from medvq.launch.start import Request, plan_for
+
+    place = load_profile(profile)
+    slurm.slurm_of(place)
+    request = Request(
+        study=study, only=only, sets=sets, smoke=smoke, workers=workers, data=pairs(data), datasets=datasets, runs=runs
+    )
+    watch = Watch(active=lambda *_: None, ended=lambda *_: None, note=lambda text: typer.echo(text, err=True))
+    plan = plan_for(request, None if dry_run else watch)
+    if dry_run:
+        seen = slurm.look(plan, retry=retry, offline=True)
+        scripts = slurm.texts(plan, place, seen)
+        if as_json:
+            print_json({**slurm.summary(plan, seen), "scripts": scripts})
+            return
+        typer.echo(_text(plan.study.name, seen))
+        for script in scripts:
+            typer.echo(f"\n{script}")
+        return
+    record(plan)
+    seen = slurm.send(plan, place, retry=retry, say=watch.note)
+    print_json(slurm.summary(plan, seen)) if as_json else typer.echo(_text(plan.study.name, seen))
+
+
+def _text(study: str, seen: object) -> str:
+    from medvq.launch.slurm.submit import Outlook
+
+    assert isinstance(seen, Outlook)
+    counts: dict[str, int] = {}
+    for action in seen.actions.values():
+        counts[action] = counts.get(action, 0) + 1
+    width = max(len(run) for run in seen.actions)
+    lines = [f"{study}: " + ", ".join(f"{n} {action}" for action, n in counts.items())]
+    lines += [f"  {run:<{width}}  {action}" for run, action in seen.actions.items() if action != "done"]
+    return "\n".join(lines)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(submit)

@@ -1,0 +1,45 @@
+"""After an attempt that did not come to its end: write down how it ended, and say whether to start the job again.
+
+The batch script calls it with the submission, the index, the exit code and the seconds that the job ran, and requeues
+the job unless this exits with GIVE_UP. Nodes to stay away from go to stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from medvq.config.units import seconds
+from medvq.launch.slurm.allocation import allocation
+from medvq.launch.slurm.history import GIVE_UP, reason_to_give_up, suspects
+from medvq.launch.slurm.job import STOPPED, folder_of, write_down
+from medvq.runs import events
+from medvq.runs.submission import load_submission
+
+
+def main() -> int:
+    """Write down and decide."""
+    submission, index = load_submission(Path(sys.argv[1])), int(sys.argv[2])
+    code, ran = int(sys.argv[3]), float(sys.argv[4])
+    folder, given, slurm = folder_of(submission, index), allocation(), submission.content["slurm"]
+    assert given is not None, "runs in a batch script"
+    if folder.result.exists():
+        return GIVE_UP
+    if code != STOPPED:
+        how = f"signal {code - 128}" if code > 128 else f"exit {code}"
+        error = f"it broke down with {how} on {', '.join(given.nodes)}"
+        write_down(folder, "crashed", error=error, hosts=list(given.nodes))
+    elif ran > 0.8 * (seconds(slurm["time"]) - seconds(slurm["grace"])):
+        write_down(folder, "limit")
+    history = events.read(folder.events)
+    reason = reason_to_give_up(history, restart=given.restart, requeues=slurm["requeues"])
+    if reason:
+        print(reason, file=sys.stderr, flush=True)
+        write_down(folder, "failed", error=reason, traceback=[], log=str(submission.log(index)))
+        return GIVE_UP
+    print(",".join(suspects([history])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""SLURM's commands, each called once for all jobs, with what they say as plain data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from medvq.config.errors import MedvqError, MissingError
+
+TIMEOUT = 60.0
+ACTIVE = frozenset(
+    ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING",
+     "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED", "RESV_DEL_HOLD")
+)  # fmt: skip
+"""States of SLURM jobs that have not come to an end."""
+
+
+class SilentError(MedvqError):
+    """SLURM gives no answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """What squeue says of a task."""
+
+    id: str
+    """Array id and index, `12_3`."""
+    comment: str
+    state: str
+    reason: str
+    nodes: str
+    left: str
+    """Time left, as SLURM writes it."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ACTIVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What sacct says of a task, over all its restarts."""
+
+    id: str
+    state: str
+    elapsed: float
+    """Seconds of the last start."""
+    cpus: int
+    cpu_seconds: float
+    """CPU time that was used."""
+    memory: int | None
+    """Bytes used at most on a node by one step."""
+    memory_asked: int | None
+    gpus: int
+    gpu_use: float | None
+    """Per cent, where the cluster measures it."""
+
+
+def environment() -> dict[str, str]:
+    """The environment without what a surrounding SLURM job would hand down to a new one."""
+    kept = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+    return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH_", "SRUN_")) or k in kept}
+
+
+def call(*command: str, keep_open: Sequence[int] = (), text: str | None = None) -> str:
+    """The output of one of SLURM's commands.
+
+    Args:
+        command: the command line.
+        keep_open: file descriptors that the command inherits.
+        text: what it reads from stdin.
+
+    Raises:
+        MissingError: SLURM is not installed here.
+        SilentError: its daemon does not answer.
+        MedvqError: it says no.
+    """
+    if shutil.which(command[0]) is None:
+        raise MissingError(f"no {command[0]} here", hint="submit from a login node of the cluster, or use --dry-run")
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment(),
+            pass_fds=keep_open, stdin=None if text is not None else subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as e:
+        raise SilentError(f"{command[0]} gives no answer within {TIMEOUT:.0f} s") from e
+    if done.returncode == 0:
+        return done.stdout
+    said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
+    silent = ("Unable to contact", "Connection refused", "timed out", "Zero Bytes", "communication connection failure",
+              "Socket timed out", "Transport endpoint")  # fmt: skip
+    kind = SilentError if any(words in done.stderr for words in silent) else MedvqError
+    raise kind(said.removeprefix(f"{command[0]}: "), where=command[0])
+
+
+def queue() -> dict[str, Queued]:
+    """Every task of this user that SLURM still knows, by id; one call."""
+    out = call("squeue", "-h", "-r", "-t", "all", "--me", "-o", "%F_%K|%T|%N|%L|%r|%k")
+    found: dict[str, Queued] = {}
+    for line in out.splitlines():
+        parts = line.split("|", 5)
+        if len(parts) == 6:
+            task, state, nodes, left, reason, comment = parts
+            found[task] = Queued(id=task, comment=comment, state=state, reason=reason, nodes=nodes, left=left)
+    return found
+
+
+FIELDS = (
+    "JobID",
+    "State",
+    "ElapsedRaw",
+    "AllocCPUS",
+    "TotalCPU",
+    "MaxRSS",
+    "ReqMem",
+    "NNodes",
+    "AllocTRES",
+    "TRESUsageInAve",
+)
+
+
+def accounts(jobs: Iterable[str]) -> dict[str, Account]:
+    """What accounting says of the tasks of some arrays, by id; one call.
+
+    Raises:
+        MedvqError: accounting is off or down.
+    """
+    out = call("sacct", "-n", "-P", "-j", ",".join(jobs), "-o", ",".join(FIELDS))
+    rows: dict[str, list[dict[str, str]]] = {}
+    for line in out.splitlines():
+        row = dict(zip(FIELDS, line.split("|"), strict=False))
+        rows.setdefault(row["JobID"].partition(".")[0], []).append(row)
+    return {task: _account(task, steps) for task, steps in rows.items() if "[" not in task}
+
+
+def _account(task: str, steps: list[dict[str, str]]) -> Account:
+    whole = steps[0]
+    gpus = re.search(r"gres/gpu=(\d+)", whole["AllocTRES"])
+    uses = [float(m[1]) for s in steps if (m := re.search(r"gres/gpuutil=([\d.]+)", s.get("TRESUsageInAve", "")))]
+    used = [size for s in steps if (size := in_bytes(s["MaxRSS"])) is not None]
+    return Account(
+        id=task,
+        state=whole["State"].partition(" ")[0],
+        elapsed=float(whole["ElapsedRaw"] or 0),
+        cpus=int(whole["AllocCPUS"] or 0),
+        cpu_seconds=in_seconds(whole["TotalCPU"]),
+        memory=max(used, default=None),
+        memory_asked=in_bytes(whole["ReqMem"]),
+        gpus=int(gpus[1]) if gpus else 0,
+        gpu_use=max(uses, default=None),
+    )
+
+
+def in_bytes(text: str) -> int | None:
+    """`12345K`, `4G`, `1.5M` in bytes; None where there is no number."""
+    match = re.fullmatch(r"([\d.]+)([KMGTP]?)[nc]?", text.strip())
+    return int(float(match[1]) * 1024 ** " KMGTP".index(match[2] or " ")) if match else None
+
+
+def in_seconds(text: str) -> float:
+    """SLURM's `1-02:03:04` or `03:04.5` in seconds; 0 where there is no time."""
+    days, dash, rest = text.rpartition("-")
+    total = 0.0
+    for part in rest.split(":"):
+        if not re.fullmatch(r"[\d.]+", part):
+            return 0.0
+        total = total * 60 + float(part)
+    return total + (86400 * float(days) if dash else 0)
+
+
+def settings() -> dict[str, str]:
+    """slurm.conf as the controller has it; one call."""
+    found: dict[str, str] = {}
+    for line in call("scontrol", "show", "config").splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            found[name.strip()] = value.strip()
+    return found

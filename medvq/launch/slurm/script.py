@@ -1,0 +1,110 @@
+"""The text that `sbatch` gets: a pure function of the profile, the group of runs and where things are."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from medvq.config.profile import Slurm
+from medvq.config.units import seconds
+from medvq.launch.slurm.arrays import indices
+from medvq.launch.slurm.history import GIVE_UP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What belongs to one call of sbatch."""
+
+    name: str
+    """What people see in `squeue`."""
+    key: str
+    """What `submit` finds it by."""
+    number: int
+    """Of the submission."""
+    tasks: tuple[int, ...]
+    dependency: str | None
+    exclude: tuple[str, ...]
+    """Nodes where runs have failed."""
+    record: Path
+    """The submission's file."""
+    code: Path
+    """The snapshot of medvq that runs."""
+    python: str
+    """How Python starts where the profile does not say."""
+
+
+def sbatch_text(slurm: Slurm, sent: Sent) -> str:
+    """The batch script. submitit writes the header; signals, requeueing and the command are ours.
+
+    submitit's own `--signal` would reach Ray's processes and end them, so the signal goes to the batch shell (`B:`).
+    """
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    gpus = f"gpu:{slurm.gpu_type}:{slurm.gpus_per_node}" if slurm.gpu_type else f"gpu:{slurm.gpus_per_node}"
+    more = {
+        "array": indices(sent.tasks) + (f"%{slurm.parallel}" if slurm.parallel else ""),
+        "kill-on-invalid-dep": "yes" if sent.dependency else None,
+        "output": str(sent.record.with_name(f"{sent.number}-%a.out")),
+        "requeue": True,
+        "signal": f"B:USR1@{math.ceil(seconds(slurm.grace))}",
+    }
+    exclude = [*slurm.exclude, *(h for h in sent.exclude if h not in slurm.exclude)]
+    return _make_sbatch_string(
+        command=_command(slurm, sent),
+        folder=sent.record.parent,
+        job_name=sent.name,
+        partition=slurm.partition,
+        account=slurm.account,
+        qos=slurm.qos,
+        time=max(1, math.ceil(seconds(slurm.time) / 60)),
+        nodes=slurm.nodes,
+        ntasks_per_node=1,
+        cpus_per_task=slurm.cpus_per_node,
+        gres=gpus if slurm.gpus_per_node else None,
+        mem=f"{slurm.memory_gb}GB",
+        constraint=slurm.constraint,
+        exclude=",".join(exclude) or None,
+        dependency=sent.dependency,
+        comment=sent.key,
+        mail_user=slurm.mail,
+        mail_type="END,FAIL" if slurm.mail else None,
+        wckey=None,  # type: ignore[arg-type]
+        stderr_to_stdout=True,
+        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *slurm.setup],
+        additional_parameters={k: v for k, v in more.items() if v is not None},
+        use_srun=False,
+    )
+
+
+def _command(slurm: Slurm, sent: Sent) -> str:
+    python = slurm.python or shlex.quote(sent.python)
+    record = shlex.quote(str(sent.record))
+    settings = [f"MEDVQ_SUBMISSION={sent.number}"]
+    if slurm.python:
+        settings.append(f"MEDVQ_PYTHON={shlex.quote(slurm.python)}")
+    if slurm.interface:
+        settings.append(f"MEDVQ_INTERFACE={shlex.quote(slurm.interface)}")
+    started = shlex.quote(str(sent.record.with_suffix(".job")))
+    return f"""\
+export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(sent.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
+unset RAY_ADDRESS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
+echo "$SLURM_ARRAY_JOB_ID" > {started}
+# bash runs a trap only between commands, or while it waits.
+trap 'asked=again; kill -USR1 "$run" 2>/dev/null' USR1
+trap 'asked=end; kill -TERM "$run" 2>/dev/null' TERM
+{python} -m medvq.launch.slurm.job {record} "$SLURM_ARRAY_TASK_ID" &
+run=$!
+while kill -0 "$run" 2>/dev/null; do wait "$run"; done
+wait "$run"
+code=$?
+# SLURM has begun to end the job and knows best whether it comes back.
+[ "$asked" != end ] || sleep 3600
+case $code in [0-6]) exit "$code" ;; esac
+exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
+[ $? != {GIVE_UP} ] || exit "$code"
+for _ in {{1..40}}; do scontrol requeue "$SLURM_JOB_ID" && break; sleep 15; done
+[ -z "$exclude" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$exclude"
+sleep 60
+exit "$code\""""

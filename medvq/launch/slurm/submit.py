@@ -1,0 +1,255 @@
+"""`medvq submit`: send what is missing, so that no kill of this process makes SLURM do a run twice.
+
+First the intent is written, then `sbatch` runs, then its answer is written. A repeat finds intents without an answer
+and asks SLURM for the job by its unique comment; `sbatch` holds the study's lock until it has ended itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medvq.config.errors import MedvqError, MissingError
+from medvq.config.profile import Profile, Slurm
+from medvq.launch.plan import Plan
+from medvq.launch.slurm import query
+from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
+from medvq.launch.slurm.history import suspects
+from medvq.launch.slurm.script import Sent, sbatch_text
+from medvq.launch.slurm.snapshot import snapshot
+from medvq.launch.start import states_of
+from medvq.runs import events
+from medvq.runs.state import RunStatus, State
+from medvq.runs.submission import Submission, latest, load_submission, locked, new_submission, submissions
+
+Action = Literal["done", "new", "goes on", "is tried again", "queued", "running", "failed", "blocked"]
+TASKS_ASSUMED = 1001
+"""SLURM's own default of MaxArraySize."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What would be sent."""
+
+    actions: dict[str, Action]
+    """By run."""
+    arrays: list[Array]
+    queued: dict[str, str]
+    """SLURM's ids of runs that are queued already."""
+
+
+def slurm_of(profile: Profile) -> Slurm:
+    """What the profile asks SLURM for.
+
+    Raises:
+        MedvqError: it is not a profile of a cluster.
+    """
+    if profile.slurm is None:
+        raise MissingError(
+            f"profile {profile.name} is this machine",
+            hint="`medvq run` works here; `submit` needs a profile of a cluster",
+        )
+    return profile.slurm
+
+
+def outlook(
+    plan: Plan,
+    found: Mapping[str, tuple[State, RunStatus]],
+    queued: Mapping[str, query.Queued],
+    *,
+    retry: bool,
+    limit: int,
+) -> Outlook:
+    """What to do about each run. Pure.
+
+    Args:
+        plan: the runs, needs first.
+        found: their states, from their folders.
+        queued: what SLURM has of them and has not ended, by run.
+        retry: whether to try again what failed.
+        limit: the cluster's MaxArraySize.
+    """
+    actions: dict[str, Action] = {}
+    wanted: list[Wanted] = []
+    for spec in plan.runs:
+        state, status = found[spec.run]
+        needs = [n.run for n in spec.needs.values()]
+        if state == "done":
+            actions[spec.run] = "done"
+        elif spec.run in queued:
+            actions[spec.run] = "running" if queued[spec.run].state == "RUNNING" else "queued"
+        elif status.state == "running":
+            actions[spec.run] = "running"
+        elif status.state == "failed" and not retry:
+            actions[spec.run] = "failed"
+        elif any(actions[n] in ("failed", "blocked") for n in needs):
+            actions[spec.run] = "blocked"
+        else:
+            again: dict[State, Action] = {"stopped": "goes on", "failed": "is tried again"}
+            actions[spec.run] = again.get(status.state, "new")
+            open_needs = tuple(n for n in needs if actions[n] != "done")
+            wanted.append(Wanted(run=spec.run, job=spec.job, needs=open_needs))
+    waits = {w.run for w in wanted} | set(queued)
+    sent: list[Wanted] = []
+    for w in wanted:
+        if all(n in waits for n in w.needs):
+            sent.append(w)
+        else:  # what it needs is being done by a terminal: nothing that SLURM could wait for
+            actions[w.run] = "blocked"
+            waits.discard(w.run)
+    return Outlook(actions=actions, arrays=arrays(sent, limit), queued={run: q.id for run, q in queued.items()})
+
+
+def look(plan: Plan, *, retry: bool, offline: bool) -> Outlook:
+    """What to do about each run now; asks SLURM only where runs were sent before and are not done."""
+    found = states_of(plan)
+    if all(state == "done" for state, _ in found.values()):
+        return Outlook(actions=dict.fromkeys(found, "done"), arrays=[], queued={})
+    queued: dict[str, query.Queued] = {}
+    limit = TASKS_ASSUMED
+    try:
+        queued = queued_runs(submissions(plan.folder), [r for r, (s, _) in found.items() if s != "done"])
+        limit = TASKS_ASSUMED if offline else int(query.settings().get("MaxArraySize", TASKS_ASSUMED))
+    except (MissingError, query.SilentError):
+        if not offline:
+            raise
+    return outlook(plan, found, queued, retry=retry, limit=limit)
+
+
+def queued_runs(sent: Sequence[Submission], runs: Sequence[str]) -> dict[str, query.Queued]:
+    """What SLURM has of these runs and has not ended; at most one query."""
+    last = {run: place for run, place in latest(list(sent)).items() if run in set(runs) and place[0].job}
+    if not last:
+        return {}
+    queue = query.queue()
+    there = {run: queue.get(s.id_of(i)) for run, (s, i) in last.items()}
+    return {run: q for run, q in there.items() if q and q.active}
+
+
+def texts(plan: Plan, profile: Profile, seen: Outlook) -> list[str]:
+    """The batch scripts that would be sent; `<1>` stands for the id that SLURM gives to the first."""
+    ids = dict(seen.queued)
+    jobs: list[str] = []
+    out = []
+    number = max((s.number for s in submissions(plan.folder)), default=0)
+    for i, array in enumerate(seen.arrays):
+        sent = _sent(plan, array, number + 1 + i, "medvq:key", dependency(array, jobs, ids), plan.folder / "CODE", ())
+        jobs.append(f"<{i + 1}>")
+        ids |= {run: f"{jobs[-1]}_{index}" for index, run in array.tasks.items()}
+        out.append(sbatch_text(slurm_of(profile), sent))
+    return out
+
+
+def send(plan: Plan, profile: Profile, *, retry: bool, say: Say) -> Outlook:
+    """Send what is missing.
+
+    Raises:
+        MissingError: there is no SLURM here.
+        SilentError: SLURM does not answer; the same command goes on from there.
+        MedvqError: SLURM refuses.
+    """
+    with locked(plan.folder) as lock:
+        settle(plan.folder, say)
+        seen = look(plan, retry=retry, offline=False)
+        if not seen.arrays:
+            return seen
+        code, slurm = snapshot(plan.folder.parent), slurm_of(profile)
+        ids = dict(seen.queued)
+        jobs: list[str] = []
+        for array in seen.arrays:
+            histories = [events.read(plan.folder / run / "events.jsonl") for run in array.tasks.values()]
+            bad = suspects(histories)
+            intent = new_submission(
+                plan.folder,
+                {
+                    "key": f"medvq:{secrets.token_hex(8)}",
+                    "profile": profile.name,
+                    "slurm": slurm.model_dump(mode="json"),
+                    "code": str(code),
+                    "time": round(time.time(), 3),
+                    "tasks": {str(i): run for i, run in array.tasks.items()},
+                    "after": list(array.after),
+                },
+            )
+            waits = dependency(array, jobs, ids)
+            text = sbatch_text(slurm, _sent(plan, array, intent.number, intent.key, waits, code, bad))
+            intent.path.with_suffix(".sbatch").write_text(text)
+            job = _sbatch(intent, lock)
+            ids |= {run: f"{job}_{index}" for index, run in array.tasks.items()}
+            jobs.append(job)
+        return seen
+
+
+def _sent(
+    plan: Plan, array: Array, number: int, key: str, waits: str | None, code: Path, exclude: Sequence[str]
+) -> Sent:
+    return Sent(
+        name=f"{plan.study.name}.{array.job}",
+        key=key,
+        number=number,
+        tasks=tuple(array.tasks),
+        dependency=waits,
+        exclude=tuple(exclude),
+        record=(plan.folder / "submissions" / f"{number}.json").resolve(),
+        code=code.resolve(),
+        python=sys.executable,
+    )
+
+
+def _sbatch(intent: Submission, lock: int) -> str:
+    """Hand an intent to SLURM once, and write down what came of it."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    try:
+        said = query.call("sbatch", str(intent.path.with_suffix(".sbatch")), keep_open=[lock])
+        job = SlurmExecutor._get_job_id_from_submission_command(said)
+    except query.SilentError:
+        raise  # it may have arrived: `settle` finds out
+    except MedvqError as e:
+        intent.settle(False)
+        raise MedvqError(f"SLURM refuses: {e.error}", where=str(intent.path.with_suffix(".sbatch"))) from e
+    intent.settle(job)
+    return job
+
+
+def settle(study_folder: Path, say: Say) -> None:
+    """Find out what became of intents whose `submit` was killed; call it with the lock.
+
+    Raises:
+        SilentError: SLURM does not say.
+    """
+    waiting = [s for s in submissions(study_folder) if s.open]
+    if not waiting:
+        return
+    queue = query.queue()
+    by_key = {q.comment: q.id.partition("_")[0] for q in queue.values()}
+    for intent in waiting:
+        job = by_key.get(intent.key) or (intent.started.read_text().strip() if intent.started.exists() else False)
+        say(
+            f"submission {intent.number} was interrupted; SLURM {f'has it as job {job}' if job else 'does not have it'}"
+        )
+        load_submission(intent.path).settle(job)
+
+
+def summary(plan: Plan, seen: Outlook) -> dict[str, Any]:
+    """`{study, runs: [{run, job, values, action, folder}], arrays}` for programs."""
+    return {
+        "study": plan.study.name,
+        "runs": [
+            {
+                "run": s.run,
+                "job": s.job,
+                "values": s.values,
+                "action": seen.actions[s.run],
+                "folder": str(plan.folder / s.run),
+            }
+            for s in plan.runs
+        ],
+        "arrays": [{**asdict(a), "tasks": {str(i): r for i, r in a.tasks.items()}} for a in seen.arrays],
+    }
