@@ -73,6 +73,6 @@ def plain(schema: Schema, without: set[str] | None = None) -> dict[str, Any]:
             and value == info.get_default(call_default_factory=True)
         ):
             del data[name]
-        elif name in data and isinstance(value, Schema):
+        elif isinstance(value, Schema) and isinstance(data.get(name), dict):
             data[name] = plain(value)
     return data

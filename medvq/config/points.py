@@ -177,9 +177,10 @@ def _point(
                 f"job {need.job} has several runs for one of {name}'s",
                 "share the axes that tell them apart",
             )
-    workers, batch = job.resources.workers, job.train.batch_size
-    if isinstance(workers, int) and workers > 1 and batch % workers:
-        wrong(("resources", "workers"), f"{workers} workers do not divide the batch of {batch}")
+    workers, batch, parts = job.resources.workers, job.train.batch_size, job.train.accumulate
+    if isinstance(workers, int) and workers > 1 and batch % (workers * parts):
+        each = f", each in {parts} parts," if parts > 1 else ""
+        wrong(("resources", "workers"), f"{workers} workers{each} do not divide the batch of {batch}")
     objective = _typed(task.objective, job.objective, doc, (*at, "objective"), problems)
     model = _model(job, values, doc, at, around.done, problems)
     if len(problems) > before or objective is None or model is None:

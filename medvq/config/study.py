@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from medvq.config.data import Name, Source, View
 from medvq.config.schema import Schema
 from medvq.config.units import seconds
+
+
+def _neutral(default: Any) -> Any:
+    """A field that came after the first identities were given out: it enters them only away from its default."""
+    return Field(default=default, json_schema_extra={"neutral": True})
 
 
 def _duration(text: str) -> str:
@@ -19,14 +24,62 @@ def _duration(text: str) -> str:
 class Optimizer(Schema):
     """The optimizer and its rate."""
 
-    name: Literal["adamw", "adam"] = "adamw"
-    """`adamw` decouples weight decay; `adam` puts it into the gradient."""
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    """`adamw` decouples weight decay; `adam` and `sgd` put it into the gradient."""
     lr: float = Field(gt=0)
     """Learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the moments."""
+    """Decay rates of the moments (adamw, adam)."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = _neutral(0.0)
+    """Momentum (sgd)."""
+
+
+class Schedule(Schema):
+    """The course of the rate; written as a name alone where nothing else is set."""
+
+    name: Literal["constant", "cosine", "onecycle", "step"] = "constant"
+    """`constant`; `cosine` and `step` fall epoch by epoch; `onecycle` rises and falls step by step."""
+    t_max: Annotated[int, Field(ge=1)] | None = _neutral(None)
+    """cosine: epochs until the rate is zero, where it stays; by default all of `epochs`."""
+    pct_start: Annotated[float, Field(gt=0, lt=1)] = _neutral(0.3)
+    """onecycle: the part of all steps in which the rate rises to `lr`."""
+    div_factor: Annotated[float, Field(ge=1)] = _neutral(25.0)
+    """onecycle: the first rate is `lr` divided by this."""
+    final_div_factor: Annotated[float, Field(ge=1)] = _neutral(1e4)
+    """onecycle: the last rate is the first one divided by this."""
+    momentum: tuple[float, float] | None = _neutral((0.85, 0.95))
+    """onecycle: beta1 (sgd: momentum) falls from the second to the first while the rate rises; null leaves it alone."""
+    every: Annotated[int, Field(ge=1)] = _neutral(30)
+    """step: epochs between two decays."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = _neutral(0.1)
+    """step: what the rate is multiplied by."""
+
+    @model_validator(mode="after")
+    def _its_own(self) -> Schedule:
+        foreign = sorted(self.model_fields_set - {"name"} - SCHEDULE_KEYS[self.name])
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)} means nothing to {self.name}")
+        return self
+
+
+SCHEDULE_KEYS: dict[str, set[str]] = {
+    "constant": set(),
+    "cosine": {"t_max"},
+    "onecycle": {"pct_start", "div_factor", "final_div_factor", "momentum"},
+    "step": {"every", "gamma"},
+}
+
+
+def _schedule(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _short(value: Schedule) -> Any:
+    """The name alone where nothing else is set, else what differs from the defaults."""
+    told = {k: v for k, v in value.model_dump(mode="json", exclude_defaults=True).items() if k != "name"}
+    return {"name": value.name, **told} if told else value.name
 
 
 class Train(Schema):
@@ -38,8 +91,8 @@ class Train(Schema):
     """Global batch: images per step over all workers."""
     optimizer: Optimizer
     """The optimizer and its rate."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine` anneals the rate to zero, epoch by epoch."""
+    schedule: Annotated[Schedule, BeforeValidator(_schedule), PlainSerializer(_short)] = Schedule()
+    """How the rate changes: `constant`, `cosine`, `onecycle`, `step`, or one of these with its settings."""
     seed: int = Field(default=0, ge=0)
     """Seeds weights, order and every draw."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -48,6 +101,20 @@ class Train(Schema):
     """Largest norm of the gradient; none clips nothing."""
     watch_test: bool = Field(default=False, json_schema_extra={"neutral": True})
     """Measure test after every epoch as well, for its last and last ten values; it never chooses anything."""
+    clip_value: Annotated[float, Field(gt=0)] | None = _neutral(None)
+    """Largest size of each element of the gradient; none clips nothing."""
+    accumulate: Annotated[int, Field(ge=1)] = _neutral(1)
+    """Parts that the global batch is taken in, one after the other, for less memory: the gradient is summed, and
+    weights and codebooks move once. The numbers are those of the whole batch to float tolerance, which BatchNorm
+    could not give: models with it are refused."""
+
+    @model_validator(mode="after")
+    def _one_clip(self) -> Train:
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("clip_norm and clip_value exclude each other")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate ({self.accumulate}) does not divide batch_size ({self.batch_size})")
+        return self
 
 
 class Resources(Schema):
@@ -55,12 +122,22 @@ class Resources(Schema):
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Processes that share the global batch; `auto` is one per GPU, else one per core; 0 trains in this process."""
+    launcher: Literal["ray", "torchrun"] = "ray"
+    """What starts the workers; the run folder is the same."""
+    retries: int = Field(default=2, ge=0)
+    """How often a run whose machine failed it (a process killed, Ray gone) goes on by itself from its checkpoint."""
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """CPU threads of each worker; `auto` shares the cores out."""
     loader_processes: int = Field(default=0, ge=0)
     """Processes beside each worker that read images; the pixels are the same whatever it is."""
     cache: str | None = None
     """A folder on the node's own disk; the dataset is copied there once, checked, and read from there."""
+    fused: Literal["auto"] | bool = "auto"
+    """Optimizer step in one kernel; `auto` is wherever torch has one. Other settings agree to float tolerance."""
+    channels_last: bool = False
+    """Weights and activations with channels last in memory; agrees with the other order to float tolerance."""
+    compile: bool = False
+    """Compile the parts between codebooks with `torch.compile` for training; agrees to float tolerance."""
     checkpoint_every: Annotated[str, AfterValidator(_duration)] = "5 min"
     """Time between checkpoints; the end of an epoch writes one as well once a tenth of it has passed."""
 

@@ -64,4 +64,4 @@ class Draws:
         return (shape[0] * self.world, *shape[1:])
 
     def _slice(self, drawn: Tensor, shape: Sequence[int], device: torch.device | str) -> Tensor:
-        return drawn[self.rank * shape[0] : (self.rank + 1) * shape[0]].to(device)
+        return drawn[self.rank * shape[0] : (self.rank + 1) * shape[0]].to(device, non_blocking=True)

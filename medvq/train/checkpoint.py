@@ -139,11 +139,17 @@ def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Op
     """Put a checkpoint's moments into the optimizer."""
     tensors, scalars = load_file(path / "optimizer.safetensors"), read_state(path)["optimizer"]
     states: dict[int, dict[str, Any]] = {}
+    parameters = dict(model.named_parameters())
     for index, name in enumerate(_names(model, optimizer)):
         state = {k.rpartition("|")[2]: v for k, v in tensors.items() if k.rpartition("|")[0] == name}
         state |= {k.rpartition("|")[2]: v for k, v in scalars.items() if k.rpartition("|")[0] == name}
         if state:
-            states[index] = state
+            # Fused kernels go through weights and moments together: both must lie in memory alike.
+            like = parameters[name]
+            states[index] = {
+                k: torch.empty_like(like, dtype=v.dtype).copy_(v) if torch.is_tensor(v) and v.shape == like.shape else v
+                for k, v in state.items()
+            }
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

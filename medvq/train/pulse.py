@@ -94,6 +94,11 @@ class Pulse:
         """Whether a rank has asked to stop; call after `flush`, on all ranks alike."""
         return self._stop_at is not None
 
+    @property
+    def failing(self) -> bool:
+        """Whether a loss that is not finite has been seen; call after `flush`."""
+        return self._bad is not None
+
     def state(self) -> dict[str, Any]:
         """The sums so far, for a checkpoint."""
         self.flush()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medvq.config.errors import MedvqError
+from medvq.models.quantize.codebook import NonFiniteCodesError
 from medvq.runs import events
 from medvq.runs.atomic import make_folder, write_json
 from medvq.runs.folder import RunFolder
@@ -25,6 +26,7 @@ from medvq.train.loop import train
 from medvq.train.pulse import NonFiniteLossError
 from medvq.train.session import Session, bad_keys
 from medvq.train.setup import open_session
+from medvq.train.speed import eager
 from medvq.train.world import World, lost_peer, pin
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,8 @@ def finish(session: Session) -> None:
     session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
     session.task.eval()
     make_folder(folder.artifacts)
-    session.task.leave(folder.artifacts, found[shown], session.gallery(shown))
+    with eager(spec.config.resources):
+        session.task.leave(folder.artifacts, found[shown], session.gallery(shown))
     history = events.epochs(events.read(folder.events))
     curves(history, folder.artifacts / "curves.png")
     if session.watches_test:
@@ -165,7 +168,7 @@ def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: W
     if said or lost_peer(error) or isinstance(error, KeyboardInterrupt | SystemExit):
         return
     message = f"{type(error).__name__}: {error}" if not isinstance(error, MedvqError) else str(error)
-    if isinstance(error, NonFiniteLossError) and session is not None:
+    if isinstance(error, NonFiniteLossError | NonFiniteCodesError) and session is not None:
         keys = bad_keys(session, error.step)
         message += f"; samples of that batch: {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}"
     frames = [

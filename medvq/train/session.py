@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from medvq.config.errors import UsageError
 from medvq.config.study import Train
 from medvq.config.tasks import Task as Info
 from medvq.config.tasks import find_task
@@ -31,11 +33,11 @@ from medvq.shards.loader import Loader
 from medvq.train import checkpoint
 from medvq.train.augment import augment, masked, masked_as_published
 from medvq.train.evaluate import evaluate, joined
-from medvq.train.optim import rate
 from medvq.train.progress import Progress
 from medvq.train.pulse import Pulse
+from medvq.train.speed import ahead, eager
 from medvq.train.tasks.base import Batch, Evaluated, Task
-from medvq.train.used import used_parameters
+from medvq.train.used import settle_buckets, used_parameters
 from medvq.train.world import World
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ class Session:
     asked: Callable[[], bool]
     """Whether this process was asked to stop."""
     pulse: Pulse = field(init=False)
+    new_stage: bool = field(init=False, default=True)
+    """Whether other parameters are used since the last step that this process took."""
     _saved: float = field(init=False, default_factory=time.monotonic)
     _stage: int | None = field(init=False, default=None)
     _module: torch.nn.Module | None = field(init=False, default=None)
@@ -65,6 +69,11 @@ class Session:
         self.pulse = Pulse(self.world)
         if self.position.meter:
             self.pulse.load(self.position.meter)
+        if self.settings.accumulate > 1 and any(isinstance(m, _BatchNorm) for m in self.task.modules()):
+            raise UsageError(
+                "train.accumulate cannot be had with BatchNorm, whose statistics are those of the whole batch",
+                hint="take more workers instead, or a smaller batch_size",
+            )
 
     @property
     def settings(self) -> Train:
@@ -93,24 +102,26 @@ class Session:
         )
 
     def enter(self, epoch: int) -> torch.nn.Module:
-        """Ready for an epoch: its rate, and the module over exactly the parameters that it uses."""
+        """Ready for an epoch: the module over exactly the parameters that it uses."""
         self.task.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.settings, epoch)
         stage = self.task.stage(epoch)
         if self._module is None or stage != self._stage:
-            used = used_parameters(self.task, self._first_batch(), epoch)
+            with eager(self.spec.config.resources):
+                first = self._first_batch()
+                used = used_parameters(self.task, first, epoch)
             for name, parameter in self.task.model.named_parameters():
                 parameter.requires_grad_(name in used)
-            self._stage, self._module = stage, self.task
+            self._stage, self._module, self.new_stage = stage, self.task, True
             if self.world.size > 1:
                 # Statistics of codebooks are summed by the codebooks; copying rank 0's buffers would throw them away.
                 self._module = DistributedDataParallel(self.task, broadcast_buffers=False, gradient_as_bucket_view=True)
+                with eager(self.spec.config.resources):
+                    settle_buckets(self._module, self.task, first, epoch)
         return self._module
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Batch, Draws]]:
         """The rank's training batches of an epoch, augmented, with the draws of their steps."""
-        for read in self.loaders["train"].epoch(epoch, start):
+        for read in ahead(self.loaders["train"].epoch(epoch, start), self.world.device):
             draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
             batch = self._on_device(read)
             yield self._augmented(batch, read.mask, draws), draws
@@ -120,7 +131,7 @@ class Session:
         batches = (
             (read.positions.numpy(), self._on_device(read, keys=True)) for read in self.loaders[split].evaluate()
         )
-        with self.autocast():
+        with self.autocast(), eager(self.spec.config.resources):
             return evaluate(self.task, batches, self.world)
 
     def survey(self, splits: Iterable[str]) -> dict[str, Evaluated]:
@@ -201,7 +212,8 @@ class Session:
             self.end_epoch(self.settings.epochs - 1)
 
     def stop(self) -> None:
-        """All ranks have agreed to stop: leave a checkpoint behind."""
+        """All ranks have agreed to stop: leave a checkpoint behind, and no exchange under way."""
+        self.pulse.flush()
         if self.world.chief:
             self.save()
             events.append(self.folder.events, self.owner, "stopped", step=self.position.step, reason="asked to stop")
@@ -209,6 +221,8 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint at the present position (rank 0)."""
         self.position.meter = self.pulse.state()
+        if self.pulse.failing:
+            return  # weights that the next step would stop over are not to go on from
         name = checkpoint.save(
             self.folder.checkpoints, self.owner, self.position, self.task.model, self.optimizer, self.facts()
         )

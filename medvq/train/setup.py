@@ -26,6 +26,7 @@ from medvq.train import checkpoint
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
+from medvq.train.speed import arrange, fused
 from medvq.train.tasks.registry import task_class
 from medvq.train.view import held_out_view, statistics_of, training_view
 from medvq.train.world import World
@@ -58,10 +59,10 @@ def open_session(
             path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
             load_start(path, model)
     objective = task_info.objective.model_validate(spec.objective)
-    model = model.to(world.device)
+    model = arrange(model.to(world.device), spec.config.resources)
     pixels = pixels_of(spec, views["train"].parts, world.device)
     task = task_class(spec.config.task)(model, objective, pixels, classes, switched_on)
-    optimizer = make_optimizer(model, spec.config.train)
+    optimizer = make_optimizer(model, spec.config.train, fused(spec.config.resources, world.device))
     position = checkpoint.Position()
     newest = world.from_chief(checkpoint.newest(folder.checkpoints) if world.chief else None)
     if newest is not None:

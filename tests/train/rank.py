@@ -1,5 +1,6 @@
-"""One rank of a worker group, as a script: rank.py ITEM.json RANK SIZE PORT."""
+"""One rank of a worker group, as a script: rank.py ITEM.json RANK SIZE PORT [STOP_AFTER]."""
 
+import itertools
 import json
 import os
 import sys
@@ -14,5 +15,10 @@ if __name__ == "__main__":
     item, rank, size, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, GLOO_SOCKET_IFNAME="lo")
     torch.distributed.init_process_group("gloo", rank=rank, world_size=size)
-    run_one(WorkItem(**json.loads(item.read_text())), World(rank=rank, size=size), lambda: False)
+    asked, stop_after = itertools.count(1), int(sys.argv[5]) if len(sys.argv) > 5 else None
+    run_one(
+        WorkItem(**json.loads(item.read_text())),
+        World(rank=rank, size=size),
+        lambda: stop_after is not None and next(asked) >= stop_after,
+    )
     torch.distributed.destroy_process_group()

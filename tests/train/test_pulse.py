@@ -37,6 +37,8 @@ def test_a_loss_that_is_not_finite_names_itself_and_its_step():
     pulse.send(0, losses(1.0, 1.0), stop=False)
     assert not pulse.stop_now(0)
     pulse.send(1, losses(1.0, float("nan")), stop=False)
+    pulse.flush()
+    assert pulse.failing, "no checkpoint is to be written any more"
     assert not pulse.stop_now(1)
     pulse.send(2, losses(1.0, 1.0), stop=False)
     with pytest.raises(NonFiniteLossError) as e:

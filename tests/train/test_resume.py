@@ -4,6 +4,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from medvq.runs.state import status_of
@@ -65,13 +66,20 @@ def test_a_done_run_is_not_done_again(undisturbed):
     assert undisturbed.folder("pretrain").result.stat().st_mtime_ns == before
 
 
-def test_a_failure_is_written_down_with_its_place(small):
+def small_keys(dataset):
+    return pq.read_table(dataset / "index.parquet", columns=["key"])["key"].to_pylist()
+
+
+def test_a_failure_is_written_down_with_its_place(small, smear):
     runs = small("bad", sets=["pretrain:train.optimizer.lr=1e30"])
     with pytest.raises(Exception, match=r"finite|NaN|nan"):
         runs.do()
     status = status_of(runs.folder("pretrain"))
     assert status.state == "failed"
     assert "finite" in status.failure["error"]
+    keys = status.failure["error"].partition("samples of that batch: ")[2].rstrip(", …").split(", ")
+    assert set(keys) <= set(small_keys(smear))
+    assert len(keys) == 8
     assert len(status.failure["traceback"]) == 3
     assert "finite" in Path(status.failure["log"]).read_text()
 

@@ -82,6 +82,9 @@ class Quantizer(nn.Module, ABC):
     def update(self, draws: Draws) -> None:
         """Learn from the training passes since the last call, together with all ranks."""
 
+    def forget(self) -> None:
+        """Drop what training passes since the last update have left to learn from."""
+
     def freeze(self, frozen: bool = True) -> None:
         """Stop (or let) the codebook learn; projections into and out of it are not part of it."""
         self.frozen = frozen

@@ -24,6 +24,17 @@ REVIVED_AT_ONCE = 8
 """At most one in this many codes is revived in one step."""
 
 
+class NonFiniteCodesError(MedvqError):
+    """The encoder put out something that is not finite, at `step` (global), for the codebook `name`."""
+
+    def __init__(self, name: str, step: int) -> None:
+        super().__init__(
+            f"encoder outputs that are not finite reached the codebook {name} at step {step}",
+            hint="lower the learning rate, clip gradients, or train in float32",
+        )
+        self.name, self.step = name, step
+
+
 class CodebookQuantizer(Quantizer):
     """Each vector is replaced by the nearest of K codes.
 
@@ -117,7 +128,7 @@ class CodebookQuantizer(Quantizer):
         """Learn from the training passes since the last call, then revive dead codes; nothing if there were none.
 
         Raises:
-            MedvqError: the encoder's outputs were not finite; the codebook is left as it was.
+            NonFiniteCodesError: the encoder's outputs were not finite; the codebook is left as it was.
         """
         if not self._pending:
             return
@@ -127,10 +138,7 @@ class CodebookQuantizer(Quantizer):
         self._pending, self._seen = [], []
         flat = sum_over_ranks_(torch.cat([part.reshape(-1) for part in parts]))
         if not torch.isfinite(flat).all():
-            raise MedvqError(
-                f"encoder outputs that are not finite reached the codebook {self.name} at step {draws.step}",
-                hint="lower the learning rate, clip gradients, or train in float32",
-            )
+            raise NonFiniteCodesError(self.name, draws.step)
         totals = torch.split(flat, [part.numel() for part in parts])
         counts, *others = (t.view_as(part) for t, part in zip(totals, parts, strict=True))
         self.counts.lerp_(counts, 1 - self.decay)
@@ -138,6 +146,10 @@ class CodebookQuantizer(Quantizer):
         self._learn(*others)
         if candidates is not None:
             self._revive(candidates, self.counts.sum() / self.codebook_size)
+
+    def forget(self) -> None:
+        """Drop the statistics of training passes since the last update."""
+        self._pending, self._seen = [], []
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop (or let) the codebook learn, by averages and by gradient."""
