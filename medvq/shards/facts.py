@@ -8,6 +8,7 @@ from functools import cache
 
 from medvq.config.recipe import Recipe
 from medvq.shards.assemble import Written
+from medvq.shards.decode import INSIDE
 from medvq.shards.manifest import ImageFacts, IndexFile, Manifest, ShardFile, Split, Statistics, split_order
 from medvq.shards.near import MOST
 from medvq.shards.pixels import RULES
@@ -111,7 +112,9 @@ def _notes(understood: Understood, plan: Plan, mask_values: Counter[int]) -> lis
     odd = sorted(set(mask_values) - {0, 255})
     if odd:
         shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
-        notes.append(f"masks hold other values than 0 and 255: {shown}; `mask_values` of a recipe can map them")
+        notes.append(f"masks hold other values than 0 and 255: {shown}; pixels are kept from {INSIDE} up")
+    if mask_values and max(mask_values) < INSIDE:
+        notes.append(f"no mask reaches {INSIDE}, so that none keeps a pixel; map values with `mask_values` in a recipe")
     if len(plan.planned) > MOST and len(plan.splits) > 1:
         notes.append(f"look-alikes across splits were not looked for among more than {MOST:,} images")
     return notes

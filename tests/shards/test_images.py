@@ -273,7 +273,8 @@ def test_mask_values_are_reported_and_mapped(tmp_path: Path) -> None:
     pack(root, tmp_path / "out", processes=1)
     manifest = read_manifest(tmp_path / "out")
     assert manifest.mask_values == {"0": 1, "128": 1, "255": 1, "3": 1}
-    assert any("other values than 0 and 255: 3, 128" in n for n in manifest.notes)
+    assert any("other values than 0 and 255: 3, 128; pixels are kept" in n for n in manifest.notes)
+    assert not any("none keeps a pixel" in n for n in manifest.notes)
     pack(root, tmp_path / "mapped", Recipe(mask_values={128: 255, 3: 0}), processes=1)
     assert read_manifest(tmp_path / "mapped").mask_values == {"0": 2, "255": 2}
     assert manifest.digest != read_manifest(tmp_path / "mapped").digest
@@ -315,3 +316,14 @@ def test_arrays(order: str) -> None:
     for cut in (5, 40, 130, len(raw(RGB)) - 1):
         with pytest.raises(BadImage):
             decode(raw(RGB)[:cut], RECIPE)
+
+
+def test_masks_that_keep_nothing_are_told(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells" / "train" / "data", {"a": 2, "b": 2}, ".png").parents[1]
+    for name in "ab":
+        put(root / "train" / "mask" / name / f"{name}_000.png", encode(np.eye(16, 20, dtype=np.uint8)))
+    pack(root, tmp_path / "out", processes=1)
+    assert any("no mask reaches 128" in n and "mask_values" in n for n in read_manifest(tmp_path / "out").notes)
+    pack(root, tmp_path / "mapped", Recipe(mask_values={1: 255}), processes=1)
+    assert read_manifest(tmp_path / "mapped").mask_values == {"0": 2, "255": 2}
+    assert not any("no mask reaches" in n for n in read_manifest(tmp_path / "mapped").notes)
