@@ -20,6 +20,7 @@ def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaq
         UsageError: an option has a value that it cannot have.
         NotFoundError: there is no such recipe.
     """
+    store = "jpeg" if store == "jpg" else store
     if store is not None and store not in STORES:
         raise UsageError(f"unknown value {store!r}", where="--store", hint=nearest(store, STORES))
     settings = load_recipe(find("shards", recipe)) if recipe else Recipe()

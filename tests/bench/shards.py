@@ -1,4 +1,4 @@
-"""Loading beside the other loaders: `python tests/bench/shards.py [--rounds 5] [--work DIR] [--data DIR]`.
+"""Packing and loading beside the others: `python tests/bench/shards.py [--rounds 5] [--data DIR] [--only pack 28]`.
 
 One run, every contender in turn in every round, medians of the rounds, then ratios. Peers are no dependency of medvq:
 
@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from packing import Seconds, measure_packing, report_packing
 from peers import BATCH, PEERS, Images, fit
 from PIL import Image
 
@@ -168,13 +169,32 @@ def report(title: str, table: dict[int, Rates]) -> None:
     print("\n".join(f"| {' | '.join(row)} |" for row in rows if len(row) > 1))
 
 
+def packing_table(source: Path, work: Path, rounds: int) -> dict[int, Seconds]:
+    """`measure_packing` for 1 and 2 processes, each in a process of its own."""
+    table = {}
+    for processes in (1, 2):
+        arguments = ["--pack", str(source), str(work), str(processes), "--rounds", str(rounds)]
+        done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+        table[processes] = json.loads(done.stdout.splitlines()[-1])
+    return table
+
+
+PARTS = ("pack", "64", "224", "28")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="loading beside the other loaders")
+    parser = argparse.ArgumentParser(description="packing and loading beside the others")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with pbc/ and pbc28/")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="packing, or loading at these sizes")
     parser.add_argument("--measure", nargs=3, metavar=("WORK", "SIZE", "PROCESSES"), help="one setting, as JSON")
+    parser.add_argument("--pack", nargs=3, metavar=("SOURCE", "WORK", "PROCESSES"), help="packing, as JSON")
     options = parser.parse_args()
+    if options.pack:
+        source, work, processes = options.pack
+        print(json.dumps(measure_packing(Path(source), Path(work), int(processes), options.rounds)), flush=True)
+        return
     if options.measure:
         work, size, processes = options.measure
         print(json.dumps(measure(Path(work), int(size), int(processes), options.rounds)), flush=True)
@@ -183,14 +203,19 @@ def main() -> None:
         os._exit(0)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     work = Path(tempfile.mkdtemp(prefix="bench-shards-", dir=options.work))
+    jpegs = options.data / "pbc" / "PBC_dataset_normal_DIB"
     try:
-        images = prepare(options.data / "pbc" / "PBC_dataset_normal_DIB", work / "jpeg", "auto")
-        for size in (64, 224):
+        if "pack" in options.only:
+            report_packing(len(list(jpegs.rglob("*.jpg"))), packing_table(jpegs, work, options.rounds))
+        sizes = [size for size in (64, 224) if str(size) in options.only]
+        images = prepare(jpegs, work / "jpeg", "auto") if sizes else []
+        for size in sizes:
             mean, largest = pixel_difference(images, size)
             table = {n: compare(work / "jpeg", size, n, options.rounds) for n in (0, 1, 2)}
             report(f"360 px JPEG to {size} px (from Pillow's pixels: mean {mean:.4f} of 255, at most {largest})", table)
-        prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", "npy")
-        report("raw 28 px", {n: compare(work / "raw", 28, n, options.rounds) for n in (0, 1, 2)})
+        if "28" in options.only:
+            prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", "npy")
+            report("raw 28 px", {n: compare(work / "raw", 28, n, options.rounds) for n in (0, 1, 2)})
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
