@@ -21,6 +21,7 @@ from trees import (
     signature,
 )
 
+from medvq.cli.packing import settings_of
 from medvq.config.errors import DataError, MissingError, NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards.keys import keys_of
@@ -314,3 +315,8 @@ def test_names_survive_dots_spaces_unicode_quotes_and_length(tmp_path: Path) -> 
     assert sorted(by_path(tmp_path / "out")) == sorted(f"{c}/{n}" for c in "ab" for n in names)
     assert len({r["key"] for r in rows_of(tmp_path / "out")}) == 2 * len(names)
     assert all(len(n) <= 100 for n in members(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("asked", "meant"), [("jpg", "jpeg"), ("jpeg", "jpeg"), ("npy", "npy"), (None, "auto")])
+def test_the_store_option_knows_both_names_of_jpeg(asked: str | None, meant: str) -> None:
+    assert settings_of(None, size=None, store=asked, opaque_keys=False).store == meant
