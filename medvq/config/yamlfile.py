@@ -95,7 +95,8 @@ def _plain(node: Any, at: KeyPath, places: dict[KeyPath, str], file: str) -> Any
         for key, value in node.items():
             here = (*at, str(key))
             if hasattr(node, "lc"):
-                places[here] = f"{file}:{node.lc.key(key)[0] + 1}"
+                own = node.lc.data or {}  # a key that `<<: *anchor` merged in has no place of its own
+                places[here] = f"{file}:{(node.lc.key(key)[0] if key in own else node.lc.line) + 1}"
             out[str(key)] = _plain(value, here, places, file)
         return out
     if isinstance(node, list):

@@ -116,6 +116,14 @@ def test_broken_yaml_names_the_line(write):
     assert f"{path}:17" in problems(path)
 
 
+def test_merged_keys_are_read_and_their_mistakes_have_a_line(write):
+    from medvq.config.yamlfile import parse_yaml
+
+    found = parse_yaml("a: &one {x: 1, y: 2}\nb:\n  - {<<: *one, y: 3}\n", "f.yaml")
+    assert found.data["b"] == [{"x": 1, "y": 3}]
+    assert found.where(("b", 0, "x")).startswith("f.yaml:3")
+
+
 def test_a_repeated_key_is_refused(write):
     assert "duplicate" in problems(write(STUDY + "jobs: {}\n"))
 
