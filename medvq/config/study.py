@@ -205,7 +205,7 @@ class Published(Schema):
     value: float
     """The number, in the units of the table's value."""
     dataset: str
-    """The data it was measured on."""
+    """The data it was measured on; the name of a packed dataset where ours are the same, as its recipe gives it."""
     split: str
     """The split it was measured on."""
     n: int | None = None
@@ -235,6 +235,8 @@ class Table(Schema):
     """Only runs with these values; a list allows several."""
     baseline: Literal["majority"] | None = None
     """`majority` adds the row of a classifier that always answers the training split's largest class."""
+    compare: str | float | bool | None = None
+    """The row that every other row is compared with, on the same test images."""
     percent: bool = False
     """Show fractions as per cent."""
     published: tuple[Published, ...] = ()

@@ -48,6 +48,9 @@ def table_problems(
                 wrong("where", f"no job named {job!r}", jobs, word=str(job))
         scope = [f for job, points in jobs.items() for f in points if in_scope(table, job, f[1])]
         metrics = {m for task, _, splits in scope for m in find_task(task).declared if m.partition("/")[0] in splits}
+        rows = {j if table.rows == "job" else f[1].get(table.rows) for j, points in jobs.items() for f in points}
+        if table.compare is not None and table.compare not in rows:
+            wrong("compare", f"there is no row {table.compare!r}", map(str, rows), word=str(table.compare))
         if table.columns == "metrics" and not table.values:
             wrong("values", "columns that are metrics need a list of values", [])
         if table.columns != "metrics" and table.value is None:

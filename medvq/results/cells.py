@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from medvq.config.study import Published, Table
 from medvq.config.tables import in_scope
 from medvq.results.collect import Collected, Entry
+from medvq.results.compare import Compared, compare
 from medvq.results.intervals import interval_of, majority
 from medvq.results.stats import mean_std
 from medvq.runs.atomic import read_json
@@ -51,6 +52,10 @@ class Filled:
     columns: list[Any]
     cells: dict[tuple[Any, Any], Cell]
     smoke: bool
+    differences: list[Compared] = field(default_factory=list)
+    """Each other row minus the one that the table compares with."""
+    as_published: dict[str, list[str]] = field(default_factory=dict)
+    """The mistakes of the paper that were switched on, and in which jobs."""
 
 
 def in_order(t: Filled) -> list[Cell]:
@@ -67,8 +72,7 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
         columns = table.values if table.columns == "metrics" else [axis_value(entry, table.columns)]
         for column in columns:
             groups.setdefault((row, column), []).append(entry)
-    datasets = {ref["name"] for ref in collected.plan.content["datasets"].values()}
-    cells = {at: _cell(at, found, table, collected.smoke, datasets) for at, found in groups.items()}
+    cells = {at: _cell(at, found, table, collected.smoke) for at, found in groups.items()}
     rows = list(dict.fromkeys(row for row, _ in groups))
     columns = list(dict.fromkeys(column for _, column in groups))
     if table.baseline == "majority":
@@ -78,7 +82,16 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
             base = _baseline(column, here, table)
             if base:
                 cells[BASELINE, column] = base
-    return Filled(name=name, table=table, rows=rows, columns=columns, cells=cells, smoke=collected.smoke)
+    return Filled(
+        name=name,
+        table=table,
+        rows=rows,
+        columns=columns,
+        cells=cells,
+        smoke=collected.smoke,
+        differences=_differences(table, groups),
+        as_published=_switched_on(entries),
+    )
 
 
 def axis_value(entry: Entry, axis: str) -> Any:
@@ -86,8 +99,8 @@ def axis_value(entry: Entry, axis: str) -> Any:
     return entry.job if axis == "job" else entry.values.get(axis)
 
 
-def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bool, datasets: set[str]) -> Cell:
-    metric = str(at[1]) if table.columns == "metrics" else str(table.value)
+def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bool) -> Cell:
+    metric = _metric(at, table)
     done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
     values = [e.status.metrics[metric] for e in done]
     mean, std = mean_std(values) if values else (None, None)
@@ -102,10 +115,43 @@ def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bo
         ci_low=interval.low if interval else None,
         ci_high=interval.high if interval else None,
         published=published.value if published else None,
-        comparable=bool(published) and not smoke and published.dataset in datasets if published else False,
+        comparable=published is not None and not smoke and published.dataset in _datasets(entries),
         missing=len(entries) - len(done),
         runs=tuple(e.run for e in done),
     )
+
+
+def _metric(at: tuple[Any, Any], table: Table) -> str:
+    return str(at[1]) if table.columns == "metrics" else str(table.value)
+
+
+def _datasets(entries: Sequence[Entry]) -> set[str]:
+    """Names of the packed datasets that runs read, whatever a study calls them."""
+    specs = [read_json(e.folder.spec) or {} for e in entries]
+    return {str(ref.get("name")) for spec in specs for ref in spec.get("datasets", {}).values()}
+
+
+def _switched_on(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        for switch in (read_json(entry.folder.spec) or {}).get("config", {}).get("as_published", []):
+            jobs = found.setdefault(switch, [])
+            if entry.job not in jobs:
+                jobs.append(entry.job)
+    return found
+
+
+def _differences(table: Table, groups: dict[tuple[Any, Any], list[Entry]]) -> list[Compared]:
+    """Every row against the one to compare with, where both have runs that are done."""
+    found = []
+    for (row, column), entries in groups.items():
+        theirs = groups.get((table.compare, column))
+        if table.compare is None or row == table.compare or theirs is None:
+            continue
+        done = [[e.folder for e in group if e.state == "done"] for group in (entries, theirs)]
+        if all(done):
+            found.append(compare(row, table.compare, column, *done, _metric((row, column), table)))
+    return [f for f in found if f is not None]
 
 
 def _baseline(column: Any, entries: Sequence[Entry], table: Table) -> Cell | None:

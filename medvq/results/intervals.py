@@ -22,23 +22,30 @@ def interval_of(folders: Sequence[RunFolder], metric: str) -> Interval | None:
 
     A single run's accuracy has Wilson's interval; all else a bootstrap over test samples and, with several runs, runs.
     """
-    split, _, name = metric.partition("/")
-    paths = [folder.artifacts / NAME for folder in folders]
-    if split != "test" or not paths or not all(p.exists() for p in paths):
+    kept, name = kept_of(folders, metric), metric.partition("/")[2]
+    if not kept:
         return None
-    kept = [read_predictions(p) for p in paths]
     n = len(kept[0]["key"])
     if name == "accuracy" and len(kept) == 1:
         return wilson(int((kept[0]["label"] == kept[0]["predicted"]).sum()), n)
-    found: list[Resampled] = []
-    for columns in kept:
-        if name in CLASSIFIED and "predicted" in columns:
-            found.append(classification(name, _predicted(columns)))
-        elif name in columns:
-            found.append(sample_mean(columns[name]))
-        else:
-            return None
-    return bootstrap(found, n)
+    found = [resampled_of(columns, name) for columns in kept]
+    known = [f for f in found if f is not None]
+    return bootstrap(known, n) if len(known) == len(found) else None
+
+
+def kept_of(folders: Sequence[RunFolder], metric: str) -> list[dict[str, NDArray[Any]]]:
+    """What runs kept of every test image; nothing if one kept none, or the metric is not of the test split."""
+    paths = [folder.artifacts / NAME for folder in folders]
+    if not metric.startswith("test/") or not all(p.exists() for p in paths):
+        return []
+    return [read_predictions(p) for p in paths]
+
+
+def resampled_of(columns: dict[str, NDArray[Any]], name: str) -> Resampled | None:
+    """A metric of resampled test images; None where what was kept does not give it."""
+    if name in CLASSIFIED and "predicted" in columns:
+        return classification(name, _predicted(columns))
+    return sample_mean(columns[name]) if name in columns else None
 
 
 def majority(folder: RunFolder, metric: str) -> tuple[float, Interval | None] | None:

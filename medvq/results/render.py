@@ -46,6 +46,8 @@ def as_json(study: str, tables: Sequence[Filled]) -> dict[str, Any]:
                 "columns": t.columns,
                 "value": t.table.value,
                 "over": t.table.over,
+                "as_published": t.as_published,
+                "differences": [vars(d) for d in t.differences],
                 "cells": [_record(c) for c in in_order(t)],
             }
             for t in tables
@@ -124,6 +126,16 @@ def _notes(t: Filled) -> list[str]:
     over = f" over {t.table.over}" if t.table.over else ""
     unit = "per cent; " if t.table.percent else ""
     notes = [f"{t.table.value or ', '.join(t.table.values)}; {unit}{NOTE.replace(' over runs', over or ' over runs')}"]
+    for d in t.differences:
+        interval = f"[{_number(d.low, t, sign=True)}, {_number(d.high, t, sign=True)}]"
+        notes.append(
+            f"{d.row} - {d.than} at {d.column}: {_number(d.value, t, sign=True)} {interval},"
+            f" p {'< 0.001' if d.p < 0.001 else f'= {d.p:.2g}'} ({d.test}, {d.n} images)"
+        )
+    for switch, jobs in t.as_published.items():
+        notes.append(f"as published, {switch} was on in {', '.join(jobs)}: see `medvq describe`")
+    if any(m.endswith("_best_on_test") for m in (t.table.value, *t.table.values) if m):
+        notes.append("best on test: the test split itself chose the epoch, as the paper did; such numbers are too good")
     if t.smoke:
         notes.append("smoke run on synthetic images: these numbers say nothing about the method")
     return notes

@@ -1,0 +1,184 @@
+"""A user's own model and task by import path: from the study to the result, in this process and in Ray workers."""
+
+import json
+
+import pytest
+
+from medvq.config.imported import code_of, load
+
+NETS = '''\
+"""Networks of a lab."""
+from torch import nn
+
+from medvq.config.models import Custom
+from my_lab.parts.layers import block
+
+
+class Net(nn.Module):
+    """Images (B, C, H, W) to logits."""
+
+    class Settings(Custom):
+        """Settings of Net."""
+
+        width: int = 4
+        """Channels."""
+
+    def __init__(self, config, input_shape, classes):
+        super().__init__()
+        self.net = nn.Sequential(*block(input_shape[0], config.width), nn.Linear(config.width, classes))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+NUMBER = 3
+
+
+class NoNet:
+    """Not a network."""
+
+    def __init__(self, config, input_shape, classes):
+        pass
+'''
+LAYERS = """\
+from torch import nn
+
+
+def block(inside, width):
+    return [nn.Conv2d(inside, width, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+"""
+TASKS = '''\
+from medvq.config.schema import Schema
+from medvq.config.tasks import CLASSIFICATION, per_split
+from medvq.config.tasks import Task as Info
+from medvq.train.tasks.classify import Classify
+
+
+class Objective(Schema):
+    """What is minimised."""
+
+    scale: float = 1.0
+    """Weight of the cross-entropy."""
+    reconstruct_every: int = 0
+    """Never."""
+    freeze: str = "none"
+    """Nothing."""
+
+
+class Scaled(Classify):
+    """Cross-entropy times a number."""
+
+    info = Info(
+        name="scaled", revision=1, objective=Objective, labels=True, head=True, select="val/accuracy",
+        metrics=per_split({"loss": "min", **CLASSIFICATION}),
+    )
+
+    def forward(self, batch, draws, epoch):
+        losses = super().forward(batch, draws, epoch)
+        return {**losses, "loss": self.objective.scale * losses["loss"]}
+'''
+STUDY = """\
+study: own
+data: {cells: {synth: {name: smear, samples: 60, size: 16}, size: 16}}
+jobs:
+  fit:
+    task: my_lab.tasks:Scaled
+    model: {name: "my_lab.nets:Net", width: 6}
+    data: {use: cells}
+    objective: {scale: 0.5}
+    train: {epochs: 1, batch_size: 12, optimizer: {lr: 1e-3}}
+tables:
+  t: {rows: job, columns: metrics, values: [test/accuracy]}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A study with a package of one's own beside it."""
+    parts = tmp_path / "my_lab" / "parts"
+    parts.mkdir(parents=True)
+    (tmp_path / "my_lab" / "__init__.py").write_text("")
+    (parts / "__init__.py").write_text("")
+    (tmp_path / "my_lab" / "nets.py").write_text(NETS)
+    (tmp_path / "my_lab" / "tasks.py").write_text(TASKS)
+    (tmp_path / "my_lab" / "unused.py").write_text("x = 1\n")
+    (parts / "layers.py").write_text(LAYERS)
+    (tmp_path / "own.yaml").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_all_the_way(lab, cli, workers):
+    found = cli.json("run", "own.yaml", "--workers", workers)
+    (run,) = found["runs"]
+    assert run["state"] == "done"
+    spec = json.loads((lab / run["folder"] / "run.json").read_text())
+    assert set(spec["code"]) == {"my_lab.nets:Net", "my_lab.tasks:Scaled"}
+    assert all(ref["root"] == str(lab) for ref in spec["code"].values())
+    layers = cli.json("describe", "own.yaml")["jobs"]["fit"]["layers"]
+    assert [layer["shape"] for layer in layers][-1] == [5]
+    assert "nothing to do" in cli("run", "own.yaml", "--workers", workers).stderr_text
+
+
+def identity(cli):
+    return cli.json("run", "own.yaml", "--workers", "0", "--dry-run")["runs"][0]["run"]
+
+
+def test_what_the_source_says_is_science(lab, cli):
+    cli("run", "own.yaml", "--workers", "0")
+    before = identity(cli)
+    (lab / "my_lab" / "unused.py").write_text("x = 2\n")
+    assert identity(cli) == before, "nothing imports it"
+    layers = lab / "my_lab" / "parts" / "layers.py"
+    layers.write_text(LAYERS.replace("ReLU", "GELU"))
+    assert identity(cli) != before, "the network imports it"
+    layers.write_text(LAYERS)
+    assert identity(cli) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("my_lab.nets:Net", "my_lab.netz:Net", "there is no module 'my_lab.netz'"),
+        ("my_lab.nets:Net", "my_lab.nets:Nett", "did you mean Net?"),
+        ("my_lab.nets:Net", "my_lab.nets:NUMBER", "no class 'NUMBER'"),
+        ("my_lab.nets:Net", "my_lab.nets:", "no import path"),
+        ("width: 6", "widht: 6", "did you mean width?"),
+        ("width: 6", "width: wide", "width"),
+        ("my_lab.tasks:Scaled", "my_lab.nets:Net", "is no task"),
+        ("scale: 0.5", "scael: 0.5", "did you mean scale?"),
+        ("test/accuracy", "test/acuracy", "test/acuracy"),
+        ("my_lab.nets:Net", "my_lab.broken:Net", "ZeroDivisionError"),
+        ("my_lab.nets:Net", "my_lab.needy:Net", "nowhere_to_be_found"),
+        ('my_lab.nets:Net", width: 6', 'my_lab.nets:NoNet"', "is no torch.nn.Module"),
+    ],
+)
+def test_what_is_wrong_is_said(lab, cli, old, new, words):
+    (lab / "my_lab" / "broken.py").write_text("1 / 0\n")
+    (lab / "my_lab" / "needy.py").write_text("import nowhere_to_be_found\n")
+    study = lab / "own.yaml"
+    assert old in STUDY
+    study.write_text(STUDY.replace(old, new))
+    found = cli("describe", "own.yaml", code=2)
+    assert words in found.stderr_text.replace("\n", " ")
+
+
+def test_a_folder_with_a_single_module_and_relative_imports(tmp_path, monkeypatch):
+    """The user's files beside the module count; what is installed does not."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "one_net.py").write_text("import json\nimport one_part\n\nclass A: ...\n")
+    (tmp_path / "one_part.py").write_text("x = 1\n")
+    load("one_net:A", "model")
+    before = code_of("one_net:A")
+    assert before.root == str(tmp_path)
+    (tmp_path / "one_part.py").write_text("x = 2\n")
+    assert code_of("one_net:A").sha256 != before.sha256
+    package = tmp_path / "one_pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("def f():\n    from .b import x\n\nclass A: ...\n")
+    (package / "b.py").write_text("x = 1\n")
+    load("one_pack.a:A", "model")
+    before = code_of("one_pack.a:A")
+    (package / "b.py").write_text("x = 2\n")
+    assert code_of("one_pack.a:A").sha256 != before.sha256
