@@ -148,9 +148,9 @@ def _differences(table: Table, groups: dict[tuple[Any, Any], list[Entry]]) -> li
         theirs = groups.get((table.compare, column))
         if table.compare is None or row == table.compare or theirs is None:
             continue
-        done = [[e.folder for e in group if e.state == "done"] for group in (entries, theirs)]
-        if all(done):
-            found.append(compare(row, table.compare, column, *done, _metric((row, column), table)))
+        ours, base = ([e.folder for e in group if e.state == "done"] for group in (entries, theirs))
+        if ours and base:
+            found.append(compare(row, table.compare, column, ours, base, _metric((row, column), table)))
     return [f for f in found if f is not None]
 
 
