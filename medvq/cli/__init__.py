@@ -41,11 +41,12 @@ def _medvq(
     """
 
 
-from medvq.cli import datasets, studies, submitting  # noqa: E402
+from medvq.cli import datasets, studies, submitting, watching  # noqa: E402
 
 datasets.register(app)
 studies.register(app)
 submitting.register(app)
+watching.register(app)
 
 
 def main() -> None:

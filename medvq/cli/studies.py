@@ -1,4 +1,4 @@
-"""run, describe, status, results."""
+"""run, describe, results."""
 
 from __future__ import annotations
 
@@ -89,28 +89,6 @@ def describe(
     print_json(facts) if as_json else typer.echo(look.text(facts))
 
 
-def status(
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
-    ] = None,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-) -> None:
-    """Show the runs of a study's last plan: state, progress, metrics, attempts.
-
-    [dim]medvq status quickstart[/]
-    """
-    from medvq.results.collect import collect, study_folders
-    from medvq.results.status import facts as facts_of
-    from medvq.results.status import text
-
-    facts = [facts_of(collect(folder)) for folder in study_folders(study, runs)]
-    if as_json:
-        print_json(facts[0] if study else facts)
-    else:
-        typer.echo("\n\n".join(text(f) for f in facts))
-
-
 def results(
     study: Annotated[
         str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
@@ -169,5 +147,5 @@ def _request(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, describe, status, results):
+    for command in (run, describe, results):
         app.command()(command)

@@ -68,22 +68,38 @@ def code_of(path: str) -> CodeRef:
     It covers the module, its packages, and every module that they import, wherever in a file, of the same top-level
     package or, where the code is not installed, from the same folder.
     """
+    total = hashlib.sha256()
+    for module, file in sorted(files_of(path).items()):
+        content = file.read_bytes()
+        total.update(f"{module}\n{len(content)}\n".encode() + content)
+    return CodeRef(root=str(root_of(path)), sha256=total.hexdigest())
+
+
+def files_of(path: str) -> dict[str, Path]:
+    """The modules that `code_of` covers, by name, with their files."""
     first = path.partition(":")[0]
     root = _root(first)
-    found: dict[str, bytes] = {}
+    found: dict[str, Path] = {}
     waiting = [first]
     while waiting:
         module = waiting.pop()
         file = _file_of(module, first, root)
         if module in found or file is None:
             continue
-        found[module] = file.read_bytes()
+        found[module] = file
         waiting += [".".join(module.split(".")[:n]) for n in range(1, module.count(".") + 1)]
-        waiting += _imports(found[module], module, package=file.name == "__init__.py")
-    total = hashlib.sha256()
-    for module in sorted(found):
-        total.update(f"{module}\n{len(found[module])}\n".encode() + found[module])
-    return CodeRef(root=str(root), sha256=total.hexdigest())
+        waiting += _imports(file.read_bytes(), module, package=file.name == "__init__.py")
+    return found
+
+
+def root_of(path: str) -> Path:
+    """The folder that Python imports it from."""
+    return _root(path.partition(":")[0])
+
+
+def is_installed(root: Path) -> bool:
+    """Whether code lies where packages are installed."""
+    return bool({"site-packages", "dist-packages"} & set(root.parts))
 
 
 def prepare(code: dict[str, CodeRef]) -> None:
@@ -119,8 +135,7 @@ def _root(module: str) -> Path:
 
 def _file_of(module: str, first: str, root: Path) -> Path | None:
     """The source of a module, if it is the user's."""
-    installed = {"site-packages", "dist-packages"} & set(root.parts)
-    if module.split(".")[0] != first.split(".")[0] and installed:
+    if module.split(".")[0] != first.split(".")[0] and is_installed(root):
         return None
     base = root.joinpath(*module.split("."))
     return next((f for f in (base / "__init__.py", base.with_name(f"{base.name}.py")) if f.is_file()), None)

@@ -13,7 +13,7 @@ from medvq.config.points import Override
 from medvq.config.resolve import Study, load_study
 from medvq.launch.data import find_data
 from medvq.launch.here import Stop, Watch, run_here, stopping
-from medvq.launch.plan import Plan, jobs_for, make_plan, record
+from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
 from medvq.runs.plan import PlanRecord
 from medvq.runs.state import RunStatus, State, status_of, with_needs
 
@@ -60,7 +60,7 @@ def plan_for(request: Request, say: Watch | None) -> Plan:
     return make_plan(study, found, runs=request.runs, only=request.only)
 
 
-def states_of(plan: Plan) -> dict[str, tuple[State, RunStatus]]:
+def states_of(plan: Runs) -> dict[str, tuple[State, RunStatus]]:
     """The state of every run of a plan, by name."""
     statuses = {spec.run: status_of(plan.folder_of(spec)) for spec in plan.runs}
     runs = [{"run": s.run, "needs": {r: n.model_dump() for r, n in s.needs.items()}} for s in plan.runs]

@@ -9,7 +9,7 @@ from typing import Any
 from medvq.config.errors import NotFoundError, nearest
 from medvq.config.study import Table
 from medvq.runs.folder import RunFolder
-from medvq.runs.plan import PlanRecord, last_plan
+from medvq.runs.plan import PlanRecord, last_plan, load_plan, plan_numbers
 from medvq.runs.state import RunStatus, State, status_of, with_needs
 
 
@@ -30,6 +30,8 @@ class Collected:
     """A study's last plan with the state of its runs."""
 
     study: str
+    folder: Path
+    """`runs/<study>`."""
     plan: PlanRecord
     tables: dict[str, Table]
     entries: list[Entry]
@@ -60,20 +62,33 @@ def study_folders(study: str | None, runs: Path) -> list[Path]:
     )
 
 
-def collect(folder: Path) -> Collected:
-    """Read the last plan of a study and the folder of each of its runs.
+def collect(folder: Path, number: int | None = None) -> Collected:
+    """Read a plan of a study, the last one unless told, and the folder of each of its runs.
 
     Raises:
         NotFoundError: there is no plan.
     """
-    plan = last_plan(folder)
+    plan = last_plan(folder) if number is None else load_plan(folder, number)
     if plan is None:
         raise NotFoundError("no plan", where=str(folder), hint="start the study with `medvq run`")
+    return _collected(folder, plan)
+
+
+def collect_all(folder: Path) -> Collected:
+    """Read every plan of a study as one: the runs of all, with the tables of the last."""
+    plans = [load_plan(folder, n) for n in plan_numbers(folder)]
+    runs = {r["run"]: r for plan in plans for r in plan.runs}
+    last = plans[-1]
+    return _collected(folder, PlanRecord(number=last.number, content={**last.content, "runs": list(runs.values())}))
+
+
+def _collected(folder: Path, plan: PlanRecord) -> Collected:
     folders = {r["run"]: RunFolder(folder / r["run"]) for r in plan.runs}
     statuses = {name: status_of(f) for name, f in folders.items()}
     states = with_needs(plan.runs, statuses)
     return Collected(
         study=folder.name,
+        folder=folder,
         plan=plan,
         tables={n: Table.model_validate(t) for n, t in plan.content["tables"].items()},
         entries=[

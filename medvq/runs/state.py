@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from medvq.runs import events
 from medvq.runs.atomic import read_json
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, holder_of
+from medvq.runs.work import Work, work_of
 
 State = Literal["planned", "queued", "running", "stopped", "pruned", "done", "failed", "blocked"]
 
@@ -29,6 +31,8 @@ class RunStatus:
     """The last failure: error, traceback, log."""
     progress: dict[str, Any] | None
     """The last sign of progress of a running attempt."""
+    work: Work | None
+    """What it has cost so far."""
 
 
 def status_of(folder: RunFolder) -> RunStatus:
@@ -57,6 +61,7 @@ def status_of(folder: RunFolder) -> RunStatus:
         holder=holder,
         failure=failure if state == "failed" else None,
         progress=read_json(folder.progress) if holder else None,
+        work=work_of(log, time.time() if holder else None),
     )
 
 

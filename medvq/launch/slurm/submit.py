@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from medvq.config.errors import MedvqError, MissingError
 from medvq.config.profile import Profile, Slurm
-from medvq.launch.plan import Plan
+from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
 from medvq.launch.slurm.history import suspects
@@ -59,7 +59,7 @@ def slurm_of(profile: Profile) -> Slurm:
 
 
 def outlook(
-    plan: Plan,
+    plan: Runs,
     found: Mapping[str, tuple[State, RunStatus]],
     queued: Mapping[str, query.Queued],
     *,
@@ -106,7 +106,7 @@ def outlook(
     return Outlook(actions=actions, arrays=arrays(sent, limit), queued={run: q.id for run, q in queued.items()})
 
 
-def look(plan: Plan, *, retry: bool, offline: bool) -> Outlook:
+def look(plan: Runs, *, retry: bool, offline: bool) -> Outlook:
     """What to do about each run now; asks SLURM only where runs were sent before and are not done."""
     found = states_of(plan)
     if all(state == "done" for state, _ in found.values()):
@@ -132,7 +132,7 @@ def queued_runs(sent: Sequence[Submission], runs: Sequence[str]) -> dict[str, qu
     return {run: q for run, q in there.items() if q and q.active}
 
 
-def texts(plan: Plan, profile: Profile, seen: Outlook) -> list[str]:
+def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
     """The batch scripts that would be sent; `<1>` stands for the id that SLURM gives to the first."""
     ids = dict(seen.queued)
     jobs: list[str] = []
@@ -146,7 +146,7 @@ def texts(plan: Plan, profile: Profile, seen: Outlook) -> list[str]:
     return out
 
 
-def send(plan: Plan, profile: Profile, *, retry: bool, say: Say) -> Outlook:
+def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
     """Send what is missing.
 
     Raises:
@@ -159,7 +159,10 @@ def send(plan: Plan, profile: Profile, *, retry: bool, say: Say) -> Outlook:
         seen = look(plan, retry=retry, offline=False)
         if not seen.arrays:
             return seen
-        code, slurm = snapshot(plan.folder.parent), slurm_of(profile)
+        code, slurm = (
+            snapshot(plan.folder.parent, (path for spec in plan.runs for path in spec.code)),
+            slurm_of(profile),
+        )
         ids = dict(seen.queued)
         jobs: list[str] = []
         for array in seen.arrays:
@@ -187,10 +190,10 @@ def send(plan: Plan, profile: Profile, *, retry: bool, say: Say) -> Outlook:
 
 
 def _sent(
-    plan: Plan, array: Array, number: int, key: str, waits: str | None, code: Path, exclude: Sequence[str]
+    plan: Runs, array: Array, number: int, key: str, waits: str | None, code: Path, exclude: Sequence[str]
 ) -> Sent:
     return Sent(
-        name=f"{plan.study.name}.{array.job}",
+        name=f"{plan.folder.name}.{array.job}",
         key=key,
         number=number,
         tasks=tuple(array.tasks),
@@ -237,10 +240,10 @@ def settle(study_folder: Path, say: Say) -> None:
         load_submission(intent.path).settle(job)
 
 
-def summary(plan: Plan, seen: Outlook) -> dict[str, Any]:
+def summary(plan: Runs, seen: Outlook) -> dict[str, Any]:
     """`{study, runs: [{run, job, values, action, folder}], arrays}` for programs."""
     return {
-        "study": plan.study.name,
+        "study": plan.folder.name,
         "runs": [
             {
                 "run": s.run,

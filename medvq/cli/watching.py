@@ -1,0 +1,128 @@
+"""status, logs, wait."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medvq.cli.options import Json, Runs, print_json
+from medvq.config.errors import RunsFailedError, StillRunningError, UsageError
+
+if TYPE_CHECKING:
+    from medvq.results.collect import Collected
+
+RUNS = Path("runs")
+StudyHere = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")]
+EVERY = 5.0
+"""Seconds between looks with `--watch`."""
+PlanNumber = Annotated[str | None, typer.Option("--plan", metavar="N|all", help="Another plan than the last.")]
+
+
+def status(
+    study: StudyHere = None,
+    state: Annotated[list[str], typer.Option(help="Only runs in this state; may be repeated.")] = [],  # noqa: B006
+    plan: PlanNumber = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 s until Ctrl-C or the end.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 6 or 8 if runs failed or go on.")] = False,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show the runs of a study's last plan: state, place, progress, metrics, cost.
+
+    [dim]medvq status quickstart --watch[/]
+    """
+    from medvq.results.status import ENDED, text
+
+    while True:
+        found = _look(study, runs, plan)
+        if as_json:
+            print_json(found[0] if study else found)
+        else:
+            if watch:
+                typer.echo("\033[2J\033[H", nl=False)
+            typer.echo("\n\n".join(text(f, tuple(state)) for f in found))
+        if not watch or all(r["state"] in ENDED for f in found for r in f["runs"]):
+            break
+        time.sleep(EVERY)
+    if exit_code:
+        _raise(found)
+
+
+def wait(
+    study: StudyHere = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 90 s or 2 h; then exit 8.")] = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Wait until no run is queued or running; exit 0 if all are done, 6 if some failed.
+
+    [dim]medvq wait quickstart --timeout "8 h"[/]
+    """
+    from medvq.config.units import seconds
+
+    try:
+        end = time.monotonic() + (seconds(timeout) if timeout else float("inf"))
+    except ValueError as e:
+        raise UsageError(str(e), where="--timeout") from e
+    pause = 1.0
+    while True:
+        found = _look(study, runs, None)
+        going = [r for f in found for r in f["runs"] if r["state"] in ("queued", "running")]
+        if not going or time.monotonic() > end:
+            break
+        time.sleep(min(pause, max(end - time.monotonic(), 0)))
+        pause = min(pause * 1.5, 15.0)
+    if as_json:
+        print_json(found[0] if study else found)
+    _raise(found)
+
+
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its name.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows, into the next attempt.")] = False,
+    rank: Annotated[int, typer.Option(help="Whose log.")] = 0,
+    attempt: Annotated[int | None, typer.Option(help="Only this attempt.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Print what a run said, over all its attempts; what SLURM's batch script said comes first.
+
+    [dim]medvq logs finetune-subset10 -f[/]
+    """
+    from medvq.results.logs import pieces
+    from medvq.results.names import find_run
+
+    for piece in pieces(find_run(run, runs), rank=rank, attempt=attempt, follow=follow):
+        typer.echo(piece, nl=False)
+
+
+def _look(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any]]:
+    from medvq.results.cluster import look
+    from medvq.results.collect import collect, collect_all, study_folders
+    from medvq.results.status import facts
+
+    if plan is not None and plan != "all" and not plan.isdigit():
+        raise UsageError(f"no plan {plan!r}", where="--plan", hint="a number, or all")
+    number = int(plan) if plan and plan != "all" else None
+    folders = study_folders(study, runs)
+    found: list[Collected] = [collect_all(f) if plan == "all" else collect(f, number) for f in folders]
+    cluster = look(found)
+    return [facts(c, cluster) for c in found]
+
+
+def _raise(found: list[dict[str, Any]]) -> None:
+    states = [r["state"] for f in found for r in f["runs"]]
+    going = sum(s in ("queued", "running") for s in states)
+    if going:
+        raise StillRunningError(f"{going} of {len(states)} runs are queued or running")
+    bad = sum(s != "done" for s in states)
+    if bad:
+        raise RunsFailedError(f"{bad} of {len(states)} runs are not done", hint="medvq status")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (status, logs, wait):
+        app.command()(command)

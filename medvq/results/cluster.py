@@ -1,0 +1,147 @@
+"""What SLURM says of the runs of a plan, with at most two questions to it whatever the number of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medvq.config.errors import MedvqError
+from medvq.launch.slurm import query
+from medvq.launch.slurm.query import Account, Queued
+from medvq.results.collect import Collected, Entry
+from medvq.runs.state import State
+from medvq.runs.submission import Submission, latest, submissions
+
+FAILED = frozenset(("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "TIMEOUT"))
+NEVER = "DependencyNeverSatisfied"
+LITTLE, MUCH = 0.5, 0.95
+"""Shares of what was asked for, below and above which a profile deserves a hint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A run on the cluster."""
+
+    submission: Submission
+    index: int
+    queued: Queued | None = None
+    """What squeue says."""
+    account: Account | None = None
+    """What sacct says."""
+
+    @property
+    def id(self) -> str:
+        """SLURM's id of the task."""
+        return self.submission.id_of(self.index) if self.submission.job else "?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The runs of one study or of several on the cluster."""
+
+    places: dict[Path, Place] = field(default_factory=dict)
+    """By run folder."""
+    silent: tuple[str, ...] = ()
+    """What could not be asked, and why."""
+
+
+def look(collected: Sequence[Collected]) -> Cluster:
+    """Ask SLURM once for all: squeue where runs are open, sacct where runs have left the queue."""
+    places: dict[Path, Place] = {}
+    for study in collected:
+        last = latest(submissions(study.folder))
+        for entry in study.entries:
+            if entry.run in last:
+                submission, index = last[entry.run]
+                places[entry.folder.path] = Place(submission=submission, index=index)
+    if not places:
+        return Cluster()
+    silent: list[str] = []
+    done = {e.folder.path for c in collected for e in c.entries if e.state == "done"}
+    if set(places) - done:
+        try:
+            queue = query.queue()
+            places = {p: replace(place, queued=queue.get(place.id)) for p, place in places.items()}
+        except MedvqError as e:
+            silent.append(f"squeue: {e.error}; what is queued, and why it waits, is not known")
+    ended = {p.submission.job for path, p in places.items() if path in done or not (p.queued and p.queued.active)}
+    if not silent and ended - {None}:
+        try:
+            known = query.accounts(sorted(job for job in ended if job))
+            places = {p: replace(place, account=known.get(place.id)) for p, place in places.items()}
+        except MedvqError as e:
+            silent.append(f"sacct: {e.error}; how SLURM jobs ended, and what they used, is not known")
+    return Cluster(places=places, silent=tuple(silent))
+
+
+def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str]:
+    """A run's state when SLURM has its word, and why, in a few words. Pure.
+
+    Args:
+        entry: what the run folder says.
+        place: what SLURM says; None where the run was never sent.
+        silent: SLURM does not answer.
+    """
+    if place is None or entry.state in ("done", "failed"):
+        return entry.state, ""
+    queued = place.queued
+    if queued and queued.active:
+        if queued.state == "PENDING":
+            return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
+        return "running", "" if entry.state == "running" else "starting"
+    if entry.state == "running":
+        return "running", ""
+    if silent:
+        return ("queued" if entry.state == "planned" else entry.state), "as far as the folder tells"
+    said = queued.state if queued else place.account.state if place.account else None
+    if said is None:
+        return entry.state, "SLURM no longer knows it"
+    if said in FAILED and entry.state == "planned":
+        return "failed", f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
+    return entry.state, f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
+
+
+def _why(queued: Queued) -> str:
+    reasons = {
+        "Dependency": "waits for what it needs",
+        "BeginTime": "starts again in a moment",
+        "Priority": "others come first",
+        "Resources": "waits for free nodes",
+    }
+    return reasons.get(queued.reason, queued.reason)
+
+
+def last_lines(place: Place, count: int = 3) -> list[str]:
+    """The end of what the batch script printed."""
+    try:
+        lines = place.submission.log(place.index).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.strip()][-count:]
+
+
+def use(places: Iterable[Place]) -> list[str]:
+    """What ended SLURM jobs used of what they asked for, with a hint where that was too much or too little."""
+    lines: list[str] = []
+    by_profile: dict[str, list[tuple[Account, int]]] = {}
+    for place in places:
+        if place.account and place.account.elapsed > 60:
+            nodes = int(place.submission.content["slurm"]["nodes"])
+            by_profile.setdefault(place.submission.content["profile"], []).append((place.account, nodes))
+    for profile, found in by_profile.items():
+        cpu = sum(a.cpu_seconds for a, _ in found) / max(sum(a.elapsed * a.cpus for a, _ in found), 1)
+        memory = max(((a.memory or 0) * nodes / a.memory_asked for a, nodes in found if a.memory_asked), default=None)
+        gpu = [a.gpu_use for a, _ in found if a.gpu_use is not None]
+        words = [f"CPU {cpu:.0%}"]
+        hints = ["fewer `cpus_per_node` would do"] if cpu < LITTLE else []
+        if memory is not None:
+            words.append(f"memory {memory:.0%} at most")
+            hints += ["less `memory_gb` would do"] if memory < LITTLE else []
+            hints += ["more `memory_gb` would be safer"] if memory > MUCH else []
+        if gpu:
+            words.append(f"GPU {sum(gpu) / len(gpu):.0f} %")
+            hints += ["more workers for reading (`resources.loader_processes`)"] if sum(gpu) / len(gpu) < 50 else []
+        hint = f": {', '.join(hints)}" if hints else ""
+        lines.append(f"profile {profile} used {', '.join(words)} of what it asked for{hint}")
+    return lines
