@@ -41,12 +41,13 @@ def _medvq(
     """
 
 
-from medvq.cli import datasets, studies, submitting, watching  # noqa: E402
+from medvq.cli import datasets, managing, studies, submitting, watching  # noqa: E402
 
 datasets.register(app)
 studies.register(app)
 submitting.register(app)
 watching.register(app)
+managing.register(app)
 
 
 def main() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medvq.cli.options import Data, Datasets, DryRun, Json, Only, Runs, Sets, Smoke, StudyName, pairs, print_json
+
+if TYPE_CHECKING:
+    from medvq.launch.slurm.submit import Outlook
 
 ProfileName = Annotated[
     str, typer.Option("--profile", metavar="PROFILE", help="Path of a profile, or its name in ./slurm or shipped.")
@@ -51,23 +54,21 @@ def submit(
         if as_json:
             print_json({**slurm.summary(plan, seen), "scripts": scripts})
             return
-        typer.echo(_text(plan.study.name, seen))
+        typer.echo(outlook_text(plan.study.name, seen))
         for script in scripts:
             typer.echo(f"\n{script}")
         return
     record(plan)
     seen = slurm.send(plan, place, retry=retry, say=watch.note)
-    print_json(slurm.summary(plan, seen)) if as_json else typer.echo(_text(plan.study.name, seen))
+    print_json(slurm.summary(plan, seen)) if as_json else typer.echo(outlook_text(plan.study.name, seen))
 
 
-def _text(study: str, seen: object) -> str:
-    from medvq.launch.slurm.submit import Outlook
-
-    assert isinstance(seen, Outlook)
+def outlook_text(study: str, seen: Outlook) -> str:
+    """What was sent, or would be: a line for each run that is not done."""
     counts: dict[str, int] = {}
     for action in seen.actions.values():
         counts[action] = counts.get(action, 0) + 1
-    width = max(len(run) for run in seen.actions)
+    width = max((len(run) for run in seen.actions), default=0)
     lines = [f"{study}: " + ", ".join(f"{n} {action}" for action, n in counts.items())]
     lines += [f"  {run:<{width}}  {action}" for run, action in seen.actions.items() if action != "done"]
     return "\n".join(lines)

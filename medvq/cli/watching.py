@@ -48,7 +48,7 @@ def status(
             break
         time.sleep(EVERY)
     if exit_code:
-        _raise(found)
+        _end(found, as_json)
 
 
 def wait(
@@ -77,7 +77,7 @@ def wait(
         pause = min(pause * 1.5, 15.0)
     if as_json:
         print_json(found[0] if study else found)
-    _raise(found)
+    _end(found, as_json)
 
 
 def logs(
@@ -112,12 +112,20 @@ def _look(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any
     return [facts(c, cluster) for c in found]
 
 
-def _raise(found: list[dict[str, Any]]) -> None:
+def _end(found: list[dict[str, Any]], as_json: bool) -> None:
+    """Exit by how the runs stand; the JSON has said it already.
+
+    Raises:
+        StillRunningError: some go on.
+        RunsFailedError: some ended without a result.
+    """
     states = [r["state"] for f in found for r in f["runs"]]
     going = sum(s in ("queued", "running") for s in states)
+    bad = sum(s != "done" for s in states)
+    if as_json and (going or bad):
+        raise typer.Exit(StillRunningError.code if going else RunsFailedError.code)
     if going:
         raise StillRunningError(f"{going} of {len(states)} runs are queued or running")
-    bad = sum(s != "done" for s in states)
     if bad:
         raise RunsFailedError(f"{bad} of {len(states)} runs are not done", hint="medvq status")
 

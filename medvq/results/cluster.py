@@ -61,14 +61,14 @@ def look(collected: Sequence[Collected]) -> Cluster:
     done = {e.folder.path for c in collected for e in c.entries if e.state == "done"}
     if set(places) - done:
         try:
-            queue = query.queue()
+            queue = query.queue(query.GLANCE)
             places = {p: replace(place, queued=queue.get(place.id)) for p, place in places.items()}
         except MedvqError as e:
             silent.append(f"squeue: {e.error}; what is queued, and why it waits, is not known")
     ended = {p.submission.job for path, p in places.items() if path in done or not (p.queued and p.queued.active)}
     if not silent and ended - {None}:
         try:
-            known = query.accounts(sorted(job for job in ended if job))
+            known = query.accounts(sorted(job for job in ended if job), query.GLANCE)
             places = {p: replace(place, account=known.get(place.id)) for p, place in places.items()}
         except MedvqError as e:
             silent.append(f"sacct: {e.error}; how SLURM jobs ended, and what they used, is not known")

@@ -1,16 +1,20 @@
 """A real SLURM on this machine, for tests that need one."""
 
 import fcntl
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
+MEDVQ = [sys.executable, "-c", "from medvq.cli import main; main()"]
 SCRIPT = TOP / "slurm/testbed/testbed.py"
 STATE = Path("/var/tmp/medvq-tests")
 
@@ -51,6 +55,65 @@ def testbed():
         bed.up()
         yield bed
         bed("down")
+
+
+class User:
+    """Somebody on the login host, in a folder that every host sees."""
+
+    def __init__(self, testbed, folder):
+        self.testbed, self.folder = testbed, folder
+
+    def __call__(self, *command, code=0, timeout=120, path=None):
+        """Run medvq; with `path`, programs are looked for there first."""
+        found = os.pathsep.join(filter(None, [str(path or ""), str(Path(sys.executable).parent), os.environ["PATH"]]))
+        setting = shlex.join(["env", f"PATH={found}", f"PYTHONPATH={TOP}", "COLUMNS=200", *MEDVQ, *map(str, command)])
+        done = self.testbed("login", "--", "sh", "-c", f"cd {self.folder} && {setting}", check=False, timeout=timeout)
+        assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def json(self, *command, **options):
+        return json.loads(self(*command, "--json", **options).stdout)
+
+    def queue(self, states="all"):
+        """SLURM's state of every task of jobs that medvq sent, by id."""
+        out = self.testbed.login("squeue", "-h", "-r", "-t", states, "-o", "%F_%K %T %k")
+        return {i: state for i, state, *key in map(str.split, out.splitlines()) if key and key[0].startswith("medvq:")}
+
+    def sent(self):
+        """SLURM's ids of every run, over all submissions."""
+        found = {}
+        for path in self.folder.glob("runs/*/submissions/*.json"):
+            content = json.loads(path.read_text())
+            for index, run in content["tasks"].items():
+                if content["job"]:
+                    found.setdefault(run, []).append(f"{content['job']}_{index}")
+        return found
+
+
+@pytest.fixture
+def user(testbed, shared):
+    user = User(testbed, shared)
+    yield user
+    testbed.login("scancel", "-u", "root")
+    wait_for(lambda: not testbed.login("squeue", "-h").strip())
+
+
+@pytest.fixture(scope="session")
+def wait():
+    """Wait for something to happen."""
+    return wait_for
+
+
+def wait_for(what, seconds=60):
+    """Wait until `what` gives something true, and return it."""
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The testbed is a real SLURM, takes power cuts, and leaves nothing behind."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ def test_three_hosts_answer_and_see_one_folder_but_not_each_others_tmp(testbed, 
         assert names.split().count(node) == 1
 
 
-def test_a_power_cut_takes_everything_and_the_node_comes_back(testbed, shared):
+def test_a_power_cut_takes_everything_and_the_node_comes_back(testbed, shared, wait):
     job = testbed.login("sbatch", "--parsable", "-w", "node2", "-o", f"{shared}/%j", "--wrap", "sleep 600").strip()
     wait(lambda: testbed.login("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING")
     testbed("cut", "node2")
@@ -43,10 +42,3 @@ def test_the_machines_own_network_and_files_are_left_alone(testbed):
     assert "vnode" not in links
     assert not Path("/etc/slurm/slurm.conf").exists()
     assert "10.77.0" not in Path("/etc/hosts").read_text()
-
-
-def wait(what, seconds=60):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)

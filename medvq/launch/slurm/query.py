@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from medvq.config.errors import MedvqError, MissingError
 
-TIMEOUT = 60.0
+PATIENCE = 60.0
+"""Seconds that a question may take; SLURM's commands give up by themselves after its MessageTimeout."""
+GLANCE = 10.0
+"""The same for somebody who only looks."""
 ACTIVE = frozenset(
     ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING",
      "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED", "RESV_DEL_HOLD")
@@ -67,13 +70,13 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH_", "SRUN_")) or k in kept}
 
 
-def call(*command: str, keep_open: Sequence[int] = (), text: str | None = None) -> str:
+def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENCE) -> str:
     """The output of one of SLURM's commands.
 
     Args:
         command: the command line.
         keep_open: file descriptors that the command inherits.
-        text: what it reads from stdin.
+        patience: seconds that it may take.
 
     Raises:
         MissingError: SLURM is not installed here.
@@ -84,11 +87,11 @@ def call(*command: str, keep_open: Sequence[int] = (), text: str | None = None) 
         raise MissingError(f"no {command[0]} here", hint="submit from a login node of the cluster, or use --dry-run")
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment(),
-            pass_fds=keep_open, stdin=None if text is not None else subprocess.DEVNULL,
+            command, capture_output=True, text=True, timeout=patience, check=False, env=environment(),
+            pass_fds=keep_open, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as e:
-        raise SilentError(f"{command[0]} gives no answer within {TIMEOUT:.0f} s") from e
+        raise SilentError(f"{command[0]} gives no answer within {patience:.0f} s") from e
     if done.returncode == 0:
         return done.stdout
     said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
@@ -98,9 +101,9 @@ def call(*command: str, keep_open: Sequence[int] = (), text: str | None = None) 
     raise kind(said.removeprefix(f"{command[0]}: "), where=command[0])
 
 
-def queue() -> dict[str, Queued]:
+def queue(patience: float = PATIENCE) -> dict[str, Queued]:
     """Every task of this user that SLURM still knows, by id; one call."""
-    out = call("squeue", "-h", "-r", "-t", "all", "--me", "-o", "%F_%K|%T|%N|%L|%r|%k")
+    out = call("squeue", "-h", "-r", "-t", "all", "--me", "-o", "%F_%K|%T|%N|%L|%r|%k", patience=patience)
     found: dict[str, Queued] = {}
     for line in out.splitlines():
         parts = line.split("|", 5)
@@ -124,13 +127,13 @@ FIELDS = (
 )
 
 
-def accounts(jobs: Iterable[str]) -> dict[str, Account]:
+def accounts(jobs: Iterable[str], patience: float = PATIENCE) -> dict[str, Account]:
     """What accounting says of the tasks of some arrays, by id; one call.
 
     Raises:
         MedvqError: accounting is off or down.
     """
-    out = call("sacct", "-n", "-P", "-j", ",".join(jobs), "-o", ",".join(FIELDS))
+    out = call("sacct", "-n", "-P", "-j", ",".join(jobs), "-o", ",".join(FIELDS), patience=patience)
     rows: dict[str, list[dict[str, str]]] = {}
     for line in out.splitlines():
         row = dict(zip(FIELDS, line.split("|"), strict=False))

@@ -1,0 +1,178 @@
+"""Whether a profile fits its cluster, before anything is sent. Each finding is (level, what, mend)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from medvq.config.errors import MedvqError
+from medvq.config.profile import Slurm, load_profile
+from medvq.config.units import seconds
+from medvq.launch.slurm import query
+
+Finding = tuple[Literal["ok", "warn", "fail"], str, str]
+NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "panfs", "cifs", "9p", "virtiofs", "glusterfs", "afs")
+
+
+def checkup(profile: str, runs: Path) -> Iterator[Finding]:
+    """Everything about a profile and its cluster."""
+    place = load_profile(profile)
+    if place.slurm is None:
+        yield "ok", f"profile {place.name} is this machine", ""
+        return
+    try:
+        settings = query.settings()
+        partitions = parse_partitions(query.call("scontrol", "-o", "show", "partition"))
+        features = query.call("sinfo", "-h", "-o", "%R|%G|%c|%m|%D")
+    except MedvqError as e:
+        yield "fail", f"SLURM: {e.error}", e.hint or "is its controller up? try `scontrol ping`"
+        return
+    yield "ok", f"SLURM {settings.get('SLURM_VERSION', '?')}, cluster {settings.get('ClusterName', '?')}", ""
+    yield from check_partition(place.slurm, partitions, features)
+    yield from check_settings(place.slurm, settings, partitions)
+    yield _accounting()
+    kind = filesystem(runs)
+    if any(kind.startswith(name) for name in NETWORKED):
+        yield "ok", f"{runs.resolve()} is on {kind}", ""
+    else:
+        mend = "if that is this machine's own disk, give a folder that all nodes see with --runs"
+        yield "warn", f"{runs.resolve()} is on {kind or 'an unknown file system'}: do the nodes see it?", mend
+
+
+def parse_partitions(text: str) -> dict[str, dict[str, str]]:
+    """`scontrol -o show partition` by name."""
+    found = {}
+    for line in text.splitlines():
+        facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "PartitionName" in facts:
+            found[facts["PartitionName"]] = facts
+    return found
+
+
+def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], features: str) -> Iterator[Finding]:
+    """Partition, its time limit, and whether its nodes have what is asked. Pure.
+
+    Args:
+        slurm: what is asked.
+        partitions: `parse_partitions`.
+        features: lines of partition, GRES, cores, MB and number of equal nodes.
+    """
+    default = next((n for n, p in partitions.items() if p.get("Default") == "YES"), None)
+    name = slurm.partition or default
+    if name is None or name not in partitions:
+        yield "fail", f"no partition {name!r}", f"there are {', '.join(partitions)}"
+        return
+    state = partitions[name].get("State", "UP")
+    yield ("ok", f"partition {name} is up", "") if state == "UP" else (
+        "warn", f"partition {name} is {state.lower()}", "jobs wait until it is up")  # fmt: skip
+    longest = partitions[name].get("MaxTime", "UNLIMITED")
+    if longest != "UNLIMITED" and query.in_seconds(longest) < seconds(slurm.time):
+        yield "fail", f"time {slurm.time} is more than the {longest} of {name}", "ask for less; runs go on in the next"
+    else:
+        yield "ok", f"time {slurm.time} is within {name}'s limit ({longest.lower()})", ""
+    fitting, most = 0, 0
+    for line in features.splitlines():
+        partition, gres, cores, megabytes, count = line.split("|")
+        gpus = gpus_of(gres, slurm.gpu_type)
+        most = max(most, gpus)
+        enough = int(cores.rstrip("+")) >= slurm.cpus_per_node and int(megabytes.rstrip("+")) >= slurm.memory_gb * 1024
+        if partition == name and gpus >= slurm.gpus_per_node and enough:
+            fitting += int(count)
+    kind = f"{slurm.gpu_type} " if slurm.gpu_type else ""
+    asked = f"{slurm.gpus_per_node} {kind}GPUs, {slurm.cpus_per_node} cores and {slurm.memory_gb} GB"
+    if fitting >= slurm.nodes:
+        yield "ok", f"{fitting} nodes of {name} have {asked}", ""
+    else:
+        mend = (
+            f"no node has more than {most} such GPUs" if most < slurm.gpus_per_node else "see `sinfo -o '%P %G %c %m'`"
+        )
+        yield "fail", f"{fitting} nodes of {name} have {asked}, and a run asks for {slurm.nodes}", mend
+
+
+def gpus_of(gres: str, kind: str | None) -> int:
+    """GPUs in a GRES such as `gpu:a100:4(S:0-1),nvme:1`, of one type or of any."""
+    found = re.findall(r"gpu:(?:([^:,()]+):)?(\d+)", gres)
+    return sum(int(number) for name, number in found if kind in (None, name))
+
+
+def check_settings(
+    slurm: Slurm, settings: Mapping[str, str], partitions: Mapping[str, Mapping[str, str]]
+) -> Iterator[Finding]:
+    """slurm.conf as far as preemption and requeueing depend on it. Pure."""
+    yield "ok", f"arrays take {settings.get('MaxArraySize', '1001')} runs (MaxArraySize); more are split", ""
+    if settings.get("JobRequeue", "1") == "0":
+        yield "warn", "jobs are not requeued by default (JobRequeue=0)", "runs ask for it; if refused, submit again"
+    if settings.get("PreemptMode", "OFF").startswith("OFF"):
+        yield "ok", "jobs are not preempted here", ""
+        return
+    name = slurm.partition or next((n for n, p in partitions.items() if p.get("Default") == "YES"), "")
+    grace = partitions.get(name, {}).get("GraceTime", "0")
+    told = "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
+    if grace not in ("0", "00:00:00") and told:
+        short = int(query.in_seconds(grace) if ":" in grace else float(grace)) < seconds(slurm.grace)
+        yield ("warn", f"preemption leaves {grace} s, the profile's grace is {slurm.grace}",
+               "it should be enough for a checkpoint") if short else (
+            "ok", f"preemption leaves {grace} s, and runs are told of it", "")  # fmt: skip
+    else:
+        why = "GraceTime is 0" if told else "preempt_send_user_signal is not set"
+        mend = "what was done since the last checkpoint is done again; lower resources.checkpoint_every"
+        yield "warn", f"preemption comes without notice ({why})", mend
+
+
+def _accounting() -> Finding:
+    """Whether sacct answers."""
+    mend = "`status` works without it, but cannot say how SLURM jobs ended or what they used"
+    try:
+        query.call("sacct", "-n", "-X", "-S", "now-1minutes", "-o", "JobID")
+    except MedvqError as e:
+        return "warn", f"accounting: {e.error}", mend
+    return "ok", "accounting answers", ""
+
+
+def shared_folder(folder: Path) -> str:
+    """Try what runs need of a folder: making, renaming and locking files. The folder is made if need be.
+
+    Raises:
+        MedvqError: one of them does not work.
+    """
+    existing = next(p for p in [folder.resolve(), *folder.resolve().parents] if p.exists())
+    beside = existing / f".medvq-{secrets.token_hex(4)}"
+    after = beside.with_suffix(".renamed")
+    begin = time.monotonic()
+    try:
+        with open(beside, "w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            f.write("x")
+            f.flush()
+            os.fsync(f.fileno())
+            os.rename(beside, after)
+    except OSError as e:
+        raise MedvqError(f"{existing}: {e.strerror}", hint="choose a folder where files can be made and locked") from e
+    finally:
+        for path in (beside, after):
+            path.unlink(missing_ok=True)
+    took = 1000 * (time.monotonic() - begin)
+    return f"{folder.resolve()} can be written and locked ({took:.0f} ms), {_free(existing)} free"
+
+
+def _free(folder: Path) -> str:
+    stat = os.statvfs(folder)
+    return f"{stat.f_bavail * stat.f_frsize / 1e9:.0f} GB"
+
+
+def filesystem(folder: Path) -> str:
+    """Type of the file system that a folder is on."""
+    path = str(folder.resolve())
+    best, kind = "", ""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, point, found, *_ = line.split()
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, found
+    return kind
