@@ -5,7 +5,7 @@ hundred images the mean is then exact to about 1e-5, at a third of the time. Sma
 
 Of JPEGs whose bytes pass through, only one in EIGHT is decoded in full once there are many; of all, the means of 8 x 8
 blocks are known (`medvq.shards.glance`). The mean over images is then that of the blocks, plus what pixels differ from
-blocks on average in the images decoded in full. On four public sets, with one in eight of 700 images decoded in full, the
+blocks on average in the images decoded in full. On four public sets, with one in eight of 700 decoded in full, the
 mean is off by up to 1e-4 and the standard deviation by up to 2e-3 (rms over draws); at least ENOUGH_IMAGES are decoded.
 """
 
