@@ -4,6 +4,7 @@ import pytest
 
 from medvq.config.locate import known
 from medvq.config.resolve import load_study
+from medvq.config.yamlfile import read_yaml
 from medvq.launch.describe import describe
 from medvq.launch.start import Request
 
@@ -48,3 +49,11 @@ def test_the_grid_is_what_the_report_tried():
     values = {(p.model.codebook_size, p.model.beta) for p in load_study("brain-vqvae").jobs["grid"]}
     assert len(values) == 20
     assert {min(values), max(values)} == {(32, 0.25), (512, 1.5)}
+
+
+def test_published_numbers_are_those_that_were_collected(real):
+    rows = read_yaml(real.parent / "seeds" / "published.yaml").data["results"]
+    known = {(r["metric"], r["value"]) for r in rows if r["system"] == "S4_oasis_vqvae"}
+    for name, table in load_study("brain-vqvae").tables.items():
+        metric = "reconstruction_loss" if name == "reconstruction_loss" else "ssim_mean"
+        assert all((metric, p.value) in known and p.source and p.selection for p in table.published)

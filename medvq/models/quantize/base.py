@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvq.models.draws import Draws
@@ -140,11 +141,23 @@ def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
     Both are (B, D, H, W); the result is laid out in memory as z is. No gradient reaches `codes`.
     """
-    codes = torch.empty_like(z).copy_(codes.detach())
+    codes = codes.detach() if codes.stride() == z.stride() else torch.empty_like(z).copy_(codes.detach())
     if not (torch.is_grad_enabled() and z.requires_grad):
         return codes, _mean_square(z.detach() - codes)
     out, commitment = _StraightThrough.apply(z, codes)  # type: ignore[no-untyped-call]
     return out, commitment
+
+
+@torch.no_grad()
+def gather(table: Tensor, indices: Tensor, like: Tensor) -> Tensor:
+    """The codes (B, D, H, W) of indices (B·H·W,) from a table (K, D), laid out in memory as `like` is where it pays."""
+    if like.device.type != "cpu" or not like.is_contiguous():
+        return to_grid(F.embedding(indices, table), like.shape)
+    # Channel by channel, each from a row of the table that stays in cache: a third of a lookup and a transposition.
+    columns, out = table.t().contiguous(), torch.empty_like(like)
+    for image, chosen in zip(out.flatten(2), indices.view(len(out), -1), strict=True):
+        torch.index_select(columns, 1, chosen, out=image)
+    return out
 
 
 def _mean_square(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medvq.config.errors import MedvqError, UsageError
 from medvq.models.draws import Draws
-from medvq.models.quantize.base import Quantized, Quantizer, straight_through, to_grid, to_rows
+from medvq.models.quantize.base import Quantized, Quantizer, gather, straight_through, to_grid, to_rows
 from medvq.models.quantize.kmeans import own_rows, start_codes
 from medvq.models.quantize.nearest import nearest
 from medvq.models.ranks import sum_over_ranks_
@@ -82,9 +82,8 @@ class CodebookQuantizer(Quantizer):
         indices = nearest(rows, self.codebook)
         if learning:
             self._collect(rows, indices)
-        codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
-        passed, commitment = straight_through(space, to_grid(codes, z.shape))
-        losses, penalty = self._losses(rows, codes, commitment)
+        passed, commitment = straight_through(space, gather(self.codebook.detach(), indices, space))
+        losses, penalty = self._losses(rows, indices, commitment)
         if learning and self.eager and draws is not None:
             self.update(draws)
         return Quantized(
@@ -157,8 +156,8 @@ class CodebookQuantizer(Quantizer):
         # With no gradient at all, not even weight decay moves it.
         self.codebook.grad = None
 
-    def _losses(self, rows: Tensor, codes: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses by name and the penalty, of detached vectors and their codes (N, d)."""
+    def _losses(self, rows: Tensor, indices: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses by name and the penalty, of detached vectors (N, d) and the indices (N,) of their codes."""
         return {"commitment": commitment}, self.beta * commitment
 
     @abstractmethod

@@ -29,7 +29,8 @@ class GradientQuantizer(CodebookQuantizer):
         super().__init__(codebook_size, code_dim, beta=beta, decay=decay, init=init, revive=revive, name=name)
         self.codebook = nn.Parameter(self._drawn(code_dim))
 
-    def _losses(self, rows: Tensor, codes: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _losses(self, rows: Tensor, indices: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
         codebook = F.mse_loss(codes, rows)
         return {"commitment": commitment, "codebook": codebook}, codebook + self.beta * commitment
 
