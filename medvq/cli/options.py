@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from medvq.config.errors import UsageError
+from medvq.config.units import seconds
 
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="Path of a study, or its name in ./jobs or among those shipped.")
@@ -32,6 +33,39 @@ Only = Annotated[
 Smoke = Annotated[
     bool, typer.Option("--smoke", help="The smallest version, on synthetic images, in runs/<study>-smoke.")
 ]
+
+Parallel = Annotated[
+    str,
+    typer.Option("--parallel", metavar="N|auto", help="Runs side by side; auto: as many as have room."),
+]
+TimeBudget = Annotated[
+    str | None, typer.Option("--time-budget", metavar="TIME", help="Stop with a checkpoint after, say, '2 h'.")
+]
+
+
+def side_by_side(text: str) -> int | Literal["auto"]:
+    """The value of --parallel.
+
+    Raises:
+        UsageError: it is neither `auto` nor a number above zero.
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isdecimal() and int(text)):
+        raise UsageError(f"cannot read --parallel {text!r}", hint="give a number of runs, or auto")
+    return int(text)
+
+
+def duration(text: str | None) -> float | None:
+    """A duration in seconds.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return None if text is None else seconds(text)
+    except ValueError as e:
+        raise UsageError(str(e)) from e
 
 
 def pairs(given: list[str]) -> dict[str, str]:

@@ -73,7 +73,7 @@ class RunProgress:
         self._number = {name: i + 1 for i, name in enumerate(names)}
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
-        self._last = 0.0
+        self._last: dict[str, float] = {}
 
     def __enter__(self) -> RunProgress:
         if sys.stderr.isatty():
@@ -89,9 +89,10 @@ class RunProgress:
         if self._bars:
             self._bars.stop()
 
-    def starting(self, runs: int, workers: int) -> None:
+    def starting(self, runs: int, workers: int, launcher: str) -> None:
         """Workers are being started."""
-        how = f"{workers} Ray Train worker{'s' if workers > 1 else ''}" if workers else "this process"
+        name = {"ray": "Ray Train"}.get(launcher, launcher)
+        how = f"{workers} {name} worker{'s' if workers > 1 else ''}" if workers else "this process"
         self.note(f"starting {how} for {runs} run{'s' if runs > 1 else ''}")
 
     def active(self, spec: RunSpec, status: RunStatus) -> None:
@@ -102,8 +103,8 @@ class RunProgress:
             if spec.run not in self._tasks:
                 self._tasks[spec.run] = self._bars.add_task(self._name(spec), line="", total=status.progress["steps"])
             self._bars.update(self._tasks[spec.run], completed=status.progress["step"], line=line_of(status.progress))
-        elif time.monotonic() - self._last > EVERY:
-            self._last = time.monotonic()
+        elif time.monotonic() - self._last.get(spec.run, 0.0) > EVERY:
+            self._last[spec.run] = time.monotonic()
             self.note(f"{self._name(spec)}  {line_of(status.progress)}")
 
     def ended(self, spec: RunSpec, status: RunStatus) -> None:

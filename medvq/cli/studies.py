@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medvq.cli.options import Data, Datasets, DryRun, Json, Only, Runs, Sets, Smoke, StudyName, pairs, print_json
+from medvq.cli.options import (
+    Data,
+    Datasets,
+    DryRun,
+    Json,
+    Only,
+    Parallel,
+    Runs,
+    Sets,
+    Smoke,
+    StudyName,
+    TimeBudget,
+    duration,
+    pairs,
+    print_json,
+    side_by_side,
+)
 from medvq.config.errors import RunsFailedError, StoppedError
 
 if TYPE_CHECKING:
@@ -22,6 +38,8 @@ def run(
     sets: Sets = [],  # noqa: B006
     smoke: Smoke = False,
     workers: Annotated[int | None, typer.Option(help="Processes per run; 0 trains in this one.")] = None,
+    parallel: Parallel = "1",
+    time_budget: TimeBudget = None,
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Copy datasets to this local disk first.")] = None,
     data: Data = [],  # noqa: B006
     datasets: Datasets = DATASETS,
@@ -37,6 +55,7 @@ def run(
     from medvq.launch.start import execute, plan_for, states_of
 
     request = _request(study, only, sets, smoke, workers, data, datasets, runs, cache)
+    at_once, budget = side_by_side(parallel), duration(time_budget)
     if dry_run:
         plan = plan_for(request, None)
         print_json(summary(plan)) if as_json else typer.echo(plan_text(plan))
@@ -52,11 +71,11 @@ def run(
     else:
         with RunProgress([spec.run for spec in plan.runs]) as shown:
             watch = Watch(active=shown.active, ended=shown.ended, note=shown.note, starting=shown.starting)
-            _, stopped = execute(plan, watch)
+            _, stopped = execute(plan, watch, parallel=at_once, budget=budget)
     found = states_of(plan)
     print_json(summary(plan)) if as_json else say_tables(plan.study.name, runs)
     bad = [name for name, (state, _) in found.items() if state in ("failed", "blocked")]
-    if stopped:
+    if stopped or (not bad and any(state == "stopped" for state, _ in found.values())):
         raise StoppedError("stopped with a checkpoint", hint="the same command goes on")
     if any(state != "done" for state, _ in found.values()):
         raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")

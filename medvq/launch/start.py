@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from medvq.config.points import Override
 from medvq.config.resolve import Study, load_study
 from medvq.launch.data import find_data
-from medvq.launch.here import Stop, Watch, run_here, stopping
+from medvq.launch.here import Stop, Watch, limited, run_here, stopping
 from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
 from medvq.runs.plan import PlanRecord
 from medvq.runs.state import RunStatus, State, status_of, with_needs
@@ -68,11 +69,13 @@ def states_of(plan: Runs) -> dict[str, tuple[State, RunStatus]]:
     return {name: (states[name], status) for name, status in statuses.items()}
 
 
-def execute(plan: Plan, watch: Watch) -> tuple[PlanRecord, bool]:
-    """Do the plan here; returns it as recorded, and whether it was stopped."""
+def execute(
+    plan: Plan, watch: Watch, *, parallel: int | Literal["auto"] = 1, budget: float | None = None
+) -> tuple[PlanRecord, bool]:
+    """Do the plan here, within `budget` seconds; returns it as recorded, and whether it was stopped."""
     recorded = record(plan)
-    with stopping(plan.folder) as stop, listening(stop, watch):
-        run_here(plan, stop, watch)
+    with stopping(plan.folder) as stop, listening(stop, watch), limited(stop, watch, budget):
+        run_here(plan, stop, watch, parallel)
         return recorded, stop.asked
 
 

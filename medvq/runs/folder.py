@@ -62,6 +62,11 @@ class RunFolder:
         """One file per attempt and rank."""
         return self.path / "logs"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Curves for TensorBoard; for eyes only."""
+        return self.logs / "tensorboard"
+
     def log(self, attempt: int, rank: int) -> Path:
         """The log of one rank in one attempt."""
         return self.logs / f"attempt-{attempt}-rank-{rank}.log"

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from medvq.train.run import Outcome, WorkItem, run_one
 from medvq.train.world import World
@@ -29,18 +29,31 @@ class GroupSpec:
 
 
 def work_through(items: Sequence[WorkItem], world: World, stop_file: Path) -> list[Outcome]:
-    """Do the runs in order on this rank, until a stop is asked for."""
+    """Do the runs in order on this rank, until a stop is asked for.
+
+    One that fails ends the group, unless this process is alone and can go on with the next: ranks that wait for
+    each other cannot, nor can a process whose GPU has raised an error.
+    """
     outcomes: list[Outcome] = []
     for item in items:
         if world.from_chief(stop_file.exists() if world.chief else None):
             break
         asked = _asks(stop_file, Path(item.folder) / "stop") if world.chief else lambda: False
-        outcomes.append(run_one(item, world, asked))
+        try:
+            outcomes.append(run_one(item, world, asked))
+        except Exception:
+            if world.size > 1 or world.device.type != "cpu":
+                raise
+            outcomes.append("failed")
     return outcomes
 
 
 def _asks(*files: Path) -> Callable[[], bool]:
     return lambda: any(f.exists() for f in files)
+
+
+class WorkersError(RuntimeError):
+    """A group of workers came to a bad end."""
 
 
 class Group:
@@ -63,10 +76,28 @@ class Group:
         return not self._thread.is_alive()
 
 
-def in_process(items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
-    """Do the runs in this process, without Ray."""
-    import torch
+class Launcher(Protocol):
+    """What starts groups of workers, one at a time."""
 
-    device = torch.device("cuda" if spec.gpus else "cpu")
-    world = World(device=device, threads=spec.threads, launcher="in-process")
-    return Group(lambda: work_through(items, world, stop_file))
+    def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
+        """Begin to do the runs."""
+        ...
+
+    def close(self) -> None:
+        """End all that was started."""
+        ...
+
+
+class InProcess:
+    """Does runs in this process, without anything to start."""
+
+    def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
+        """Begin to do the runs."""
+        import torch
+
+        device = torch.device("cuda" if spec.gpus else "cpu")
+        world = World(device=device, threads=spec.threads, launcher="in-process")
+        return Group(lambda: work_through(items, world, stop_file))
+
+    def close(self) -> None:
+        """There is nothing to end."""

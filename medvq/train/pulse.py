@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,9 @@ class Beat:
 
     step: int
     values: torch.Tensor
-    """float64 (1 + losses,): ranks that want to stop, then the sum of each loss over ranks."""
-    work: Any
+    """float64 (1 + losses,), on the CPU: ranks that want to stop, then the sum of each loss over ranks."""
+    wait: Callable[[], Any]
+    """Returns when they are there."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -48,6 +50,7 @@ class Pulse:
         self.steps = 0
         self.latest = math.nan
         self._beats: deque[Beat] = deque()
+        self._side: Any = None
         self._stop_at: int | None = None
         self._bad: tuple[int, list[str]] | None = None
 
@@ -57,8 +60,25 @@ class Pulse:
             self.names, self.sums = list(losses), [0.0] * len(losses)
         values = torch.stack([v.detach().double() for v in losses.values()])
         values = torch.cat([values.new_tensor([float(stop)]), values])
+        self._beats.append(self._on_gpu(step, values) if values.is_cuda else self._on_cpu(step, values))
+
+    def _on_cpu(self, step: int, values: torch.Tensor) -> Beat:
         work = dist.all_reduce(values, async_op=True) if self.world.size > 1 else None
-        self._beats.append(Beat(step, values, work))
+        return Beat(step, values, work.wait if work else lambda: None)
+
+    def _on_gpu(self, step: int, values: torch.Tensor) -> Beat:
+        """Exchange and copy beside the computation: reading in its own stream would wait for all that is queued."""
+        side = self._side = self._side or torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(values.device))
+        values.record_stream(side)
+        with torch.cuda.stream(side):
+            if self.world.size > 1:
+                dist.all_reduce(values)
+            here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            here.copy_(values, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(side)
+        return Beat(step, here, done.synchronize)
 
     def stop_now(self, step: int) -> bool:
         """Whether all ranks stop after this step.
@@ -110,8 +130,7 @@ class Pulse:
 
     def _take(self) -> None:
         beat = self._beats.popleft()
-        if beat.work is not None:
-            beat.work.wait()
+        beat.wait()
         stop, *losses = beat.values.tolist()
         losses = [v / self.world.size for v in losses]
         if stop and self._stop_at is None:

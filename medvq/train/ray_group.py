@@ -12,12 +12,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from medvq.config.errors import MissingError
 from medvq.runs.process import Process
-from medvq.train.group import Group, GroupSpec
+from medvq.train.group import Group, GroupSpec, WorkersError
 from medvq.train.run import WorkItem
 
 PREFIX = "medvq-"
@@ -25,10 +24,6 @@ LONGEST = 12
 """Of a socket's 107 letters Ray needs 63 for its session and 32 are the name of our own folder."""
 GONE = 60.0
 """Seconds that the server has to end by itself."""
-
-
-class WorkersError(RuntimeError):
-    """A group of workers came to a bad end."""
 
 
 class LocalRay:
@@ -45,12 +40,6 @@ class LocalRay:
         """What it finds in its environment beside ours."""
         self._server: subprocess.Popen[str] | None = None
         self._folder: Path | None = None
-
-    def __enter__(self) -> LocalRay:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
         """Do the runs in a group of Ray Train workers."""
@@ -82,7 +71,7 @@ class LocalRay:
             server.stdin.flush()
             answer = json.loads(server.stdout.readline())
         if answer["error"] is not None:
-            log = _tail(self._folder)
+            log = tail(self._folder / "server.log") if self._folder else ""
             self.close()
             raise WorkersError("; ".join(filter(None, [str(answer["error"]), log])))
 
@@ -141,10 +130,10 @@ def sweep() -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _tail(folder: Path | None) -> str:
-    """The last line that the server said."""
+def tail(log: Path) -> str:
+    """The last line of a log."""
     try:
-        lines = (folder / "server.log").read_text(errors="replace").splitlines() if folder else []
+        lines = log.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

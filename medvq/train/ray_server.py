@@ -2,10 +2,12 @@
 
 Ray ends the process that started it when parts of it die, without a word and without a way to go on. So that process
 is never the one that a person talks to. It ends itself when its stdin closes, which it does when its owner is killed.
+It does without torch, which takes seconds to import and which only workers need.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,10 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medvq.train.group import work_through
-from medvq.train.run import WorkItem
-from medvq.train.world import World
-
 ENVIRONMENT = {
     # The controller polls its workers; a fast poll makes the end of a group visible at once.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -29,8 +27,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AUTH_MODE": "token",
 }
-LOOPBACK = "127.0.0.2"
-"""Loopback under a name that Ray does not replace by the address that other machines see."""
+LOOPBACK = "127.0.0.1"
 NODE_LABEL = "slurm-"
 """With a node's name, a resource that Ray counts on each node of a SLURM job."""
 JOIN_WITHIN = 300.0
@@ -46,11 +43,11 @@ def main() -> None:
     os.dup2(2, 1)  # what Ray prints must not look like an answer
     lines = iter(sys.stdin.readline, "")
     cluster = json.loads(next(lines))
-    storage = Path(cluster.pop("storage", folder))
-    _join(**cluster) if "address" in cluster else _start(folder, **cluster)
+    storage, local = Path(cluster.pop("storage", folder)), "address" not in cluster
+    _start(folder, **cluster) if local else _join(**cluster)
     for line in lines:
         request = json.loads(line)
-        done = threading.Thread(target=_answer, args=(storage, request, answers), daemon=True)
+        done = threading.Thread(target=_answer, args=(storage, local, request, answers), daemon=True)
         done.start()
     import ray
 
@@ -67,7 +64,10 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
     os.environ.update(ENVIRONMENT, RAY_AUTH_TOKEN_PATH=str(token))
     os.environ.pop("RAY_ADDRESS", None)
     import ray
+    from ray._private import ray_constants
 
+    # Ray takes loopback for a node's address, and so binds its servers to it, only where it expects no cluster.
+    ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(
         address="local",
         num_cpus=workers,
@@ -76,7 +76,7 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=10**8,
-        _node_ip_address=LOOPBACK if sys.platform == "linux" else None,
+        _node_ip_address=LOOPBACK,
         _temp_dir=str(folder),
     )
 
@@ -101,10 +101,10 @@ def _join(address: str, nodes: list[str]) -> None:
         time.sleep(0.1)
 
 
-def _answer(storage: Path, request: dict[str, Any], answers: Any) -> None:
+def _answer(storage: Path, local: bool, request: dict[str, Any], answers: Any) -> None:
     error: str | None = None
     try:
-        _fit(storage, **request)
+        _fit(storage, local, **request)
     except BaseException as e:  # the owner decides what it means
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         error = f"{type(e).__name__}: {lines[-1] if lines else ''}"
@@ -112,24 +112,31 @@ def _answer(storage: Path, request: dict[str, Any], answers: Any) -> None:
     answers.flush()
 
 
-def _fit(storage: Path, items: list[dict[str, Any]], workers: int, threads: int, gpus: bool, stop: str) -> None:
+def _fit(
+    storage: Path, local: bool, items: list[dict[str, Any]], workers: int, threads: int, gpus: bool, stop: str
+) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    TorchTrainer(
-        _worker,
-        train_loop_config={"items": items, "threads": threads, "stop": stop},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=1800),
-        scaling_config=ScalingConfig(
+    name = secrets.token_hex(4)
+    common = {
+        "train_loop_config": {"items": items, "threads": threads, "stop": stop},
+        "scaling_config": ScalingConfig(
             num_workers=workers,
             use_gpu=gpus,
             resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})},
             placement_strategy="SPREAD",
         ),
-        run_config=RunConfig(
-            name=secrets.token_hex(4), storage_path=str(storage), failure_config=FailureConfig(max_failures=0)
-        ),
-    ).fit()
+        "run_config": RunConfig(name=name, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
+    }
+    if local:
+        common["train_loop_config"]["store"] = str(storage / f"ranks-{name}")
+        DataParallelTrainer(_worker, **common).fit()
+    else:
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        config = TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=1800)
+        TorchTrainer(_worker, torch_config=config, **common).fit()
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -138,17 +145,20 @@ def _worker(config: dict[str, Any]) -> None:
     import ray.train.torch
     import torch.distributed as dist
 
+    from medvq.train.group import work_through
+    from medvq.train.run import WorkItem
+    from medvq.train.world import World, met
+
     context = ray.train.get_context()
     size, device = context.get_world_size(), ray.train.torch.get_device()
-    world = World(
-        rank=context.get_world_rank(),
-        size=size,
-        device=device,
-        threads=config["threads"],
-        launcher="ray",
-        control=dist.new_group(backend="gloo") if size > 1 and device.type == "cuda" else None,
-    )
-    work_through([WorkItem(**item) for item in config["items"]], world, Path(config["stop"]))
+    facts = {"rank": context.get_world_rank(), "size": size, "device": device, "threads": config["threads"]}
+    with contextlib.ExitStack() as stack:
+        if "store" in config:
+            world = stack.enter_context(met(**facts, launcher="ray", store=Path(config["store"])))
+        else:
+            control = dist.new_group(backend="gloo") if size > 1 and device.type == "cuda" else None
+            world = World(**facts, launcher="ray", control=control)
+        work_through([WorkItem(**item) for item in config["items"]], world, Path(config["stop"]))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from medvq.train.speed import eager
 from medvq.train.world import World, lost_peer, pin
 
 log = logging.getLogger(__name__)
-Outcome = Literal["done", "stopped", "busy", "blocked"]
+Outcome = Literal["done", "stopped", "busy", "blocked", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,7 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
             finished = train(session)
             if finished:
                 finish(session)
-            for loader in session.loaders.values():
-                loader.close()
+            session.close()
             return "done" if finished else "stopped"
         except LostOwnershipError as e:
             log.warning("%s", e)

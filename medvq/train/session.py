@@ -35,6 +35,7 @@ from medvq.train.augment import augment, masked, masked_as_published
 from medvq.train.evaluate import evaluate, joined
 from medvq.train.progress import Progress
 from medvq.train.pulse import Pulse
+from medvq.train.scalars import Scalars
 from medvq.train.speed import ahead, eager
 from medvq.train.tasks.base import Batch, Evaluated, Task
 from medvq.train.used import settle_buckets, used_parameters
@@ -61,12 +62,13 @@ class Session:
     pulse: Pulse = field(init=False)
     new_stage: bool = field(init=False, default=True)
     """Whether other parameters are used since the last step that this process took."""
+    _begun: int = field(init=False, default=0)
     _saved: float = field(init=False, default_factory=time.monotonic)
     _stage: int | None = field(init=False, default=None)
     _module: torch.nn.Module | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.world)
+        self.pulse, self._begun = Pulse(self.world), self.position.step
         if self.position.meter:
             self.pulse.load(self.position.meter)
         if self.settings.accumulate > 1 and any(isinstance(m, _BatchNorm) for m in self.task.modules()):
@@ -100,6 +102,12 @@ class Session:
             batch_size=self.settings.batch_size,
             done=self.position.step,
         )
+
+    @cached_property
+    def scalars(self) -> Scalars:
+        """TensorBoard's curves (rank 0)."""
+        steps = self.loaders["train"].steps_per_epoch
+        return Scalars(self.folder.tensorboard, step=self._begun, steps_per_epoch=steps)
 
     def enter(self, epoch: int) -> torch.nn.Module:
         """Ready for an epoch: the module over exactly the parameters that it uses."""
@@ -178,6 +186,7 @@ class Session:
         """After a step: show progress, and write a checkpoint if one is due."""
         if self.world.chief:
             self.progress.show(self.position.step, self.pulse.latest)
+            self._draw()
             if time.monotonic() - self._saved >= seconds(self.spec.config.resources.checkpoint_every):
                 self.save()
 
@@ -197,6 +206,7 @@ class Session:
         events.append(
             self.folder.events, self.owner, "epoch", epoch=epoch + 1, step=self.position.step, metrics=metrics
         )
+        self.scalars.add(self.position.step, metrics)
         log.info("epoch %d: %s", epoch + 1, "  ".join(f"{k} {v:.5g}" for k, v in metrics.items()))
         if best:
             self.position.meter = {}
@@ -215,6 +225,7 @@ class Session:
         """All ranks have agreed to stop: leave a checkpoint behind, and no exchange under way."""
         self.pulse.flush()
         if self.world.chief:
+            self._draw()
             self.save()
             events.append(self.folder.events, self.owner, "stopped", step=self.position.step, reason="asked to stop")
 
@@ -223,11 +234,19 @@ class Session:
         self.position.meter = self.pulse.state()
         if self.pulse.failing:
             return  # weights that the next step would stop over are not to go on from
+        self.scalars.flush()
         name = checkpoint.save(
             self.folder.checkpoints, self.owner, self.position, self.task.model, self.optimizer, self.facts()
         )
         events.append(self.folder.events, self.owner, "checkpoint", step=self.position.step, name=name)
         self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """End what runs beside."""
+        for loader in self.loaders.values():
+            loader.close()
+        if self.world.chief:
+            self.scalars.close()
 
     def class_counts(self) -> dict[str, int]:
         """Training images of each class; empty without labels."""
@@ -246,6 +265,9 @@ class Session:
             "classes": list(self.task.classes),
             "pixels": self.task.pixels.facts(),
         }
+
+    def _draw(self) -> None:
+        self.scalars.step(self.position.step, self.pulse.latest, self.optimizer.param_groups[0]["lr"])
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         if self.info.select not in metrics:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +54,32 @@ class World:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
+
+
+@contextlib.contextmanager
+def met(*, rank: int, size: int, device: torch.device, threads: int, launcher: str, store: Path) -> Iterator[World]:
+    """The worker group of ranks on one machine, which meet through the file `store`.
+
+    torch's usual meeting place is a TCP server that answers everyone who can reach the machine.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield World(device=device, threads=threads, launcher=launcher)
+        return
+    loopback = "lo" if sys.platform == "linux" else "lo0"
+    os.environ.update(GLOO_SOCKET_IFNAME=loopback, NCCL_SOCKET_IFNAME=loopback)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=f"file://{store}",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(minutes=30),
+    )
+    control = dist.new_group(backend="gloo") if device.type == "cuda" else None
+    yield World(rank=rank, size=size, device=device, threads=threads, launcher=launcher, control=control)
+    # After an error other ranks may be waiting for this one: the end of the process tells them, this could not.
+    dist.destroy_process_group()
 
 
 def pin(threads: int) -> None:

@@ -9,8 +9,8 @@ from medvq.config.errors import DataError, NotFoundError, UsageError
 from medvq.config.resolve import load_study
 from medvq.config.study import Resources
 from medvq.launch.data import find_data
-from medvq.launch.here import Room, shape_of
 from medvq.launch.plan import jobs_for, make_plan, record, slug
+from medvq.launch.room import Room, shape_of
 
 STUDY = """\
 study: s

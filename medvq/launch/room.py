@@ -1,0 +1,70 @@
+"""What this machine has, and how runs share it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from medvq.config.study import Resources
+from medvq.launch.slurm.allocation import allocation
+from medvq.runs.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What there is for one run at a time."""
+
+    cores: int
+    gpus: int
+
+    @property
+    def places(self) -> int:
+        """Workers that fit: one for each GPU, else one for each core."""
+        return self.gpus or self.cores
+
+    def shared(self, runs: int) -> Room:
+        """What each of `runs` side by side has."""
+        return Room(cores=max(1, self.cores // runs), gpus=self.gpus // runs)
+
+
+def measure() -> Room:
+    """Cores and GPUs that this process may use."""
+    import torch
+
+    given = allocation()
+    if given is not None:
+        return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes))
+    return Room(cores=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+
+
+def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, int]:
+    """Workers and threads of a run: as told, else one worker per GPU or core, as many as divide the batch.
+
+    `batch_size` is what is computed at once: the global batch, or a part of it where gradients are accumulated.
+    """
+    fitting = max(n for n in range(1, room.places + 1) if batch_size % n == 0)
+    workers = fitting if resources.workers == "auto" else resources.workers
+    shared_out = max(1, room.cores // max(workers, 1))
+    return workers, shared_out if resources.threads == "auto" else resources.threads
+
+
+def side_by_side(wanted: int | Literal["auto"], todo: Sequence[RunSpec], room: Room) -> int:
+    """How many runs go at a time, never more than there are places.
+
+    `auto` is as many as have workers' worth of places, and no more than could ever be ready together. A run that
+    leaves the number of its workers open then gets what its share of the machine has.
+    """
+    given = [w for spec in todo if isinstance(w := spec.config.resources.workers, int)]
+    fitting = room.places // max([1, *given])
+    return max(1, min(room.places, min(fitting, _width(todo)) if wanted == "auto" else wanted))
+
+
+def _width(todo: Sequence[RunSpec]) -> int:
+    """The most runs that are as many needs away from the first ones; `todo` has needs first."""
+    depth: dict[str, int] = {}
+    for spec in todo:
+        depth[spec.run] = max((depth[n.run] + 1 for n in spec.needs.values() if n.run in depth), default=0)
+    counts = list(depth.values())
+    return max(map(counts.count, counts), default=1)

@@ -1,0 +1,59 @@
+"""How runs share a machine."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from medvq.config.study import Resources
+from medvq.launch.room import Room, shape_of, side_by_side
+
+
+def runs(*needs, workers="auto"):
+    """Runs 0, 1, … of which each needs those named."""
+    return [
+        SimpleNamespace(
+            run=str(i),
+            needs={str(n): SimpleNamespace(run=str(n)) for n in needed},
+            config=SimpleNamespace(resources=Resources(workers=workers)),
+        )
+        for i, needed in enumerate(needs)
+    ]
+
+
+ALONE, CHAIN, FAN = [[]], [[], [0], [1]], [[], [0], [0], [0], []]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "todo", "cores", "gpus", "expected"),
+    [
+        (1, runs(*FAN), 8, 0, 1),
+        (3, runs(*FAN), 8, 0, 3),
+        (9, runs(*FAN), 2, 0, 2),
+        ("auto", runs(*ALONE), 8, 4, 1),
+        ("auto", runs(*CHAIN), 8, 4, 1),
+        ("auto", runs(*FAN), 8, 4, 3),
+        ("auto", runs(*FAN), 2, 0, 2),
+        ("auto", runs(*FAN, workers=1), 2, 0, 2),
+        ("auto", runs(*FAN, workers=2), 8, 4, 2),
+        ("auto", runs(*FAN, workers=8), 8, 4, 1),
+    ],
+)
+def test_runs_side_by_side(wanted, todo, cores, gpus, expected):
+    assert side_by_side(wanted, todo, Room(cores=cores, gpus=gpus)) == expected
+
+
+def test_each_gets_its_share():
+    assert Room(cores=16, gpus=4).shared(2) == Room(cores=8, gpus=2)
+    assert shape_of(Resources(), 24, Room(cores=16, gpus=4).shared(2)) == (2, 4)
+    assert shape_of(Resources(workers=1), 24, Room(cores=2, gpus=0).shared(2)) == (1, 1)
+    assert Room(cores=2, gpus=0).shared(4) == Room(cores=1, gpus=0)
+
+
+def test_slots_see_their_own_gpus(monkeypatch):
+    from medvq.launch.work import _visible
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [_visible(i, 2) for i in range(2)] == ["0,1", "2,3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-a,7,1")
+    assert [_visible(i, 2) for i in range(2)] == ["5,GPU-a", "7,1"]
+    assert _visible(0, 0) is None
