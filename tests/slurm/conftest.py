@@ -39,7 +39,7 @@ class Testbed:
 
     def up(self):
         shared = [p for p in (TOP, Path(sys.prefix), Path(sys.base_prefix)) if p.is_relative_to("/tmp")]
-        self("up", *(w for p in shared for w in ("--share", p)), timeout=400)
+        self("up", "--memory", 7000, *(w for p in shared for w in ("--share", p)), timeout=400)
 
 
 @pytest.fixture(scope="session")
