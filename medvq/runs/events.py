@@ -28,14 +28,23 @@ def append(path: Path, owner: Ownership, event: str, **facts: Any) -> None:
         os.fsync(f.fileno())
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Every whole event; torn lines are left out."""
+EPOCH = b'{"event": "epoch"'
+
+
+def read(path: Path, *, glance: bool = False) -> list[dict[str, Any]]:
+    """Every whole event; torn lines are left out.
+
+    With `glance`, an epoch that another one follows at once is left out as well: enough to tell how a run stands, and
+    many times faster.
+    """
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     events = []
-    for line in lines:
+    for line, following in zip(lines, [*lines[1:], b""], strict=True):
+        if glance and line.startswith(EPOCH) and following.startswith(EPOCH):
+            continue
         try:
             record = json.loads(line)
         except ValueError:

@@ -38,7 +38,7 @@ class RunStatus:
 def status_of(folder: RunFolder) -> RunStatus:
     """The state of one run, whatever its needs say."""
     result = read_json(folder.result)
-    log = events.read(folder.events)
+    log = events.read(folder.events, glance=True)
     attempts = max((int(e.get("attempt", 0)) for e in log), default=0)
     done = events.epochs(log)
     holder = None if result else holder_of(folder.owner)

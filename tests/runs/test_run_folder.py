@@ -200,3 +200,11 @@ def test_json_is_whole_or_not_there(tmp_path):
     (tmp_path / "b.json").write_text('{"x": ')
     assert read_json(tmp_path / "b.json") is None
     assert json.loads((tmp_path / "a.json").read_text())
+
+
+def test_a_glance_at_events_leaves_out_only_epochs_that_another_one_follows(folder):
+    mine = own(folder)
+    for event in [("attempt", 0), ("epoch", 1), ("epoch", 2), ("checkpoint", 2), ("epoch", 3), ("epoch", 4)]:
+        events.append(folder.events, mine, event[0], epoch=event[1])
+    assert [e["epoch"] for e in events.read(folder.events, glance=True)] == [0, 2, 2, 4]
+    assert len(events.read(folder.events)) == 6

@@ -57,7 +57,7 @@ class Account:
     cpu_seconds: float
     """CPU time that was used."""
     memory: int | None
-    """Bytes used at most on a node by one step."""
+    """Bytes used at most on the first node: the batch script, and Ray beside it."""
     memory_asked: int | None
     gpus: int
     gpu_use: float | None
@@ -152,7 +152,7 @@ def _account(task: str, steps: list[dict[str, str]]) -> Account:
         elapsed=float(whole["ElapsedRaw"] or 0),
         cpus=int(whole["AllocCPUS"] or 0),
         cpu_seconds=in_seconds(whole["TotalCPU"]),
-        memory=max(used, default=None),
+        memory=sum(used) if used else None,
         memory_asked=in_bytes(whole["ReqMem"]),
         gpus=int(gpus[1]) if gpus else 0,
         gpu_use=max(uses, default=None),

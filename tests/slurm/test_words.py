@@ -1,0 +1,136 @@
+"""Reading what SLURM prints, and what it means for a profile or a run."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from medvq.config.profile import Slurm
+from medvq.launch.slurm.checkup import check_partition, check_settings, gpus_of, parse_partitions
+from medvq.launch.slurm.query import Account, Queued, in_bytes, in_seconds
+from medvq.results.cluster import Place, settled, use
+from medvq.runs.submission import Submission
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("512K", 524288),
+        ("1.5M", 1572864),
+        ("4G", 2**32),
+        ("4Gn", 2**32),
+        ("2Gc", 2**31),
+        ("", None),
+        ("?", None),
+    ],
+)
+def test_sizes(text, size):
+    assert in_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("00:10", 10), ("03:04.5", 184.5), ("01:00:00", 3600), ("2-01:00:00", 176400), ("UNLIMITED", 0), ("", 0)],
+)
+def test_times(text, time):
+    assert in_seconds(text) == time
+
+
+@pytest.mark.parametrize(
+    ("gres", "kind", "count"),
+    [
+        ("gpu:4", None, 4),
+        ("gpu:a100:4(S:0-1),nvme:1", "a100", 4),
+        ("gpu:a100:4,gpu:t4:2", None, 6),
+        ("gpu:a100:4", "h100", 0),
+        ("(null)", None, 0),
+    ],
+)
+def test_gpus_of_a_node(gres, kind, count):
+    assert gpus_of(gres, kind) == count
+
+
+PARTITIONS = parse_partitions(
+    "PartitionName=gpu Default=YES MaxTime=1-00:00:00 State=UP GraceTime=60\n"
+    "PartitionName=old Default=NO MaxTime=UNLIMITED State=DRAIN GraceTime=0\n"
+)
+NODES = "gpu|gpu:a100:4(S:0-1)|64|512000|3\nold|gpu:2|16|64000+|9\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "level", "words"),
+    [
+        ({"gpus_per_node": 4, "nodes": 3}, "ok", "3 nodes of gpu have 4 GPUs"),
+        ({"partition": "gpus"}, "fail", "no partition 'gpus'"),
+        ({"time": "2 d"}, "fail", "is more than the 1-00:00:00"),
+        ({"gpus_per_node": 8}, "fail", "0 nodes of gpu have 8 GPUs"),
+        ({"gpu_type": "h100", "gpus_per_node": 1}, "fail", "0 nodes of gpu have 1 h100 GPUs"),
+        ({"nodes": 4}, "fail", "a run asks for 4"),
+        ({"memory_gb": 600}, "fail", "600 GB"),
+        ({"partition": "old"}, "warn", "old is drain"),
+    ],
+)
+def test_a_profile_is_held_against_its_partition(asked, level, words):
+    found = list(check_partition(Slurm(**{"time": "1 h", **asked}), PARTITIONS, NODES))
+    assert any(found_level == level and words in what for found_level, what, _ in found), found
+
+
+@pytest.mark.parametrize(
+    ("settings", "partition", "words"),
+    [
+        ({"PreemptMode": "OFF"}, "gpu", "not preempted"),
+        ({"PreemptMode": "REQUEUE"}, "gpu", "preempt_send_user_signal is not set"),
+        ({"PreemptMode": "REQUEUE", "SlurmctldParameters": "preempt_send_user_signal"}, "old", "GraceTime is 0"),
+        ({"PreemptMode": "REQUEUE", "SlurmctldParameters": "preempt_send_user_signal"}, "gpu", "leaves 60 s"),
+    ],
+)
+def test_what_preemption_leaves_is_told(settings, partition, words):
+    found = list(check_settings(Slurm(time="1 h", partition=partition), settings, PARTITIONS))
+    assert any(words in what for _, what, _ in found), found
+
+
+def place(tmp_path, state=None, reason="None", account=None):
+    content = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm": {"nodes": 2}}
+    queued = Queued(id="7_0", comment="", state=state, reason=reason, nodes="n1", left="1:00") if state else None
+    return Place(
+        submission=Submission(path=tmp_path / "1.json", content=content), index=0, queued=queued, account=account
+    )
+
+
+def account(state="COMPLETED", **more):
+    facts = {"elapsed": 1000.0, "cpus": 4, "cpu_seconds": 3900.0, "memory": 2**30, "memory_asked": 2**32}
+    return Account(**{"id": "7_0", "state": state, "gpus": 0, "gpu_use": None, **facts, **more})
+
+
+@pytest.mark.parametrize(
+    ("folder", "state", "reason", "expected"),
+    [
+        ("planned", "PENDING", "Resources", ("queued", "waits for free nodes")),
+        ("stopped", "PENDING", "BeginTime", ("queued", "starts again in a moment")),
+        ("planned", "PENDING", "DependencyNeverSatisfied", ("blocked", "what it needs failed")),
+        ("planned", "RUNNING", "None", ("running", "starting")),
+        ("running", "RUNNING", "None", ("running", "")),
+        ("planned", "FAILED", "NonZeroExitCode", ("failed", "SLURM job 7_0: failed")),
+        ("stopped", "TIMEOUT", "TimeLimit", ("stopped", "SLURM job 7_0: timeout")),
+        ("planned", "CANCELLED", "None", ("planned", "SLURM job 7_0: cancelled")),
+        ("planned", None, "", ("planned", "SLURM no longer knows it")),
+        ("done", "RUNNING", "None", ("done", "")),
+    ],
+)
+def test_the_state_of_a_run_with_slurms_word(tmp_path, folder, state, reason, expected):
+    assert settled(SimpleNamespace(state=folder), place(tmp_path, state, reason), silent=False) == expected
+
+
+def test_without_slurms_word_what_was_sent_counts_as_queued(tmp_path):
+    assert settled(SimpleNamespace(state="planned"), place(tmp_path), silent=True)[0] == "queued"
+    assert settled(SimpleNamespace(state="planned"), None, silent=True) == ("planned", "")
+    said = place(tmp_path, account=account("OUT_OF_MEMORY"))
+    assert settled(SimpleNamespace(state="planned"), said, silent=False) == ("failed", "SLURM job 7_0: out of memory")
+
+
+def test_hints_for_the_profile(tmp_path):
+    (line,) = use([place(tmp_path, account=account())])
+    assert "CPU 98%, memory 50% at most" in line
+    (line,) = use([place(tmp_path, account=account(cpu_seconds=400.0, memory=2**31 - 1, gpu_use=12.0))])
+    assert all(w in line for w in ("fewer `cpus_per_node`", "more `memory_gb`", "GPU 12 %"))
+    assert use([place(tmp_path, account=account(elapsed=5.0))]) == []
