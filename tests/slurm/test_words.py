@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from medvq.config.profile import Slurm
-from medvq.launch.slurm.checkup import check_partition, check_settings, gpus_of, parse_partitions
+from medvq.launch.slurm.checkup import check_partition, check_settings, parse_partitions
+from medvq.launch.slurm.nodes import fitting, gpus_of
 from medvq.launch.slurm.query import Account, Queued, in_bytes, in_seconds
 from medvq.results.cluster import Place, settled, use
 from medvq.runs.submission import Submission
@@ -54,7 +55,12 @@ PARTITIONS = parse_partitions(
     "PartitionName=gpu Default=YES MaxTime=1-00:00:00 State=UP GraceTime=60\n"
     "PartitionName=old Default=NO MaxTime=UNLIMITED State=DRAIN GraceTime=0\n"
 )
-NODES = "gpu|gpu:a100:4(S:0-1)|64|512000|3\nold|gpu:2|16|64000+|9\n"
+NODES = "gpu*|gpu:a100:4(S:0-1)|64|512000|nvlink,amd|3\nold|gpu:2|16|64000+|(null)|9\n"
+
+
+@pytest.mark.parametrize(("constraint", "count"), [(None, 3), ("nvlink", 3), ("nvlink&amd", 3), ("intel", 0)])
+def test_nodes_that_could_do_a_run(constraint, count):
+    assert fitting(Slurm(time="1 h", gpus_per_node=2, constraint=constraint), NODES) == count
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from medvq.config.profile import Slurm
 from medvq.config.units import seconds
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.slurm.history import GIVE_UP, reason_to_give_up, suspects
 from medvq.launch.slurm.job import STOPPED, folder_of, write_down
+from medvq.launch.slurm.nodes import avoidable
 from medvq.runs import events
 from medvq.runs.submission import load_submission
 
@@ -26,9 +28,10 @@ def main() -> int:
     if folder.result.exists():
         return GIVE_UP
     if code != STOPPED:
-        how = f"signal {code - 128}" if code > 128 else f"exit {code}"
-        error = f"it broke down with {how} on {', '.join(given.nodes)}"
-        write_down(folder, "crashed", error=error, hosts=list(given.nodes))
+        # A signal ended the driver, which runs on the first node; else any node may be to blame.
+        how, hosts = (f"signal {code - 128}", given.nodes[:1]) if code > 128 else (f"exit {code}", given.nodes)
+        error = f"it broke down with {how} on {', '.join(hosts)}"
+        write_down(folder, "crashed", error=error, hosts=list(hosts))
     elif ran > 0.8 * (seconds(slurm["time"]) - seconds(slurm["grace"])):
         write_down(folder, "limit")
     history = events.read(folder.events)
@@ -37,7 +40,7 @@ def main() -> int:
         print(reason, file=sys.stderr, flush=True)
         write_down(folder, "failed", error=reason, traceback=[], log=str(submission.log(index)))
         return GIVE_UP
-    print(",".join(suspects([history])))
+    print(",".join(avoidable(Slurm.model_validate(slurm), suspects([history]))))
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Literal
 from medvq.config.errors import MedvqError
 from medvq.config.profile import Slurm, load_profile
 from medvq.config.units import seconds
-from medvq.launch.slurm import query
+from medvq.launch.slurm import nodes, query
 
 Finding = tuple[Literal["ok", "warn", "fail"], str, str]
 NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "panfs", "cifs", "9p", "virtiofs", "glusterfs", "afs")
@@ -29,7 +28,7 @@ def checkup(profile: str, runs: Path) -> Iterator[Finding]:
     try:
         settings = query.settings()
         partitions = parse_partitions(query.call("scontrol", "-o", "show", "partition"))
-        features = query.call("sinfo", "-h", "-o", "%R|%G|%c|%m|%D")
+        features = query.call("sinfo", "-h", "-o", nodes.FORMAT)
     except MedvqError as e:
         yield "fail", f"SLURM: {e.error}", e.hint or "is its controller up? try `scontrol ping`"
         return
@@ -61,7 +60,7 @@ def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], f
     Args:
         slurm: what is asked.
         partitions: `parse_partitions`.
-        features: lines of partition, GRES, cores, MB and number of equal nodes.
+        features: sinfo's lines in `nodes.FORMAT`.
     """
     default = next((n for n, p in partitions.items() if p.get("Default") == "YES"), None)
     name = slurm.partition or default
@@ -76,14 +75,8 @@ def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], f
         yield "fail", f"time {slurm.time} is more than the {longest} of {name}", "ask for less; runs go on in the next"
     else:
         yield "ok", f"time {slurm.time} is within {name}'s limit ({longest.lower()})", ""
-    fitting, most = 0, 0
-    for line in features.splitlines():
-        partition, gres, cores, megabytes, count = line.split("|")
-        gpus = gpus_of(gres, slurm.gpu_type)
-        most = max(most, gpus)
-        enough = int(cores.rstrip("+")) >= slurm.cpus_per_node and int(megabytes.rstrip("+")) >= slurm.memory_gb * 1024
-        if partition == name and gpus >= slurm.gpus_per_node and enough:
-            fitting += int(count)
+    most = max((nodes.gpus_of(line.split("|")[1], slurm.gpu_type) for line in features.splitlines()), default=0)
+    fitting = nodes.fitting(slurm, features)
     kind = f"{slurm.gpu_type} " if slurm.gpu_type else ""
     asked = f"{slurm.gpus_per_node} {kind}GPUs, {slurm.cpus_per_node} cores and {slurm.memory_gb} GB"
     if fitting >= slurm.nodes:
@@ -93,12 +86,6 @@ def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], f
             f"no node has more than {most} such GPUs" if most < slurm.gpus_per_node else "see `sinfo -o '%P %G %c %m'`"
         )
         yield "fail", f"{fitting} nodes of {name} have {asked}, and a run asks for {slurm.nodes}", mend
-
-
-def gpus_of(gres: str, kind: str | None) -> int:
-    """GPUs in a GRES such as `gpu:a100:4(S:0-1),nvme:1`, of one type or of any."""
-    found = re.findall(r"gpu:(?:([^:,()]+):)?(\d+)", gres)
-    return sum(int(number) for name, number in found if kind in (None, name))
 
 
 def check_settings(

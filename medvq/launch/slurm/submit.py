@@ -20,6 +20,7 @@ from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
 from medvq.launch.slurm.history import suspects
+from medvq.launch.slurm.nodes import avoidable
 from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.slurm.snapshot import snapshot
 from medvq.launch.start import states_of
@@ -167,7 +168,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
         jobs: list[str] = []
         for array in seen.arrays:
             histories = [events.read(plan.folder / run / "events.jsonl") for run in array.tasks.values()]
-            bad = suspects(histories)
+            bad = avoidable(slurm, suspects(histories))
             intent = new_submission(
                 plan.folder,
                 {
