@@ -17,6 +17,7 @@ from typing import Any
 from medvq.config.errors import MissingError
 from medvq.runs.process import Process
 from medvq.train.group import Group, GroupSpec, WorkersError
+from medvq.train.ray_server import ENVIRONMENT
 from medvq.train.run import WorkItem
 
 PREFIX = "medvq-"
@@ -34,8 +35,7 @@ class LocalRay:
     """
 
     def __init__(self, workers: int, gpus: int) -> None:
-        self.cluster: dict[str, Any] = {"workers": workers, "gpus": gpus}
-        """What the server starts or joins."""
+        self.workers, self.gpus = workers, gpus
         self.environment: dict[str, str] = {}
         """What it finds in its environment beside ours."""
         self._server: subprocess.Popen[str] | None = None
@@ -81,11 +81,14 @@ class LocalRay:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-", dir=short_temp()))
         environment = {
             **os.environ,
+            **ENVIRONMENT,
+            "RAY_AUTH_TOKEN_PATH": str(self._folder / "token"),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             # torch makes a folder for compiled kernels beside all others' as soon as it is asked about compilation.
             "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
             **self.environment,
         }
+        environment.pop("RAY_ADDRESS", None)
         with open(self._folder / "server.log", "w") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "medvq.train.ray_server", str(self._folder)],
@@ -97,9 +100,13 @@ class LocalRay:
                 env=environment,
             )
         assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(self.cluster) + "\n")
+        self._server.stdin.write(json.dumps(self._cluster()) + "\n")
         self._server.stdin.flush()
         return self._server
+
+    def _cluster(self) -> dict[str, Any]:
+        """Which Ray the server starts or joins."""
+        return {"workers": self.workers, "gpus": self.gpus}
 
 
 def short_temp() -> Path:

@@ -42,6 +42,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Ray prints must not look like an answer
     lines = iter(sys.stdin.readline, "")
+    import ray  # takes seconds, in which the line that follows is being found out
+
     cluster = json.loads(next(lines))
     storage, local = Path(cluster.pop("storage", folder)), "address" not in cluster
     _start(folder, **cluster) if local else _join(**cluster)
@@ -49,8 +51,6 @@ def main() -> None:
         request = json.loads(line)
         done = threading.Thread(target=_answer, args=(storage, local, request, answers), daemon=True)
         done.start()
-    import ray
-
     threading.Timer(20, os._exit, (1,)).start()
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
@@ -58,11 +58,9 @@ def main() -> None:
 
 
 def _start(folder: Path, workers: int, gpus: int) -> None:
-    token = folder / "token"
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    os.environ.update(ENVIRONMENT, RAY_AUTH_TOKEN_PATH=str(token))
-    os.environ.pop("RAY_ADDRESS", None)
     import ray
     from ray._private import ray_constants
 
@@ -82,11 +80,7 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
 
 
 def _join(address: str, nodes: list[str]) -> None:
-    """Join a Ray that runs on `nodes` (names as SLURM knows them), once all of them are there.
-
-    The token and Ray's other settings are in the environment.
-    """
-    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+    """Join a Ray that runs on `nodes` (names as SLURM knows them), once all of them are there."""
     import ray
 
     ip = address.partition(":")[0]

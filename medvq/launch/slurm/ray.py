@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from medvq.config.errors import MedvqError
 from medvq.launch.slurm.allocation import Allocation
@@ -70,16 +71,19 @@ class AllocatedRay(LocalRay):
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
         )
-        self._wait_for_nodes(meeting, self._agents)
-        head = read_json(meeting / "head.json")
-        address = f"{head['address']}:{head['port']}"
-        self.cluster = {
-            "address": address,
-            "nodes": list(self.given.nodes),
-            "storage": str(make_folder(meeting / "train")),
-        }
         self.environment = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(temp)}
         return super()._open()
+
+    def _cluster(self) -> dict[str, Any]:
+        assert self._meeting is not None
+        assert self._agents is not None
+        self._wait_for_nodes(self._meeting, self._agents)
+        head = read_json(self._meeting / "head.json")
+        return {
+            "address": f"{head['address']}:{head['port']}",
+            "nodes": list(self.given.nodes),
+            "storage": str(make_folder(self._meeting / "train")),
+        }
 
     def _wait_for_nodes(self, meeting: Path, agents: subprocess.Popen[bytes]) -> None:
         begin, said = time.monotonic(), 0.0
