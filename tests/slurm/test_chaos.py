@@ -11,7 +11,7 @@ name: lab
 where: slurm
 slurm: {{time: 20 min, nodes: {nodes}, cpus_per_node: {cpus}, memory_gb: 3, grace: 25 s}}
 """
-ARGS = ("quickstart", "--smoke", "--workers", 2, "--set", "resources.threads=1", "--set", "train.epochs=50")
+ARGS = ("quickstart", "--smoke", "--workers", 2, "--set", "resources.threads=1", "--set", "train.epochs=40")
 OFTEN = ("--set", "resources.checkpoint_every=1 s")
 
 
