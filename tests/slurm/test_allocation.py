@@ -52,3 +52,7 @@ def test_ports_differ_and_interfaces_are_found():
     assert network.address_of("lo") == "127.0.0.1"
     with pytest.raises(MissingError, match="no network interface"):
         network.address_of("ib77")
+
+
+def test_the_node_that_asks_comes_first_because_rays_driver_needs_its_head_there():
+    assert allocation(environment(SLURMD_NODENAME="n2")).nodes == ("n2", "n1")

@@ -17,7 +17,7 @@ class Allocation:
     restart: int
     """How often it was requeued before."""
     nodes: tuple[str, ...]
-    """Names; the first is where the batch script runs."""
+    """Names; the first is where this process runs, in a batch script SLURM's first."""
     cpus: int
     """Cores on each node."""
     gpus: int
@@ -41,7 +41,7 @@ def allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None
     return Allocation(
         job=job,
         restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
-        nodes=names(nodes),
+        nodes=tuple(sorted(names(nodes), key=lambda n: n != environment["SLURMD_NODENAME"])),
         cpus=each,
         gpus=_gpus(environment),
         memory=megabytes * 2**20 or None,

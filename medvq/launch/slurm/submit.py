@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medvq.config.errors import MedvqError, MissingError
+from medvq.config.errors import MedvqError, MissingError, UsageError
 from medvq.config.profile import Profile, Slurm
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
@@ -49,10 +49,10 @@ def slurm_of(profile: Profile) -> Slurm:
     """What the profile asks SLURM for.
 
     Raises:
-        MedvqError: it is not a profile of a cluster.
+        UsageError: it is not a profile of a cluster.
     """
     if profile.slurm is None:
-        raise MissingError(
+        raise UsageError(
             f"profile {profile.name} is this machine",
             hint="`medvq run` works here; `submit` needs a profile of a cluster",
         )
