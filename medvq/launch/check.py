@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from medvq.config.data import Source
 from medvq.config.errors import DataError, Problem, UsageError
@@ -15,7 +13,6 @@ from medvq.config.points import Point
 from medvq.config.resolve import Study
 from medvq.config.tasks import find_task
 from medvq.launch.data import Found
-from medvq.shards.dataset import Dataset
 
 
 def check_data(study: Study, jobs: Iterable[str], found: Mapping[str, Found | None]) -> None:
@@ -74,6 +71,11 @@ def _lacking(point: Point, source: Source, data: Found) -> Iterator[Problem]:
         yield Problem(where=data.ref.path, error=f"the dataset has no masks, and job {point.job} asks for them")
 
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """A dataset that a run trained on."""
@@ -92,6 +94,9 @@ def check_disjoint(seen: Seen, test: Found, *, job: str, needed: str) -> None:
     training = seen.found
     if training.ref.digest == test.ref.digest and not seen.everything:
         return  # the leak check of packing covers one dataset
+    import numpy as np
+
+    from medvq.shards.dataset import Dataset
 
     def sums_of(found: Found, split: str | None) -> NDArray[np.uint64]:
         dataset = Dataset.open(found.ref.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from importlib import metadata
@@ -14,6 +15,7 @@ PACKAGES = ("torch", "torchvision", "ray", "numpy", "pillow", "pyarrow", "pydant
 LONGEST_DIFF = 1_000_000
 
 
+@functools.cache
 def provenance() -> dict[str, Any]:
     """Versions and, in a git checkout, the commit and the diff of a dirty tree."""
     versions: dict[str, str | None] = {}
