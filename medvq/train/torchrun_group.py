@@ -64,6 +64,7 @@ class Torchrun:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
             "OMP_NUM_THREADS": "1",  # the workers set their own number
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # it would listen to everyone, and the ranks have a file
             **self.environment,
         }
         try:
