@@ -92,7 +92,11 @@ def submitting(data: Path, runs: int, idle: float) -> list[str]:
         (script,) = user.folder.glob("runs/*/submissions/*.sbatch")
         raw.append(seconds(lambda script=script: testbed("login", "--", "sbatch", script)) - idle)
         testbed("login", "--", "scancel", "-u", "root")
-    return [f"submit {runs} runs", middle(first), f"raw sbatch {middle(raw)}; submit again {middle(second)}"]
+    return [
+        f"submit {runs} run{'s' if runs > 1 else ''}",
+        middle(first),
+        f"raw sbatch {middle(raw)}; submit again {middle(second)}",
+    ]
 
 
 def watching(data: Path, runs: int, epochs: int, idle: float) -> list[str]:
@@ -141,7 +145,11 @@ def beginning(data: Path, nodes: int) -> list[str]:
     epoch = next(e["time"] for e in events if e["event"] == "epoch")
     testbed("login", "--", "scancel", "-u", "root")
     what = f"{attempt - started:.1f} s to the attempt: Python, Ray on the nodes, workers; then {epoch - attempt:.1f} s"
-    return [f"from job start to the end of epoch 1, {nodes} nodes", f"{epoch - started:.1f} s", what]
+    return [
+        f"from job start to the end of epoch 1, {nodes} node{'s' if nodes > 1 else ''}",
+        f"{epoch - started:.1f} s",
+        what,
+    ]
 
 
 def main() -> None:
