@@ -15,6 +15,8 @@ LEAST_DIM = 16
 """Shorter vectors, but for those of one number, get zeros appended: matrix products of fewer columns are slower."""
 MEDIAN_OF = 256
 """Codes, evenly spaced, whose median is the centre."""
+NEAR_CENTRE = 0.25
+"""Codes whose centre is nearer to 0 than this share of their reach are not centred: little would cancel."""
 CPU_SCORES, GPU_SCORES = 1 << 20, 1 << 26
 """Scores held at once: as many as stay in a core's cache; enough to fill a GPU."""
 PAIR_VALUES = 1 << 20
@@ -25,7 +27,8 @@ PAIR_VALUES = 1 << 20
 def nearest(vectors: Tensor, codes: Tensor) -> Tensor:
     """Index (N,) int64 of the code (K, D) nearest to each vector (N, D) in Euclidean distance.
 
-    k* = argmin_k ‖e_k‖²/2 − x·e_k in float32, both centred amid the codes so that a common offset cancels first.
+    k* = argmin_k ‖e_k‖²/2 − x·e_k in float32, both centred amid the codes where these lie off 0, so that a common
+    offset cancels first.
     Scores that rounding cannot tell apart are compared again as Σ(x − e)² in float64, so that the answer is the exact
     nearest code of the float32 inputs, and the lowest index among equals, whatever the chunks, threads or device.
     """
@@ -45,8 +48,10 @@ class _Scorer:
     def __init__(self, codes: Tensor) -> None:
         self.codes = codes
         # Any point amid the codes will do; the mean would follow a single one that is far off.
-        self.centre = codes[:: -(-len(codes) // MEDIAN_OF)].median(dim=0).values
-        centred = codes - self.centre
+        centre = codes[:: -(-len(codes) // MEDIAN_OF)].median(dim=0).values
+        far = bool(centre.norm() > NEAR_CENTRE * (codes - centre).norm(dim=1).amax())
+        self.centre = centre if far else None
+        centred = codes - centre if far else codes
         norms = centred.square().sum(dim=1)
         pad = -len(codes) % BLOCK
         self.dims = LEAST_DIM - codes.shape[1] if 1 < codes.shape[1] < LEAST_DIM else 0
@@ -59,7 +64,7 @@ class _Scorer:
     def nearest(self, vectors: Tensor) -> Tensor:
         """Indices (n,) for vectors (n, D)."""
         n = len(vectors)
-        centred = vectors - self.centre
+        centred = vectors if self.centre is None else vectors - self.centre
         padded = F.pad(centred, (0, self.dims)) if self.dims else centred
         scores = torch.addmm(self.half_norms, padded, self.columns, alpha=-1)  # (n, K + pad)
         blocks = scores.view(n, -1, BLOCK).amin(dim=2)  # (n, blocks)
