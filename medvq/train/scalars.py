@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-POINTS = 20
+POINTS = 10
 """Points of an epoch between its metrics."""
 
 
