@@ -31,7 +31,7 @@ demo: install
 	$(BIN)/medvq run jobs/quickstart.yaml
 
 lint: install-dev
-	$(BIN)/ruff format --check medvq tests slurm slurm
+	$(BIN)/ruff format --check medvq tests slurm
 	$(BIN)/ruff check medvq tests slurm
 	$(BIN)/mypy
 	$(BIN)/lint-imports
