@@ -143,23 +143,25 @@ def _opened(data: bytes, kind: str) -> Image.Image:
             raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
 
 
-def _loaded(data: bytes, kind: str, recipe: Recipe) -> Image.Image:
+def _loaded(data: bytes, kind: str, recipe: Recipe) -> tuple[Image.Image, int]:
+    """The first frame, and how many there are; they are counted by looking for the next, which damage can break."""
     image = _opened(data, kind)
     check_size(*image.size, recipe)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
+            frames = int(getattr(image, "n_frames", 1))
     except MemoryError as e:
         raise BadImage("it does not fit into memory") from e
     except Exception as e:  # as above
         raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
-    return image
+    return image, frames
 
 
 def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str]]:
-    image = _loaded(data, kind, recipe)
-    rules = ["first frame"] if getattr(image, "n_frames", 1) > 1 else []
+    image, frames = _loaded(data, kind, recipe)
+    rules = ["first frame"] if frames > 1 else []
     mode = image.mode
     if mode == "P" and "transparency" in image.info:
         image, rules = image.convert("RGBA"), [*rules, "palette"]
@@ -221,7 +223,7 @@ def decode_mask(data: bytes, recipe: Recipe) -> Decoded:
         data = plain.data
     elif kind == "jpeg":
         plain_jpeg(data)
-    image, rules = _loaded(data, kind, recipe), []
+    (image, _), rules = _loaded(data, kind, recipe), []
     if image.mode == "1":
         image = image.convert("L")
     if image.mode in ("RGB", "RGBA", "LA", "CMYK", "YCbCr", "PA"):

@@ -262,3 +262,14 @@ def test_a_tree_of_many_files_is_listed_once(tmp_path: Path) -> None:
     found = read_source(root)
     assert [s.path for s in found.arranged.samples] == sorted(s.path for s in found.arranged.samples)
     assert found.seen == 6
+
+
+def test_a_tiff_whose_second_directory_is_damaged_is_an_answer() -> None:
+    """Found by the test above: Pillow counts frames by reading on, and fails with a TypeError."""
+    data = bytearray(encode(np.full((16, 20, 3), 99, np.uint8), "TIFF"))
+    first = int.from_bytes(data[4:8], "little")
+    entries = int.from_bytes(data[first : first + 2], "little")
+    at = first + 2 + 12 * entries
+    data[at : at + 4] = len(data).to_bytes(4, "little")
+    with pytest.raises(BadImage, match="damaged TIFF"):
+        decode(bytes(data) + (1).to_bytes(2, "little") + bytes(20), RECIPE)
