@@ -26,7 +26,12 @@ class Cli:
 
     def __call__(self, *args, code=0, timeout=300):
         process = self.start(*args)
-        stdout, stderr = process.communicate(timeout=timeout)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()  # or it would go on beside all tests that follow
+            stdout, stderr = process.communicate()
+            pytest.fail(f"not done after {timeout} s\n{stdout}\n{stderr}")
         assert code is None or process.returncode == code, f"exit {process.returncode}\n{stdout}\n{stderr}"
         assert "Traceback" not in stderr, stderr
         process.stdout_text, process.stderr_text = stdout, stderr
