@@ -14,7 +14,7 @@ import torch
 from medvq.runs.process import Process
 from medvq.train.group import work_through
 from medvq.train.run import WorkItem
-from medvq.train.world import met
+from medvq.train.world import and_leave, met
 
 LOOK = 0.5
 
@@ -48,4 +48,4 @@ def _end_with(owner: Process) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    and_leave(lambda: main(Path(sys.argv[1])))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -80,6 +81,24 @@ def met(*, rank: int, size: int, device: torch.device, threads: int, launcher: s
     yield World(rank=rank, size=size, device=device, threads=threads, launcher=launcher, control=control)
     # After an error other ranks may be waiting for this one: the end of the process tells them, this could not.
     dist.destroy_process_group()
+
+
+def and_leave(work: Callable[[], object]) -> NoReturn:
+    """Do `work`, then end the process with 0, or with 1 after an error, without taking the interpreter down.
+
+    DDP never frees its process group. A thread of that group that still drops a tensor while the interpreter goes
+    down aborts the whole process, after all its work was done.
+    """
+    code = 0
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def pin(threads: int) -> None:

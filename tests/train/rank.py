@@ -1,4 +1,4 @@
-"""One rank of a worker group, as a script: rank.py ITEM.json RANK SIZE PORT [STOP_AFTER]."""
+"""One rank of a worker group, as a script: rank.py ITEM.json RANK SIZE STORE [STOP_AFTER]."""
 
 import itertools
 import json
@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 from medvq.train.run import WorkItem, run_one
-from medvq.train.world import World
+from medvq.train.world import World, and_leave
 
-if __name__ == "__main__":
-    item, rank, size, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, GLOO_SOCKET_IFNAME="lo")
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=size)
+
+def main():
+    item, rank, size, store = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
     asked, stop_after = itertools.count(1), int(sys.argv[5]) if len(sys.argv) > 5 else None
     run_one(
         WorkItem(**json.loads(item.read_text())),
@@ -22,3 +23,7 @@ if __name__ == "__main__":
         lambda: stop_after is not None and next(asked) >= stop_after,
     )
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    and_leave(main)

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,14 @@ def do(runs, size, job="pretrain", stop_after=None):
     """Do a run on `size` ranks, each a process of its own."""
     if size == 1:
         return runs.do(job, stop_after)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     item = runs.plan.folder / f"{job}.json"
     item.write_text(json.dumps(dataclasses.asdict(runs.item(job))))
     script = Path(__file__).with_name("rank.py")
     more = [] if stop_after is None else [str(stop_after)]
-    group = [
-        subprocess.Popen([sys.executable, script, item, str(rank), str(size), str(port), *more]) for rank in range(size)
-    ]
-    assert [p.wait(120) for p in group] == [0] * size
+    with tempfile.TemporaryDirectory() as meeting:
+        command = [sys.executable, script, item]
+        group = [subprocess.Popen([*command, str(r), str(size), f"{meeting}/ranks", *more]) for r in range(size)]
+        assert [p.wait(120) for p in group] == [0] * size
     return "done"
 
 
