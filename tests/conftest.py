@@ -1,5 +1,6 @@
 """What tests of several packages share: a command line in a process of its own, and one small packed dataset."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -73,3 +74,21 @@ def real():
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the real images beside the checkout")
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """`torchvision.transforms.v2.functional`, beside which rotations are tested.
+
+    Its wheels are built for CUDA; beside a CPU build of torch their extension does not load, and the import fails
+    because two operators that it wants to describe do not exist. Nothing here uses those operators.
+    """
+    import torch
+
+    if torch.version.cuda is None:
+        for name in ("nms", "qnms"):
+            with contextlib.suppress(RuntimeError):  # defined already
+                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    from torchvision.transforms.v2 import functional
+
+    return functional

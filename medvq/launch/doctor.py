@@ -15,7 +15,7 @@ from typing import Literal
 from medvq.config.errors import MedvqError
 from medvq.launch.slurm.checkup import checkup, shared_folder
 
-PACKAGES = ("torch", "torchvision", "ray", "pyarrow", "submitit")
+PACKAGES = ("torch", "ray", "pyarrow", "submitit")
 SHM = 10**9
 """Bytes of /dev/shm below which workers that read images may run out of it."""
 

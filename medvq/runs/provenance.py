@@ -11,7 +11,7 @@ from typing import Any
 
 import medvq
 
-PACKAGES = ("torch", "torchvision", "ray", "numpy", "pillow", "pyarrow", "pydantic", "safetensors")
+PACKAGES = ("torch", "ray", "numpy", "pillow", "pyarrow", "pydantic", "safetensors")
 LONGEST_DIFF = 1_000_000
 
 

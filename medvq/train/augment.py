@@ -8,7 +8,7 @@ from torch import Tensor
 from medvq.config.data import Augment
 from medvq.models.draws import Draws
 from medvq.shards.decode import INSIDE
-from medvq.train.vision import functional
+from medvq.train.rotate import rotate
 
 KEEP = 255
 
@@ -33,19 +33,10 @@ def augment(
             keep = None if keep is None else torch.where(chosen, keep.flip(axis), keep)
     if settings.rotate:
         drawn = (draws.uniform((x.shape[0],), "rotate") * 2 - 1) * settings.rotate
-        angles = (drawn if turned is None else torch.where(turned.cpu(), 0.0, drawn)).tolist()
-        rotate, modes = functional().rotate, functional().InterpolationMode
-        images = [
-            rotate(image, angle, interpolation=modes.BILINEAR, fill=colour) if angle else image
-            for image, angle, colour in zip(x, angles, _colours(x, fill), strict=True)
-        ]
-        x = torch.stack(images)  # (B, C, H, W)
+        angles = drawn if turned is None else torch.where(turned.cpu(), 0.0, drawn)
+        x = _rotated(x, angles, fill, "bilinear")
         if keep is not None:
-            masks = [
-                rotate(mask, angle, interpolation=modes.NEAREST, fill=KEEP) if angle else mask
-                for mask, angle in zip(keep, angles, strict=True)
-            ]
-            keep = torch.stack(masks)  # (B, 1, H, W)
+            keep = _rotated(keep, angles, torch.full((1, 1, 1, 1), float(KEEP), device=x.device), "nearest")
     return x, keep
 
 
@@ -67,9 +58,13 @@ def masked_as_published(x: Tensor, keep: Tensor, draws: Draws, mean: Tensor, std
     return torch.where(keep >= INSIDE, x, noise).clamp(0, 1)
 
 
-def _colours(x: Tensor, fill: Tensor | None) -> list[list[float] | None]:
-    """The colour of new corners for each image of x (B, C, H, W)."""
-    if fill is None:
-        return [None] * len(x)
-    colours: list[list[float] | None] = fill.flatten(1).expand(len(x), -1).tolist()
-    return colours
+def _rotated(x: Tensor, angles: Tensor, fill: Tensor | None, mode: str) -> Tensor:
+    """x (B, C, H, W) turned by angles (B,); what is not to be turned stays as it is, to the bit."""
+    which = angles.nonzero().flatten()
+    if len(which) == len(x):
+        return rotate(x, angles.tolist(), fill, mode)
+    if len(which) == 0:
+        return x
+    here = which.to(x.device)
+    colours = fill if fill is None or len(fill) == 1 else fill[here]
+    return x.index_copy(0, here, rotate(x[here], angles[which].tolist(), colours, mode))

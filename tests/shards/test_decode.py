@@ -119,19 +119,18 @@ def test_a_window_can_lie_anywhere():
 @pytest.mark.parametrize("degrees", [0.0, 17.0, -90.0, 135.5, 180.0])
 @pytest.mark.parametrize("at", [(0.5, 0.5), (0.0, 0.0), (0.999, 0.2)])
 @pytest.mark.parametrize("shape", [(60, 60, 3), (50, 71, 1)])
-def test_a_turned_window_is_the_turned_image_cut(degrees, at, shape):
+def test_a_turned_window_is_the_turned_image_cut(degrees, at, shape, torchvision):
     """Turning only what the window needs gives what turning the whole image and cutting it gives."""
     import torch
-
-    from medvq.train.vision import functional
 
     rng = np.random.default_rng(0)
     smooth = rng.uniform(0, 255, (7, 7, shape[2]))
     image = np.clip(resize(smooth.astype(np.uint8), shape[:2]), 1, 255)
     fill = (9,) * shape[2]
-    f = functional()
     x = torch.from_numpy(image).permute(2, 0, 1).float()
-    whole = f.rotate(x, degrees, interpolation=f.InterpolationMode.BILINEAR, fill=list(map(float, fill)))
+    whole = torchvision.rotate(
+        x, degrees, interpolation=torchvision.InterpolationMode.BILINEAR, fill=list(map(float, fill))
+    )
     window = crop_window(shape[:2], (24, 20), at)
     want = whole.permute(1, 2, 0).numpy()[window]
     got = turned_window(image, (24, 20), at, degrees, fill, "bilinear")

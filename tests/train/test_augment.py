@@ -7,6 +7,7 @@ from medvq.config.data import Augment
 from medvq.models.draws import Draws
 from medvq.train.augment import augment, masked
 from medvq.train.pixels import Pixels
+from medvq.train.rotate import IN_CACHE, rotate
 
 SETTINGS = Augment(flip=True, rotate=180)
 
@@ -94,3 +95,37 @@ def test_noise_comes_only_where_a_mask_does_not_keep():
 def test_nothing_asked_for_changes_nothing():
     x = torch.rand(2, 3, 8, 8)
     assert pictures(x, Augment(), Draws(0, 0)) is x
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 32, 32), (3, 1, 24, 40), (4, 3, 160, 160)])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_batch_turns_as_torchvision_turns_each_image(shape, mode, filled, torchvision):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    assert x.numel() > IN_CACHE or shape[-1] < 160  # the largest is turned in parts
+    angles = [-170.0, -33.3, 0.5, 90.1, 179.0][: len(x)]
+    fill = torch.arange(len(x) * shape[1], dtype=torch.float32).view(len(x), shape[1], 1, 1) if filled else None
+    colours = [None] * len(x) if fill is None else fill.flatten(1).tolist()
+    kind = torchvision.InterpolationMode(mode)
+    want = torch.stack(
+        [torchvision.rotate(i, a, interpolation=kind, fill=c) for i, a, c in zip(x, angles, colours, strict=True)]
+    )
+    assert (rotate(x, angles, fill, mode) - want).abs().gt(1e-3).float().mean() < (1e-3 if mode == "nearest" else 1e-9)
+
+
+def test_masks_turn_as_torchvision_turns_them(torchvision):
+    keep = discs(6)[1]
+    angles = [10.0, 45.0, 100.0, -60.0, 171.0, -3.0]
+    want = torch.stack([torchvision.rotate(m, a, fill=255) for m, a in zip(keep, angles, strict=True)])
+    found = rotate(keep, angles, torch.full((1, 1, 1, 1), 255.0), "nearest")
+    assert found.dtype == torch.uint8
+    assert (found != want).float().mean() < 1e-3
+
+
+def test_images_that_were_turned_before_stay_to_the_bit():
+    x, _ = discs(6)
+    turned = torch.tensor([True, False, True, False, False, True])
+    y = pictures(x, Augment(rotate=180), Draws(0, 0), turned=turned)
+    assert torch.equal(y[turned], x[turned])
+    assert not torch.equal(y[~turned], x[~turned])
+    assert torch.equal(pictures(x, Augment(rotate=180), Draws(0, 0), turned=turned | True), x)
