@@ -21,7 +21,7 @@ from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus, status_of
 from medvq.train.group import Group, GroupSpec, InProcess, Launcher
 from medvq.train.ray_group import LocalRay
-from medvq.train.run import WorkItem
+from medvq.train.run import LESS_MEMORY, WorkItem
 from medvq.train.torchrun_group import Torchrun
 
 POLL = 0.2
@@ -170,7 +170,7 @@ class Work:
             if spec.run in slot.told:
                 continue
             status = self._status(spec)
-            new = status.attempts > slot.before[spec.run]
+            new = status.attempts > slot.before[spec.run] or spec.run in self.given_up
             if status.state == "done" or (ended and new and status.state in ("failed", "stopped")):
                 slot.told.add(spec.run)
                 self.watch.ended(spec, status)
@@ -202,9 +202,7 @@ class Work:
         spec = suspects[0]
         deaths = self.deaths[spec.run] = self.deaths.get(spec.run, 0) + 1
         if OUT_OF_MEMORY in str(error):
-            self._give_up(
-                spec, "the machine ran out of memory: fewer workers, a smaller batch or train.accumulate help"
-            )
+            self._give_up(spec, f"the machine ran out of memory; {LESS_MEMORY}")
         elif deaths <= spec.config.resources.retries:
             where = "starting again from the last checkpoint" if begun else "starting again"
             self.watch.note(f"{spec.run}: a process died; {where}")

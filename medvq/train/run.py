@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from medvq.config.errors import MedvqError
 from medvq.models.quantize.codebook import NonFiniteCodesError
 from medvq.runs import events
@@ -30,6 +32,9 @@ from medvq.train.speed import eager
 from medvq.train.world import World, lost_peer, pin
 
 log = logging.getLogger(__name__)
+LESS_MEMORY = "fewer workers, a smaller batch or train.accumulate help"
+NO_MEMORY = "can't allocate memory"
+"""In what torch says on a CPU, where it has no error of its own for this."""
 Outcome = Literal["done", "stopped", "busy", "blocked", "failed"]
 
 
@@ -166,7 +171,7 @@ def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: W
     said = [e for e in events.read(folder.events) if e["event"] == "failed" and e["attempt"] == owner.attempt]
     if said or lost_peer(error) or isinstance(error, KeyboardInterrupt | SystemExit):
         return
-    message = f"{type(error).__name__}: {error}" if not isinstance(error, MedvqError) else str(error)
+    message = _message(error)
     if isinstance(error, NonFiniteLossError | NonFiniteCodesError) and session is not None:
         keys = bad_keys(session, error.step)
         message += f"; samples of that batch: {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}"
@@ -182,6 +187,16 @@ def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: W
             traceback=frames[-3:],
             log=str(folder.log(owner.attempt, world.rank)),
         )
+
+
+def _message(error: BaseException) -> str:
+    """What went wrong, in one line, and what to do where that is known."""
+    if isinstance(error, MedvqError):
+        return str(error)
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in said:
+        return f"out of memory ({said}); {LESS_MEMORY}"
+    return f"{type(error).__name__}: {said}"
 
 
 @contextlib.contextmanager

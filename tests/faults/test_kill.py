@@ -135,6 +135,24 @@ def test_a_machine_that_keeps_failing_is_given_up(cli, study):
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize(
+    ("more", "env"),
+    [
+        (("--workers", 0, "--set", "pretrain:model.channels=400000"), {}),  # torch is refused the memory
+        (("--workers", 1), {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}),
+    ],
+)
+def test_too_little_memory_is_told_and_not_tried_again(cli, more, env):
+    process = cli.start("run", "quickstart", "--smoke", "--only", "pretrain", *more, env=env)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 6, stderr
+    assert "out of memory" in stderr
+    assert "a smaller batch or train.accumulate help" in stderr
+    assert "starting again" not in stderr
+    assert attempts(cli.folder) <= 1
+    assert "Traceback" not in stderr
+
+
 def test_two_at_a_time_leave_what_one_after_the_other_does(cli_in, study, tmp_path):
     """With another launcher as well: only the number of workers and threads may change bits."""
     left = []
