@@ -122,6 +122,8 @@ class Resources(Schema):
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Processes that share the global batch; `auto` is one per GPU, else one per core; 0 trains in this process."""
+    gpus_per_worker: Literal["auto", 0, 1] = "auto"
+    """GPUs of each worker; `auto` is one where there are any, 0 trains on the CPU beside them."""
     launcher: Literal["ray", "torchrun"] = "ray"
     """What starts the workers; the run folder is the same."""
     retries: int = Field(default=2, ge=0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from medvq.config.errors import MissingError
 from medvq.config.study import Resources
 from medvq.launch.slurm.allocation import allocation
 from medvq.runs.spec import RunSpec
@@ -23,6 +24,19 @@ class Room:
     def places(self) -> int:
         """Workers that fit: one for each GPU, else one for each core."""
         return self.gpus or self.cores
+
+    def of(self, resources: Resources) -> Room:
+        """What a run with these resources has of it.
+
+        Raises:
+            MissingError: it asks for GPUs, and there are none.
+        """
+        if resources.gpus_per_worker == 1 and not self.gpus:
+            raise MissingError(
+                "resources.gpus_per_worker is 1, and torch finds no GPU here",
+                hint="take auto, which goes without where there are none; `medvq doctor` tells what torch finds",
+            )
+        return replace(self, gpus=0) if resources.gpus_per_worker == 0 else self
 
     def shared(self, runs: int) -> Room:
         """What each of `runs` side by side has."""
@@ -44,6 +58,7 @@ def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, in
 
     `batch_size` is what is computed at once: the global batch, or a part of it where gradients are accumulated.
     """
+    room = room.of(resources)
     fitting = max(n for n in range(1, room.places + 1) if batch_size % n == 0)
     workers = fitting if resources.workers == "auto" else resources.workers
     shared_out = max(1, room.cores // max(workers, 1))
@@ -56,9 +71,10 @@ def side_by_side(wanted: int | Literal["auto"], todo: Sequence[RunSpec], room: R
     `auto` is as many as have workers' worth of places, and no more than could ever be ready together. A run that
     leaves the number of its workers open then gets what its share of the machine has.
     """
-    given = [w for spec in todo if isinstance(w := spec.config.resources.workers, int)]
-    fitting = room.places // max([1, *given])
-    return max(1, min(room.places, min(fitting, _width(todo)) if wanted == "auto" else wanted))
+    asked = [spec.config.resources for spec in todo]
+    places = min(room.of(resources).places for resources in asked)
+    fitting = places // max([1, *(r.workers for r in asked if isinstance(r.workers, int))])
+    return max(1, min(places, min(fitting, _width(todo)) if wanted == "auto" else wanted))
 
 
 def _width(todo: Sequence[RunSpec]) -> int:

@@ -27,8 +27,8 @@ from medvq.train.torchrun_group import Torchrun
 POLL = 0.2
 OUT_OF_MEMORY = "OutOfMemory"
 """In what Ray says when it has killed a worker to save the node."""
-Shape = tuple[str, int, int]
-"""Launcher, workers and threads: runs that agree on it can share a group."""
+Shape = tuple[str, int, int, bool]
+"""Launcher, workers, threads, and whether they have GPUs: runs that agree on it can share a group."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Work:
         self.shapes = {spec.run: self._shape(spec) for spec in todo}
         self.deaths: dict[str, int] = {}
         self.given_up: set[str] = set()
-        if slots > 1 and any(launcher == "in-process" for launcher, _, _ in self.shapes.values()):
+        if slots > 1 and any(launcher == "in-process" for launcher, *_ in self.shapes.values()):
             raise UsageError(
                 "runs in this process cannot go side by side", hint="give them workers of their own: --workers 1"
             )
@@ -127,7 +127,7 @@ class Work:
         return ready
 
     def _begin(self, slot: Slot, batch: Sequence[RunSpec]) -> None:
-        launcher, workers, threads = self.shapes[batch[0].run]
+        launcher, workers, threads, gpus = self.shapes[batch[0].run]
         holder, term = Process.current().record(), Term.here()
         items = [
             WorkItem(
@@ -143,7 +143,7 @@ class Work:
         self.watch.starting(len(batch), workers, launcher)
         slot.batch, slot.told = batch, set()
         slot.before = {spec.run: self._status(spec).attempts for spec in batch}
-        spec = GroupSpec(workers=workers, threads=threads, gpus=self.room.gpus > 0)
+        spec = GroupSpec(workers=workers, threads=threads, gpus=gpus)
         slot.group = slot.launchers[launcher].start(items, spec, self.stop.file)
 
     def _launcher(self, name: str, slot: Slot) -> Launcher:
@@ -159,7 +159,7 @@ class Work:
             from medvq.launch.slurm.ray import AllocatedRay
 
             return AllocatedRay(given, self.plan.folder, self.watch.note)
-        most = max(workers for launcher, workers, _ in self.shapes.values() if launcher == "ray")
+        most = max(workers for launcher, workers, *_ in self.shapes.values() if launcher == "ray")
         ray = LocalRay(workers=most, gpus=self.room.gpus)
         ray.environment.update(visible)
         return ray
@@ -245,7 +245,8 @@ class Work:
     def _shape(self, spec: RunSpec) -> Shape:
         train, resources = spec.config.train, spec.config.resources
         workers, threads = shape_of(resources, train.batch_size // train.accumulate, self.room)
-        return (resources.launcher if workers else "in-process"), workers, threads
+        gpus = self.room.of(resources).gpus > 0
+        return (resources.launcher if workers else "in-process"), workers, threads, gpus
 
     def _status(self, spec: RunSpec) -> RunStatus:
         return status_of(self.plan.folder_of(spec))

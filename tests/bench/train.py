@@ -2,7 +2,7 @@
 
     python tests/bench/train.py [--parts loop launchers begin restart] [--samples N] [--size N]
 
-Everything is compared within one run of this program: medians of steps or epochs that take turns, as ratios. The
+Everything is compared within one run of this program: medians of steps or runs that take turns, as ratios. The
 hand-written loop is what one would write for the same model: the same batches, augmentation, optimizer and EMA update,
 DDP, and the loss printed every ten steps; it has no checkpoints, no watch for bad losses and no way to stop.
 """
@@ -63,7 +63,7 @@ def write_study(folder: Path, size: int, epochs: int) -> Path:
 
 
 def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
-    """One rank of the comparison: epochs of medvq's loop and of the hand-written one take turns."""
+    """One rank of the comparison: steps of medvq's loop and of the hand-written one take turns."""
     from medvq.config.resolve import load_study
     from medvq.launch.data import find_data
     from medvq.launch.plan import make_plan
@@ -91,34 +91,33 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
         sessions = {name: open_session(spec, run, owner, world, lambda: False) for name in ("medvq", "by hand")}
         steps: dict[str, list[float]] = {"medvq": [], "by hand": []}
         ours, theirs = sessions["medvq"], by_hand(sessions["by hand"])
-        tick, ended = type(ours).tick, type(ours).end_epoch
+        tick, begin = type(ours).tick, type(ours).enter
         clock = time.perf_counter()
 
         def timed_tick() -> None:
             nonlocal clock
             tick(ours)
-            now = time.perf_counter()
-            steps["medvq"].append(now - clock)
-            clock = now
-
-        def timed_end(epoch: int) -> None:
-            nonlocal clock
-            ended(ours, epoch)
-            if epoch:  # the first epoch warms up, as does the hand-written one's
-                steps["by hand"] += next(theirs)
-            else:
-                steps["medvq"].clear()
-                next(theirs)
+            steps["medvq"].append(time.perf_counter() - clock)
+            steps["by hand"].append(next(theirs))
             clock = time.perf_counter()
 
-        ours.tick, ours.end_epoch = timed_tick, timed_end  # type: ignore[method-assign]
+        def timed_enter(epoch: int) -> torch.nn.Module:
+            nonlocal clock
+            if epoch == 1:  # the first one warmed up
+                for seconds in steps.values():
+                    seconds.clear()
+            module = begin(ours, epoch)
+            clock = time.perf_counter()
+            return module
+
+        ours.tick, ours.enter = timed_tick, timed_enter  # type: ignore[method-assign]
         train(ours)
     if rank == 0:
         (folder / f"loop{size}.json").write_text(json.dumps(steps))
 
 
 def by_hand(session: Any) -> Any:
-    """A plain training loop; gives the seconds of the steps of one epoch after the other."""
+    """A plain training loop; gives the seconds of one step after the other."""
     from medvq.models.draws import Draws
     from medvq.train.augment import augment
     from medvq.train.optim import make_optimizer
@@ -134,7 +133,6 @@ def by_hand(session: Any) -> Any:
     for epoch in range(settings.epochs):
         for group in optimizer.param_groups:
             group["lr"] = settings.optimizer.lr
-        seconds = []
         clock = time.perf_counter()
         for read in session.loaders["train"].epoch(epoch):
             draws = Draws(0, step, world.rank, world.size)
@@ -149,10 +147,8 @@ def by_hand(session: Any) -> Any:
             if step % 10 == 0:
                 print(losses["loss"].item(), file=sys.stderr)
             step += 1
-            now = time.perf_counter()
-            seconds.append(now - clock)
-            clock = now
-        yield seconds
+            yield time.perf_counter() - clock
+            clock = time.perf_counter()
 
 
 def bench_loop(folder: Path, size: int) -> bool:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from medvq.config.errors import MissingError
 from medvq.config.study import Resources
 from medvq.launch.room import Room, shape_of, side_by_side
 
@@ -47,6 +48,18 @@ def test_each_gets_its_share():
     assert shape_of(Resources(), 24, Room(cores=16, gpus=4).shared(2)) == (2, 4)
     assert shape_of(Resources(workers=1), 24, Room(cores=2, gpus=0).shared(2)) == (1, 1)
     assert Room(cores=2, gpus=0).shared(4) == Room(cores=1, gpus=0)
+
+
+def test_a_run_may_go_without_gpus_and_may_insist_on_them():
+    room = Room(cores=8, gpus=2)
+    assert shape_of(Resources(gpus_per_worker=0), 24, room) == (8, 1)
+    assert shape_of(Resources(gpus_per_worker=1), 24, room) == (2, 4)
+    with pytest.raises(MissingError, match="no GPU"):
+        shape_of(Resources(gpus_per_worker=1), 24, Room(cores=8, gpus=0))
+    todo = [*runs([]), *runs([])]
+    todo[0].config.resources = Resources(gpus_per_worker=0)
+    assert side_by_side(9, todo, room) == 2
+    assert side_by_side(9, todo[:1], room) == 8
 
 
 def test_slots_see_their_own_gpus(monkeypatch):
