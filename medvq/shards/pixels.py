@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medvq.shards.arrays import Pixels, array_bytes_can_be_kept, by_numpy, check_size, first_line, to_8_bits
+from medvq.shards.arrays import (
+    Pixels,
+    array_bytes_can_be_kept,
+    by_numpy,
+    check_size,
+    first_line,
+    in_bands,
+    to_8_bits,
+)
 from medvq.shards.bad import BadImage
 from medvq.shards.sniff import describe, sniff
 from medvq.shards.strip import Plain, plain_jpeg, plain_png
@@ -197,13 +206,16 @@ def background_rgb(recipe: Recipe) -> tuple[int, int, int]:
 
 def _over_background(image: Image.Image, recipe: Recipe) -> Pixels:
     rgb = background_rgb(recipe)
-    if image.mode in ("LA", "La") and len(set(rgb)) == 1:
-        both = np.array(image.convert("LA")).astype(np.uint32)
-        grey, alpha, ground = both[..., 0], both[..., 1], np.array(rgb[0], np.uint32)
-    else:
-        both = np.array(image.convert("RGBA")).astype(np.uint32)
-        grey, alpha, ground = both[..., :3], both[..., 3:], np.array(rgb, np.uint32)
-    return ((grey * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
+    grey = image.mode in ("LA", "La") and len(set(rgb)) == 1
+    ground = np.array(rgb[0] if grey else rgb, np.uint32)
+    mode = "LA" if grey else "RGBA"
+
+    def over(both: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        wide = both.astype(np.uint32)
+        colour, alpha = (wide[..., 0], wide[..., 1]) if grey else (wide[..., :3], wide[..., 3:])
+        return (colour * alpha + ground * (255 - alpha) + 127) // 255
+
+    return in_bands(over, np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
 def decode_mask(data: bytes, recipe: Recipe) -> Decoded:

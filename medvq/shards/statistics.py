@@ -5,8 +5,8 @@ hundred images the mean is then exact to about 1e-5, at a third of the time. Sma
 
 Of JPEGs whose bytes pass through, about ENOUGH_IMAGES are decoded in full, or one in MOST_APART where that is more; of
 all, the means of 8 x 8 blocks are known (`medvq.shards.glance`). The mean over images is then that of the blocks, plus
-what pixels differ from blocks on average in the images decoded in full. On five public sets of 360 to 2,000 images, with
-100 decoded in full, the mean is off by up to 1e-4 and the standard deviation by up to 2e-3 (rms over draws).
+what pixels differ from blocks on average in the images decoded in full. On five public sets of 360 to 2,000 images,
+with 100 decoded in full, the mean is off by up to 1e-4 and the standard deviation by up to 2e-3 (rms over draws).
 """
 
 from __future__ import annotations

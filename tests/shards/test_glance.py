@@ -11,8 +11,8 @@ from PIL import Image
 
 from medvq.config.recipe import Recipe
 from medvq.shards import examine, statistics
-from medvq.shards.bad import BadImage
 from medvq.shards.arrange import Sample
+from medvq.shards.bad import BadImage
 from medvq.shards.glance import Eighths, glance
 from medvq.shards.manifest import read_manifest
 from medvq.shards.near import NEAR, looks
