@@ -91,7 +91,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
         elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
             out.ignored.append(Left(entry.path, f"the recipe keeps no split {sample.split}"))
         else:
-            out.samples.append(replace(sample, mask=mask))
+            out.samples.append(replace(sample, mask=mask) if mask else sample)
     out.ignored += [Left(e.path, "a mask without an image") for es in masks.values() for e in es]
     if strict and recipe.masks is None:
         _note_twins(out)

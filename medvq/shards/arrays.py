@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from medvq.shards.bad import BadImage
 if TYPE_CHECKING:
     from medvq.config.recipe import Recipe
 
+_BAND = 1 << 20
+"""Numbers that are converted at once."""
 Pixels = npt.NDArray[np.uint8]
 """(H, W) grey or (H, W, 3) RGB, 0..255."""
 
@@ -94,22 +98,36 @@ def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> t
     """
     if values.ndim != 2:
         raise BadImage(f"{values.ndim} dimensions where grey was expected")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         raise BadImage("it holds NaN or infinite values")
     if window is not None:
-        low, high = window
-        scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
-        return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8), "window"
-    low, high = values.min(), values.max()
+        black, white = window
+        scale = 255.0 / (white - black)
+        return in_bands(lambda v: np.rint(np.clip((v.astype(np.float64) - black) * scale, 0, 255)), values), "window"
     if values.dtype.kind == "f":
         if low < 0 or high > 1:
             raise BadImage(f"float values from {low:g} to {high:g}: give the recipe a `window: [black, white]`")
-        return np.rint(values.astype(np.float64) * 255).astype(np.uint8), "float"
+        return in_bands(lambda v: np.rint(v.astype(np.float64) * 255), values), "float"
     if low < 0 or high > 65535:
         raise BadImage(f"values from {low} to {high}: give the recipe a `window: [black, white]`")
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8), "16-bit"
+    return in_bands(lambda v: (v.astype(np.uint32) * 255 + 32767) // 65535, values), "16-bit"
+
+
+def in_bands(convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], values: npt.NDArray[Any]) -> Pixels:
+    """`convert`, which keeps height and width, some rows at a time: its wide numbers take little memory so."""
+    rows = max(1, _BAND // max(1, math.prod(values.shape[1:])))
+    out: Pixels | None = None
+    for top in range(0, len(values), rows):
+        band = convert(values[top : top + rows])
+        if out is None:
+            out = np.empty((len(values), *band.shape[1:]), np.uint8)
+        out[top : top + rows] = band
+    assert out is not None
+    return out
 
 
 def first_line(e: Exception) -> str:
-    """What an error of a library says, in one line."""
-    return (str(e).splitlines() or [type(e).__name__])[0][:120]
+    """What an error of a library says, in one line, the same in every process."""
+    text = (str(e).splitlines() or [type(e).__name__])[0]
+    return re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", text)[:120]

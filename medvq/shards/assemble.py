@@ -14,6 +14,7 @@ from medvq.shards.bad import BadImage
 from medvq.shards.examine import Payload
 from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
+from medvq.shards.strip import stripped
 from medvq.shards.tarball import Member, TarWriter
 
 
@@ -120,6 +121,8 @@ def _bytes(
     if payload.kept:
         try:
             data = origin.read(path, size)
+            if not _is(payload, data):
+                data = stripped(data)
         except BadImage:
             data = b""
     else:
@@ -128,8 +131,12 @@ def _bytes(
         spool = spools[piece.spool]
         spool.seek(payload.offset)
         data = spool.read(payload.length)
-    if len(data) == payload.length and zlib.crc32(data) == payload.crc32:
+    if _is(payload, data):
         return data
     if payload.kept:
         raise DataError("the file changed while the source was being packed", where=path, hint="start again")
     raise MedvqError("the staging folder was changed from outside", where=piece.spool, hint="start again")
+
+
+def _is(payload: Payload, data: bytes) -> bool:
+    return len(data) == payload.length and zlib.crc32(data) == payload.crc32

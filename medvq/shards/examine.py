@@ -20,11 +20,11 @@ import numpy as np
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Sample
 from medvq.shards.bad import BadImage
-from medvq.shards.glance import Glance, glance
+from medvq.shards.glance import Eighths, Glance, glance
 from medvq.shards.near import looks
 from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
-from medvq.shards.pixels import Decoded, decode, decode_mask
+from medvq.shards.pixels import Decoded, decode, decode_mask, strict_jpeg
 from medvq.shards.scan import Entry
 from medvq.shards.shape import stored, stored_mask
 from medvq.shards.statistics import Sums, full_decode_every, sums_of
@@ -41,7 +41,7 @@ class Payload(NamedTuple):
     length: int
     crc32: int
     kept: bool
-    """Whether it is the source file to the byte; else it lies in the part's `.bin`."""
+    """Whether it is the source file without what is stripped from it; else it lies in the part's `.bin`."""
     offset: int = 0
     """In the part's `.bin`."""
 
@@ -93,8 +93,11 @@ def examine_part(part: Part) -> int:
     """
     temporary = f"{part.stem}.{os.getpid()}.tmp"
     with open(temporary, "wb") as spool:
-        found = [_examine(sample, part, spool) for sample in part.samples]
+        eighths = Eighths()
+        found = [_examine(sample, part, spool, eighths, i) for i, sample in enumerate(part.samples)]
         size = spool.tell()
+    for i, (blocks, hashed) in eighths.described().items():
+        found[i] = found[i]._replace(blocks=blocks, looks=hashed)
     os.replace(temporary, part.stem + ".bin")
     Path(temporary).write_text(json.dumps({"spool": size, "samples": found}), encoding="utf-8")
     os.replace(temporary, part.stem + ".json")
@@ -119,21 +122,22 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
     return found._replace(sums=Sums(*found.sums), blocks=Sums(*found.blocks))
 
 
-def _examine(sample: Sample, part: Part, spool: BinaryIO) -> Examined:
+def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, number: int) -> Examined:
     try:
         data = part.origin.read(sample.path, sample.size)
         seen = glance(data, part.recipe) if part.every > 1 and not sample.mask else None
         if seen:
+            eighths.add(number, seen.pixels)
             return _examine_kept(data, seen, part, spool)
         image = decode(data, part.recipe)
         content, ext, pixels, rules = stored(image, part.recipe)
         mask = _examine_mask(sample.mask, image, part) if sample.mask else None
     except BadImage as e:
         return Examined(bad=str(e))
-    payload = _spooled(data, content, spool)
+    payload = _spooled(data, content, image.kept, spool)
     return Examined(
         image=payload,
-        mask=_spooled(mask.data, mask.content, spool) if mask else None,
+        mask=_spooled(mask.data, mask.content, mask.kept, spool) if mask else None,
         ext=ext,
         width=pixels.shape[1],
         height=pixels.shape[0],
@@ -147,23 +151,22 @@ def _examine(sample: Sample, part: Part, spool: BinaryIO) -> Examined:
 
 def _examine_kept(data: bytes, seen: Glance, part: Part, spool: BinaryIO) -> Examined:
     """A JPEG whose bytes pass through: its content draws whether it is also decoded in full, for the statistics."""
-    payload = _spooled(data, seen.content, spool)
+    payload = _spooled(data, seen.plain.data, seen.plain.data, spool)
     drawn = payload.crc32 % part.every == 0
     return Examined(
         image=payload,
         ext="jpg",
-        width=seen.width,
-        height=seen.height,
+        width=seen.plain.width,
+        height=seen.plain.height,
         channels=part.recipe.channels or (1 if seen.pixels.ndim == 2 else 3),
-        sums=sums_of(decode(data, part.recipe).pixels, payload.crc32 // part.every) if drawn else Sums(),
-        blocks=sums_of(seen.pixels),
-        looks=looks(seen.pixels, eighth=True),
+        sums=sums_of(strict_jpeg(seen.plain), payload.crc32 // part.every) if drawn else Sums(),
     )
 
 
 class _Mask(NamedTuple):
     data: bytes
     content: bytes
+    kept: bytes | None
     values: list[int]
     rules: list[str]
 
@@ -171,15 +174,17 @@ class _Mask(NamedTuple):
 def _examine_mask(entry: Entry, image: Decoded, part: Part) -> _Mask:
     try:
         data = part.origin.read(entry.path, entry.size)
-        content, pixels, rules = stored_mask(decode_mask(data, part.recipe), image, part.recipe)
+        mask = decode_mask(data, part.recipe)
+        content, pixels, rules = stored_mask(mask, image, part.recipe)
     except (BadImage, ValueError) as e:
         raise BadImage(f"its mask {entry.path}: {e}") from e
     values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
-    return _Mask(data, content, values, rules)
+    return _Mask(data, content, mask.kept, values, rules)
 
 
-def _spooled(data: bytes, content: bytes, spool: BinaryIO) -> Payload:
-    kept = content is data
+def _spooled(data: bytes, content: bytes, stripped: bytes | None, spool: BinaryIO) -> Payload:
+    """What the dataset holds of the file `data`; written to the spool unless stripping gives it again."""
+    kept = content is stripped
     at = 0 if kept else spool.tell()
     if not kept:
         spool.write(content)

@@ -46,7 +46,10 @@ def manifest_of(
         },
         image=ImageFacts(width=_only(widths), height=_only(heights), channels=channels, store=recipe.store),
         statistics=Statistics(split=split, images=len(counted), mean=mean, std=std),
-        conversions={r: {"text": RULES[r], "images": n} for r, n in sorted(rules.items())},
+        conversions={
+            r: {"text": RULES[r].format_map(recipe.model_dump(mode="json")), "images": n}
+            for r, n in sorted(rules.items())
+        },
         mask_values={str(v): n for v, n in sorted(values.items())},
         licence=recipe.licence,
         source=recipe.source,

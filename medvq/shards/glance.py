@@ -6,13 +6,17 @@ of the time; its pixels are the means of 8 x 8 blocks.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from medvq.shards.arrays import Pixels, check_size
-from medvq.shards.near import LARGE
+from medvq.shards.near import LARGE, looks_of_all
 from medvq.shards.pixels import orientation, strict_jpeg
 from medvq.shards.sniff import sniff
-from medvq.shards.strip import plain_jpeg
+from medvq.shards.statistics import Sums, sums_of_all
+from medvq.shards.strip import Plain, plain_jpeg
 
 if TYPE_CHECKING:
     from medvq.config.recipe import Recipe
@@ -21,11 +25,9 @@ if TYPE_CHECKING:
 class Glance(NamedTuple):
     """What is stored of such a JPEG, and what an eighth of it shows."""
 
-    content: bytes
+    plain: Plain
     pixels: Pixels
     """(H/8, W/8) or (H/8, W/8, 3), rounded up."""
-    width: int
-    height: int
 
 
 def glance(data: bytes, recipe: Recipe) -> Glance | None:
@@ -48,4 +50,36 @@ def glance(data: bytes, recipe: Recipe) -> Glance | None:
         or orientation(plain.exif) != 1
     ):
         return None
-    return Glance(plain.data, strict_jpeg(plain, eighth=True), plain.width, plain.height)
+    return Glance(plain, strict_jpeg(plain, eighth=True))
+
+
+class Eighths:
+    """Reduced images wait here to be described together: alone they are smaller than what a call of numpy costs."""
+
+    ROOM = 4_000_000
+    """Bytes that wait at most, beside the last image."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = defaultdict(list)
+        self._bytes = 0
+        self._found: dict[int, tuple[Sums, str]] = {}
+
+    def add(self, number: int, pixels: Pixels) -> None:
+        """Take image `number`."""
+        self._waiting[pixels.shape].append((number, pixels))
+        self._bytes += pixels.nbytes
+        if self._bytes > self.ROOM:
+            self._describe()
+
+    def described(self) -> dict[int, tuple[Sums, str]]:
+        """The sums and the perceptual hash of each image by its number."""
+        self._describe()
+        return self._found
+
+    def _describe(self) -> None:
+        for images in self._waiting.values():
+            together = np.stack([pixels for _, pixels in images])
+            both = zip(sums_of_all(together), looks_of_all(together), strict=True)
+            self._found.update(zip((number for number, _ in images), both, strict=True))
+        self._waiting.clear()
+        self._bytes = 0

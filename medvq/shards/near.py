@@ -33,11 +33,17 @@ def looks(pixels: Pixels, *, eighth: bool = False) -> str:
     """
     if not eighth and min(pixels.shape[:2]) >= LARGE:
         pixels = _eighth(pixels)
-    picked = pixels.reshape(-1).take(_grid(pixels.shape)).astype(np.float32)
+    return looks_of_all(pixels[None])[0]
+
+
+def looks_of_all(images: Pixels) -> list[str]:
+    """The hash of each of (N, H, W) or (N, H, W, 3), which are reduced already if they were large."""
+    picked = images.reshape(len(images), -1).take(_grid(images.shape[1:]), axis=1).astype(np.float32)
     # Sums of up to 16 bytes are exact in float32, in whatever order they are taken.
-    means = _DOWN @ picked @ _ACROSS  # (64, 68) -> (16, 17)
+    means = _DOWN @ picked @ _ACROSS  # (N, 64, 68) -> (N, 16, 17)
     # Ties of flat regions are set to 0; a step of noise is no edge.
-    return np.packbits(means[:, 1:] > means[:, :-1] + FINE * FINE).tobytes().hex()
+    brighter = means[:, :, 1:] > means[:, :, :-1] + FINE * FINE
+    return [bits.tobytes().hex() for bits in np.packbits(brighter.reshape(len(images), -1), axis=1)]
 
 
 def _eighth(pixels: Pixels) -> Pixels:

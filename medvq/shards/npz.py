@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import zipfile
@@ -114,12 +115,13 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
     names, out = recipe.class_names(), Arranged(notes=[])
     for split in splits:
         shape = shapes[f"{split}_images"]
-        if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
+        if 0 in shape[1:] or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
             raise UsageError(
                 f"{split}_images has shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3)",
                 where=str(source),
             )
-        labels = _labels(source, split, shape[0]) if f"{split}_labels" in shapes else [None] * shape[0]
+        named = f"{split}_labels"
+        labels = _labels(source, named, shapes[named], shape[0]) if named in shapes else [None] * shape[0]
         for row, number in enumerate(labels):
             label = None if number is None else names[number] if 0 <= number < len(names) else str(number)
             fields = {"id": f"{split}/{row}", "split": split, **({} if label is None else {"class": label})}
@@ -151,18 +153,22 @@ def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
                         if version == (1, 0)
                         else np.lib.format.read_array_header_2_0
                     )
-                    out[name.removesuffix(".npy")] = tuple(read(f)[0])
+                    shape, _, dtype = read(f)
                 except ValueError as e:
                     raise DataError(f"{name} is no array: {e}", where=str(source)) from e
+                held = archive.getinfo(name).file_size - f.tell()
+                if not dtype.hasobject and held != dtype.itemsize * math.prod(shape):
+                    raise DataError(f"{name} is damaged: it has not the length its header says", where=str(source))
+                out[name.removesuffix(".npy")] = tuple(shape)
     return out
 
 
-def _labels(source: Path, split: str, n: int) -> list[int | None]:
+def _labels(source: Path, name: str, shape: tuple[int, ...], n: int) -> list[int | None]:
+    if math.prod(shape) != n:
+        raise UsageError(f"{name} has shape {shape}: one class per image is needed", where=str(source))
     try:
         with np.load(source, allow_pickle=False) as archive:
-            labels = archive[f"{split}_labels"]
+            labels = archive[name]
     except (OSError, ValueError, zipfile.BadZipFile) as e:
-        raise DataError(f"{split}_labels is damaged: {e}", where=str(source)) from e
-    if labels.size != n:
-        raise UsageError(f"{split}_labels has shape {labels.shape}: one class per image is needed", where=str(source))
+        raise DataError(f"{name} is damaged: {e}", where=str(source)) from e
     return [int(v) for v in labels.reshape(-1)]

@@ -27,13 +27,16 @@ class Origin:
         if size > LARGEST_FILE:
             raise BadImage(f"the file has {size:,} bytes, more than {LARGEST_FILE:,}")
         try:
-            with open(os.path.join(self.root, path), "rb", buffering=0) as f:
-                data = f.read(size + 1) if size else f.read(1)
+            f = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(f, size + 1)
                 while 0 < len(data) < size:
-                    more = f.read(size + 1 - len(data))
+                    more = os.read(f, size + 1 - len(data))
                     if not more:
                         break
                     data += more
+            finally:
+                os.close(f)
         except OSError as e:
             raise BadImage(f"cannot be read: {e.strerror}") from e
         if not data:

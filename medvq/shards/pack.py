@@ -138,13 +138,14 @@ def _examine(understood: Understood, staging: Staging, pool: Pool, progress: Pro
 
 
 def _write(understood: Understood, plan: Plan, staging: Staging, pool: Pool, progress: Progress) -> list[Written]:
+    spools = {n: str(staging.parts / f"part-{n:06d}.bin") for n in {p.part for p in plan.planned}}
     tasks = [
         ShardTask(
             s.file,
             str(staging.out),
             str(staging.records),
             understood.origin,
-            [_piece(p, staging, understood) for p in s.members],
+            [_piece(p, understood, spools[p.part]) for p in s.members],
         )
         for s in plan.shards
     ]
@@ -157,7 +158,7 @@ def _write(understood: Understood, plan: Plan, staging: Staging, pool: Pool, pro
     return [written[i] for i in range(len(tasks))]
 
 
-def _piece(p: Planned, staging: Staging, understood: Understood) -> Piece:
+def _piece(p: Planned, understood: Understood, spool: str) -> Piece:
     row, image = p.row, p.examined.image
     assert image is not None
     facts: dict[str, Any] = {"split": row.split, "sha256": row.sha256, "width": row.width, "height": row.height}
@@ -179,7 +180,7 @@ def _piece(p: Planned, staging: Staging, understood: Understood) -> Piece:
         mask=p.examined.mask,
         mask_path=mask.path if mask else "",
         mask_size=mask.size if mask else 0,
-        spool=str(staging.parts / f"part-{p.part:06d}.bin"),
+        spool=spool,
     )
 
 

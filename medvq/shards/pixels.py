@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medvq.shards.arrays import Pixels, array_bytes_can_be_kept, by_numpy, check_size, first_line, to_8_bits
+from medvq.shards.arrays import (
+    Pixels,
+    array_bytes_can_be_kept,
+    by_numpy,
+    check_size,
+    first_line,
+    in_bands,
+    to_8_bits,
+)
 from medvq.shards.bad import BadImage
 from medvq.shards.sniff import describe, sniff
 from medvq.shards.strip import Plain, plain_jpeg, plain_png
@@ -23,23 +32,23 @@ RULES = {
     "orientation": "turned and mirrored as its EXIF orientation says",
     "1-bit": "1-bit grey to 0 and 255",
     "palette": "palette colours looked up; a palette of greys gives grey",
-    "alpha": "transparent pixels laid over the background",
+    "alpha": "transparent pixels laid over the background {background}",
     "cmyk": "CMYK to RGB by Pillow's formula, no colour profile",
     "colour space": "YCbCr, Lab or HSV to RGB by Pillow",
     "16-bit": "16-bit grey to 8 bits by the full range, 65535 to 255",
     "16-bit colour": "16-bit colour to 8 bits by its high byte",
     "float": "float grey from 0..1 to 0..255",
-    "window": "grey values to 0..255 by the recipe's window, clipped",
+    "window": "grey values {window} to 0..255, clipped",
     "first frame": "the first frame of an animation or of several pages",
     "luma": "RGB to grey by ITU-R 601 luma, as the recipe asks for 1 channel",
-    "crop": "the centre that the recipe names, with background where the image is smaller",
+    "crop": "the centre that the recipe names, with background {background} where the image is smaller",
     "resize": "resized by Pillow's antialiased bilinear filter; masks by nearest neighbour",
-    "jpeg": "encoded as JPEG of the recipe's quality, 4:4:4",
+    "jpeg": "encoded as JPEG of quality {quality}, 4:4:4",
     "container": "stored in another file format, pixels unchanged",
     "mask luma": "a coloured mask to grey by ITU-R 601 luma",
     "mask values": "mask values as the recipe maps them",
 }
-"""What may be done to pixels on the way in. A manifest lists the rules that were used."""
+"""What may be done to pixels on the way in. A manifest lists the rules that were used, with values of the recipe."""
 
 _NPY = b"\x93NUMPY"
 _PILLOW = {"jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "webp": "WEBP", "gif": "GIF", "pnm": "PPM"}
@@ -197,13 +206,16 @@ def background_rgb(recipe: Recipe) -> tuple[int, int, int]:
 
 def _over_background(image: Image.Image, recipe: Recipe) -> Pixels:
     rgb = background_rgb(recipe)
-    if image.mode in ("LA", "La") and len(set(rgb)) == 1:
-        both = np.array(image.convert("LA")).astype(np.uint32)
-        grey, alpha, ground = both[..., 0], both[..., 1], np.array(rgb[0], np.uint32)
-    else:
-        both = np.array(image.convert("RGBA")).astype(np.uint32)
-        grey, alpha, ground = both[..., :3], both[..., 3:], np.array(rgb, np.uint32)
-    return ((grey * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
+    grey = image.mode in ("LA", "La") and len(set(rgb)) == 1
+    ground = np.array(rgb[0] if grey else rgb, np.uint32)
+    mode = "LA" if grey else "RGBA"
+
+    def over(both: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        wide = both.astype(np.uint32)
+        colour, alpha = (wide[..., 0], wide[..., 1]) if grey else (wide[..., :3], wide[..., 3:])
+        return (colour * alpha + ground * (255 - alpha) + 127) // 255
+
+    return in_bands(over, np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
 def decode_mask(data: bytes, recipe: Recipe) -> Decoded:

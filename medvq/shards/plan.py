@@ -100,8 +100,9 @@ def plan_pack(
     members = [
         Member(c, samples[i].label, samples[i].group, samples[i].split) for i, c in zip(good, contents, strict=True)
     ]
-    splits = make_splits(members, recipe.splits.make, recipe.splits.seed)
-    members = [replace(m, split=s) for m, s in zip(members, splits, strict=True)]
+    if recipe.splits.make:
+        splits = make_splits(members, recipe.splits.make, recipe.splits.seed)
+        members = [replace(m, split=s) for m, s in zip(members, splits, strict=True)]
     paths = [samples[i].path for i in good]
     checked, found = find_leaks(members, paths)
     keys = keys_of(paths, contents, opaque=recipe.opaque_keys)

@@ -8,10 +8,23 @@ import zlib
 from dataclasses import dataclass
 
 from medvq.shards.bad import BadImage
+from medvq.shards.sniff import sniff
 
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+def stripped(data: bytes) -> bytes:
+    """What of a JPEG or PNG is stored where its bytes pass through; anything else as it is.
+
+    Raises:
+        BadImage: it is damaged.
+    """
+    kind = sniff(data[:64])
+    if kind == "jpeg":
+        return plain_jpeg(data).data
+    return plain_png(data).data if kind == "png" else data
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from PIL import Image
 
 from medvq.config.recipe import Recipe
 from medvq.shards import examine, statistics
+from medvq.shards.arrange import Sample
 from medvq.shards.bad import BadImage
-from medvq.shards.glance import glance
+from medvq.shards.glance import Eighths, glance
 from medvq.shards.manifest import read_manifest
 from medvq.shards.near import NEAR, looks
+from medvq.shards.origin import Origin
 from medvq.shards.pack import pack
 from medvq.shards.pixels import decode
 
@@ -110,6 +112,33 @@ def test_only_bytes_that_pass_through_are_glanced_at() -> None:
     assert glance(jpeg(0, (190, 240)), Recipe()) is None
     assert glance(jpeg(0, mode="CMYK"), Recipe()) is None
     assert glance(jpeg(0, exif=turned), Recipe()) is None
+
+
+def test_reduced_images_are_described_together_as_they_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    shapes = [(25, 30, 3), (25, 30), (25, 30, 3), (200, 24, 3), (24, 600), (25, 30, 3), (200, 24, 3)]
+    images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    for room in (4_000_000, 3_000, 0):
+        monkeypatch.setattr(Eighths, "ROOM", room)
+        together = Eighths()
+        for i, image in enumerate(images):
+            together.add(i, image)
+        found = together.described()
+        for i, image in enumerate(images):
+            assert found[i] == (statistics.sums_of(image), looks(image, eighth=True))
+            total = image[:: max(1, len(image) // statistics.ENOUGH)].reshape(-1, *image.shape[2:])
+            assert list(found[i][0].total) == np.atleast_1d(total.sum(0, dtype=np.int64)).tolist()
+
+
+def test_what_is_only_stripped_is_not_written_twice(source: Path, tmp_path: Path) -> None:
+    files = sorted(source.rglob("*.jpg"))
+    samples = [Sample(str(p.relative_to(source)), p.stat().st_size, 0, p.stem) for p in files]
+    for part in examine.parts_of(samples, tmp_path, Origin(str(source)), Recipe()):
+        examine.examine_part(part)
+        found = examine.read_part(part.stem)
+        assert Path(part.stem + ".bin").stat().st_size == 0
+        assert all(e.image is not None and e.image.kept for e in found)
+        assert any(e.image and e.image.length < s.size for e, s in zip(found, part.samples, strict=True))
 
 
 def test_an_eighth_looks_like_the_whole() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import unicodedata
 import zlib
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trees import by_path, class_folders, course, encode, picture, pixels, put
+from PIL import Image
+from trees import by_path, class_folders, course, encode, picture, pixels, put, signature
 
 from medvq.config.errors import UsageError
 from medvq.config.recipe import Recipe
@@ -202,6 +205,113 @@ def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
     with pytest.raises(BadImage):
         decode(bomb(9000, 9000), Recipe(max_pixels=1000))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def tiff(width: int, height: int, strip: bytes, strips: int = 1) -> bytes:
+    """A deflated grey TIFF that says it has `width` x `height` pixels in so many `strips`."""
+    tags = [(256, 1, width), (257, 1, height), (258, 1, 8), (259, 1, 8), (262, 1, 1), (273, strips, 8), (277, 1, 1),
+            (278, 1, height), (279, strips, len(strip))]  # fmt: skip
+    strip += bytes(len(strip) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def with_size(kind: str, at: int, layout: str, side: int) -> bytes:
+    """A small image whose header says that it is `side` x `side`."""
+    data = bytearray(encode(Image.new("P" if kind == "GIF" else "RGB", (10, 10)), kind))
+    data[at : at + struct.calcsize(layout)] = struct.pack(layout, side, side)
+    return bytes(data)
+
+
+FEW, MANY = zlib.compress(bytes(1000)), zlib.compress(bytes(300_000_000), 9)
+LIARS = {
+    "bmp": with_size("BMP", 18, "<ii", 50_000),
+    "gif": with_size("GIF", 6, "<HH", 65_535),
+    "tiff": tiff(60_000, 60_000, FEW),
+    "tiff-strips": tiff(20, 20, FEW, 0x3FFFFFFF),
+    "pnm": b"P6\n60000 60000\n255\n" + bytes(100),
+    "jpeg": (lambda d, at: d[:at] + struct.pack(">HH", 65_000, 65_000) + d[at + 4 :])(
+        GOOD_JPEG, GOOD_JPEG.index(b"\xff\xc0") + 5
+    ),
+    "webp": encode(Image.new("RGB", (16_383, 16_383)), "WEBP", lossless=True, method=0),
+    "npy": b"\x93NUMPY\x01\0\x76\0" + b"{'descr':'|u1','fortran_order':False,'shape':(99999,99999)}".ljust(118),
+}
+
+
+def peak_of(code: str, *arguments: str) -> int:
+    """By how many MB `code` raises the memory of a process that has imported what it needs."""
+    before = """
+import re, sys
+import numpy as np
+from PIL import Image
+from medvq.config.recipe import Recipe
+from medvq.shards.bad import BadImage
+from medvq.shards.pixels import decode
+from pathlib import Path
+Image.init()
+decode(Path(sys.argv[1]).read_bytes(), Recipe())
+used = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+begin = used()
+"""
+    done = subprocess.run([sys.executable, "-c", before + code + "\nprint(used() - begin)", *arguments],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    return int(done.stdout)
+
+
+def test_bombs_of_every_kind_are_refused_in_little_memory(tmp_path: Path) -> None:
+    names = [str(put(tmp_path / name, data)) for name, data in LIARS.items()]
+    code = """
+for name in sys.argv[2:]:
+    try:
+        decode(Path(name).read_bytes(), Recipe())
+    except BadImage as e:
+        assert " at 0x" not in str(e), e
+    else:
+        raise SystemExit(name)
+"""
+    assert peak_of(code, str(put(tmp_path / "good.jpg", GOOD_JPEG)), *names) < 60
+
+
+def test_data_that_inflate_beyond_their_image_are_not_inflated(tmp_path: Path) -> None:
+    text = b"Comment\0\0" + MANY
+    image = encode(pixels(1))
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    files = {"text.png": image[:33] + chunk + image[33:], "strip.tif": tiff(20, 20, MANY), "long.png": bomb_within()}
+    names = [str(put(tmp_path / name, data)) for name, data in files.items()]
+    code = "for name in sys.argv[2:]: assert decode(Path(name).read_bytes(), Recipe()).pixels.size < 10_000"
+    assert peak_of(code, str(put(tmp_path / "good.jpg", GOOD_JPEG)), *names) < 60
+
+
+def bomb_within() -> bytes:
+    """A PNG of 20 x 20 whose data go on for 300 MB."""
+    whole = bomb(20, 20)
+    return (
+        whole[:33]
+        + struct.pack(">I", len(MANY))
+        + b"IDAT"
+        + MANY
+        + struct.pack(">I", zlib.crc32(b"IDAT" + MANY))
+        + whole[-12:]
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "F", "I;16"])
+def test_conversion_takes_a_few_bytes_a_pixel(tmp_path: Path, mode: str) -> None:
+    kind = {"F": "TIFF", "I;16": "TIFF"}.get(mode, "PNG")
+    path = put(tmp_path / "large", encode(Image.new(mode, (4000, 4000)), kind))
+    code = "decode(Path(sys.argv[2]).read_bytes(), Recipe())"
+    megapixels = 16
+    assert peak_of(code, str(put(tmp_path / "good.jpg", GOOD_JPEG)), str(path)) < 16 * megapixels
+
+
+def test_what_a_decoder_says_is_the_same_in_every_process(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 3, "b": 3})
+    put(root / "a" / "x.tif", b"II*\0" + bytes(20))
+    put(root / "b" / "y.webp", b"RIFF\x10\x00\x00\x00WEBPVP8 junk")
+    for n in (1, 2):
+        pack(root, tmp_path / f"out-{n}", processes=n, on_bad="skip")
+    assert signature(tmp_path / "out-1") == signature(tmp_path / "out-2")
+    assert all("0x" not in s["reason"] for s in read_manifest(tmp_path / "out-1").skipped)
 
 
 GOOD = [encode(pixels(3), "JPEG"), encode(pixels(3)), encode(pixels(3), "BMP"), encode(pixels(3), "GIF"),

@@ -238,6 +238,18 @@ def test_channels_and_stores(tmp_path: Path) -> None:
     assert manifest.conversions == {"luma": {"text": RULES["luma"], "images": 6}}
 
 
+def test_rules_are_stated_with_their_values(tmp_path: Path) -> None:
+    put(tmp_path / "s" / "a" / "1.png", encode(Image.new("RGBA", (20, 20), (9, 8, 7, 100))))
+    put(tmp_path / "s" / "b" / "2.png", encode(np.full((20, 20), 700, np.uint16)))
+    pack(tmp_path / "s", tmp_path / "out", Recipe(store="jpeg", background=(1, 2, 3), window=(0, 999)), processes=1)
+    texts = {rule: c["text"] for rule, c in read_manifest(tmp_path / "out").conversions.items()}
+    assert texts == {
+        "alpha": "transparent pixels laid over the background [1, 2, 3]",
+        "jpeg": "encoded as JPEG of quality 95, 4:4:4",
+        "window": "grey values [0.0, 999.0] to 0..255, clipped",
+    }
+
+
 def test_grey_bytes_stay_in_a_colour_set(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "cells", {"a": 2, "b": 2})
     picture(root / "a" / "grey.jpg", 50, channels=1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -105,5 +106,20 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
         pack(tmp_path / "x.npz", tmp_path / "out", processes=1)
     (tmp_path / "x.npz").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError):
+        pack(tmp_path / "x.npz", tmp_path / "out", processes=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+@pytest.mark.parametrize("shape", [(10**12, 28, 28), (10**12, 0, 28), (6, 10**6, 10**6)])
+@pytest.mark.parametrize("name", ["train_images", "train_labels"])
+def test_a_header_that_promises_more_than_there_is_costs_no_memory(tmp_path: Path, name: str, shape) -> None:
+    liar = io.BytesIO()
+    np.lib.format.write_array_header_1_0(liar, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.savez(tmp_path / "good.npz", **arrays({"train": 6}))
+    with zipfile.ZipFile(tmp_path / "good.npz") as good, zipfile.ZipFile(tmp_path / "x.npz", "w") as out:
+        for entry in good.namelist():
+            out.writestr(entry, liar.getvalue() if entry == f"{name}.npy" else good.read(entry))
+    (tmp_path / "good.npz").unlink()
+    with pytest.raises((DataError, UsageError), match=r"damaged|shape"):
         pack(tmp_path / "x.npz", tmp_path / "out", processes=1)
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]

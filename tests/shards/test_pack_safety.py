@@ -164,6 +164,47 @@ def test_a_limit_on_file_size_in_worker_processes_is_told(tmp_path: Path, source
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 60_000
 
 
+MOUNTED = """
+set -e
+mount -t tmpfs -o size=$3,mode=700 none "$2"
+mkdir "$2/kept"
+if [ "$4" = ro ]; then mount -o remount,ro "$2"; fi
+if "$5" -c "$6" "$1" "$2/new/out" "$7"; then echo packed; fi
+ls -A "$2"
+"""
+OWN_MOUNTS = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+PACK_AND_TELL = "from medvq.config.errors import MedvqError\ntry:\n" + "".join(
+    f"    {line}\n" for line in PACK.strip().splitlines()
+) + "except MedvqError as e:\n    print(e.code, e.error)\n    sys.exit(1)\n"  # fmt: skip
+
+
+def packed_in_a_mount(source: Path, where: Path, size: str, mode: str, processes: int) -> list[str]:
+    """What is printed by packing to a real tmpfs of `size`, in mounts of its own, and what then lies in it."""
+    if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts of one's own are not allowed here")
+    arguments = [str(source), str(where), size, mode, sys.executable, PACK_AND_TELL, str(processes)]
+    done = subprocess.run([*OWN_MOUNTS, "sh", "-c", MOUNTED, "sh", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("size", ["64k", "300k", "800k"])
+def test_a_disk_that_is_really_full(source: Path, tmp_path: Path, size: str, processes: int) -> None:
+    found = packed_in_a_mount(source, tmp_path, size, "rw", processes)
+    assert found == ["1 no space is left on the disk; nothing was published", "kept"]
+
+
+def test_a_disk_with_room_takes_all(source: Path, tmp_path: Path) -> None:
+    assert packed_in_a_mount(source, tmp_path, "8m", "rw", 2) == ["packed", "kept", "new"]
+
+
+def test_a_file_system_that_is_really_read_only(source: Path, tmp_path: Path) -> None:
+    found = packed_in_a_mount(source, tmp_path, "4m", "ro", 1)
+    assert found == ["1 the file system is read-only; nothing was published", "kept"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder(tmp_path: Path, source: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
