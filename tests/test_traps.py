@@ -39,7 +39,7 @@ TRAPS = {
     "X7": "train/test_objectives.py::test_x7_a_frozen_encoder_keeps_every_weight_buffer_and_mode",
     "X8": "there is no FID",
     "X9": "shards/test_loader.py::test_evaluation_is_every_sample_once_in_any_world",
-    "X10": "models/test_meter.py::test_x10_batches_are_summed_before_the_perplexity_is_taken",
+    "X10": "train/test_evaluate.py::test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken",
     "X11": "train/test_objectives.py::test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax",
     "X12": "train/test_evaluate.py::test_x12_evaluation_keeps_no_graph_and_no_mode",
 }

@@ -14,7 +14,6 @@ from medvq.config.tasks import AutoencodeObjective, ClassifyObjective
 from medvq.models.draws import Draws
 from medvq.models.registry import build
 from medvq.runs.state import status_of
-from medvq.train.augment import masked, masked_as_published
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.autoencode import Autoencode
@@ -164,14 +163,6 @@ def test_codebook_update_per_encode_counts_every_pass():
     twin = batch(masked=batch(1).x)
     assert updates(classify(), lambda t: step(t, twin)) == 1
     assert updates(classify(switch), lambda t: step(t, twin)) == 2
-
-
-def test_mask_clip_normalized_changes_images_that_have_no_mask():
-    """SPEC §1, mistake 3; the right way leaves them alone."""
-    x, keep = batch().x, torch.full((4, 1, 32, 32), 255, dtype=torch.uint8)
-    mean, std = PIXELS.of(batch().part)
-    assert torch.equal(masked(x, keep, Draws(0, 0)), x)
-    assert torch.equal(masked_as_published(x, keep, Draws(0, 0), mean, std), x.clamp(0, 1))
 
 
 def test_weight_decay_does_not_touch_a_codebook_that_is_learnt_by_gradient():
