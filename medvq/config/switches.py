@@ -6,7 +6,10 @@ from medvq.config.schema import Schema
 from medvq.config.tasks import OF_EVERY_TASK, Task
 
 OF_DATA = {
-    "mask_clip_normalized": "masked images are blended and clipped to [0, 1] after normalising, not before (SPEC §1)"
+    "mask_clip_normalized": (
+        "masked images are blended with noise in units of pixels and clipped to [0, 1] after normalising, and new"
+        " corners of a rotated mask keep 1 - mean colour, not 1 (SPEC §1)"
+    )
 }
 
 

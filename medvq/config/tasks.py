@@ -25,8 +25,16 @@ class AutoencodeObjective(Schema):
     """Epochs after which the next level of a stacked model joins; 0 trains all levels from the start (SPEC §1)."""
     reconstruct: Literal["recon_all", "recon_level"] = Field(default="recon_all", json_schema_extra={"neutral": True})
     """`recon_all` decodes every level to pixels; `recon_level` to its own input, which is detached (SPEC §1)."""
-    foreground: float | None = Field(default=None, ge=0, lt=1, json_schema_extra={"neutral": True})
-    """Also measure SSIM inside the foreground: pixels whose mean over channels, in [0, 1], is above this."""
+    foreground: Annotated[float, Field(ge=0, lt=1)] | Literal["mask"] | None = Field(
+        default=None, json_schema_extra={"neutral": True}
+    )
+    """Also measure SSIM inside the foreground: pixels whose mean over channels, in [0, 1], is above this; or `mask`,
+    inside the dataset's masks, over the held-out images that have one."""
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether held-out images are measured with their masks."""
+        return self.foreground == "mask"
 
 
 class ClassifyObjective(Schema):
@@ -119,6 +127,7 @@ def per_split(metrics: Mapping[str, Better]) -> dict[str, Better]:
 
 
 INIT = {"init": "a run whose weights this one starts from"}
+OF_CODES: dict[str, Better] = {"perplexity": "max", "usage": "max", "top10": "min"}
 CLASSIFICATION: dict[str, Better] = {"accuracy": "max", "balanced_accuracy": "max", "macro_f1": "max", "auc": "max"}
 
 TASKS: dict[str, Task] = {
@@ -128,7 +137,7 @@ TASKS: dict[str, Task] = {
             name="autoencode",
             revision=1,
             objective=AutoencodeObjective,
-            metrics=per_split({"loss": "min", "mse": "min", "psnr": "max", "perplexity": "max", "usage": "max"}),
+            metrics=per_split({"loss": "min", "mse": "min", "psnr": "max", **OF_CODES}),
             optional=per_split({"ssim": "max", "ssim_foreground": "max", "ssim_own_range": "max"}),
             select="val/mse",
             roles=INIT,

@@ -69,6 +69,13 @@ def _lacking(point: Point, source: Source, data: Found) -> Iterator[Problem]:
     asks = point.config.data.masks or point.config.data.mask_copies
     if asks and not any(split.masks for split in data.manifest.splits.values()):
         yield Problem(where=data.ref.path, error=f"the dataset has no masks, and job {point.job} asks for them")
+    inside = getattr(point.objective, "reads_masks", False)
+    if inside and not any(data.manifest.splits[split].masks for split in source.held_out):
+        yield Problem(
+            where=data.ref.path,
+            error=f"no held-out image has a mask, and job {point.job} measures inside them",
+            hint="set objective.foreground to a brightness",
+        )
 
 
 if TYPE_CHECKING:

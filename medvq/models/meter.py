@@ -1,15 +1,11 @@
-"""How much of a codebook is used, over a whole split and all ranks."""
+"""How much of a codebook is used, over a whole split and all ranks: counts of codes are summed first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from medvq.models.quantize.base import Quantizer
-from medvq.models.ranks import sum_over_ranks_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +26,11 @@ class CodebookUse:
     """Share of positions with one of the ten most frequent codes, in [0, 1]. NaN without positions."""
 
 
+def code_counts(indices: Tensor, codebook_size: int) -> Tensor:
+    """How often each of K codes is among indices of any shape, in [0, K): (K,) int64, to be summed over a split."""
+    return torch.bincount(indices.reshape(-1), minlength=codebook_size)
+
+
 def codebook_use(counts: Tensor) -> CodebookUse:
     """The use of a codebook from how often each code was chosen, (K,) integers, in float64."""
     counts = counts.cpu()
@@ -44,35 +45,3 @@ def codebook_use(counts: Tensor) -> CodebookUse:
         perplexity=float(torch.exp(-torch.special.xlogy(share, share).sum())),
         top10=float(share.topk(min(10, len(share))).values.sum()),
     )
-
-
-class CodebookMeter:
-    """Sums the counts of one codebook over batches, then over ranks."""
-
-    def __init__(self, codebook_size: int) -> None:
-        self.counts = torch.zeros(codebook_size, dtype=torch.int64)
-
-    def add(self, indices: Tensor) -> None:
-        """Count indices of any shape, in [0, K)."""
-        found = torch.bincount(indices.reshape(-1), minlength=len(self.counts))
-        self.counts = self.counts.to(found.device) + found
-
-    def result(self) -> CodebookUse:
-        """Over all ranks, of which every one must call it; counting may go on afterwards."""
-        return codebook_use(sum_over_ranks_(self.counts.clone()))
-
-
-class CodebookMeters:
-    """One meter per codebook of a model."""
-
-    def __init__(self, quantizers: Mapping[str, Quantizer]) -> None:
-        self.meters = {name: CodebookMeter(quantizer.codebook_size) for name, quantizer in quantizers.items()}
-
-    def add(self, indices: Mapping[str, Tensor]) -> None:
-        """Count the indices of a batch, by codebook; those of a level that is not trained yet may be missing."""
-        for name, found in indices.items():
-            self.meters[name].add(found)
-
-    def result(self) -> dict[str, CodebookUse]:
-        """The use of every codebook over all ranks, of which every one must call it."""
-        return {name: meter.result() for name, meter in self.meters.items()}

@@ -1,4 +1,4 @@
-"""What a classifier leaves of the test split: predictions, the confusion matrix, and how each class fared."""
+"""What a classifier leaves of the test split: the confusion matrix, and how each class fared."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ from numpy.typing import NDArray
 from medvq.runs import metrics
 from medvq.runs.atomic import write_json
 from medvq.runs.figures import confusion
-from medvq.runs.predictions import NAME, classified, write_predictions
 
 
-def leave_classified(
-    folder: Path, keys: list[str], label: NDArray[Any], probability: NDArray[Any], classes: tuple[str, ...]
-) -> None:
-    """Write predictions.parquet, confusion.png and classes.json.
+def leave_classified(folder: Path, label: NDArray[Any], probability: NDArray[Any], classes: tuple[str, ...]) -> None:
+    """Write confusion.png and classes.json.
 
     Args:
         folder: where to.
-        keys: N sample keys.
         label: (N,) positions in `classes`.
         probability: (N, K).
         classes: the K names.
     """
-    write_predictions(folder / NAME, classified(keys, label, probability, classes))
     matrix = metrics.confusion(label, probability.argmax(1), len(classes))
     confusion(matrix, list(classes), folder / "confusion.png")
     areas = metrics.class_auc(label, probability)

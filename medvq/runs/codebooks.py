@@ -23,6 +23,8 @@ def codebook_picture(books: Mapping[str, tuple[Array, Array]], png: Path) -> Non
             that are never chosen are crosses.
         png: where to write.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = blank(5.2, 2.3 * len(books), constrained=True)
     for row, (name, (codes, counts)) in enumerate(books.items()):
         order, colours = np.argsort(-counts, kind="stable"), code_colours(codes)
@@ -39,8 +41,13 @@ def codebook_picture(books: Mapping[str, tuple[Array, Array]], png: Path) -> Non
         places.scatter(*at[live].T, s=6 + 300 * share[live], c=colours[live], linewidths=0.3, edgecolors=INK)
         places.scatter(*at[~live].T, s=8, marker="x", c=FAINT, linewidths=0.6)
         places.set_title(f"codes of {codes.shape[1]} numbers, two principal axes", fontsize=NORMAL, color=INK)
+        bars.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        places.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        places.margins(0.12)
         for axes in (bars, places):
             axes.tick_params(labelsize=SMALL - 1, length=2, color=FAINT)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.get_offset_text().set_fontsize(SMALL - 1)
             for edge in ("top", "right"):
                 axes.spines[edge].set_visible(False)
     save(figure, png)

@@ -17,9 +17,12 @@ from medvq.runs import metrics
 from medvq.runs.atomic import write_atomic
 
 INK, FAINT = "#222222", "#9a9a9a"
-SPLIT_COLOURS = {"train": "#4477aa", "val": "#ee6677", "test": "#228833"}  # Tol's "bright", safe for colour blindness
-OTHER_COLOURS = ("#aa3377", "#66ccee", "#ccbb44")
+# Tol's "bright", safe for colour blindness
+SPLIT_COLOURS = {"train": "#4477aa", "val": "#ee6677", "test": "#228833", "val+test": "#aa3377"}
+OTHER_COLOURS = ("#66ccee", "#ccbb44", "#bbbbbb")
+PART_COLOURS = ("#4477aa", "#ccbb44", "#aa3377", "#66ccee")
 DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")
 SMALL, NORMAL = 7, 8
 DPI = 200
 MOST_IMAGES, MOST_NAMED = 8, 20
@@ -143,10 +146,10 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
             epoch, value = (np.asarray(v, np.float64) for v in zip(*points, strict=True))
             split, _, rest = name.partition("/")
             part = rest.partition("/")[2]
-            colour, dash = _pen(split, part, members)
+            colour, dash, mark = _pen(split, part, members)
             axes.plot(
                 epoch, value, dash, color=colour, label=" ".join([split, part]).strip(), linewidth=1.2,
-                marker="o" if len(points) < 3 else None, markersize=3,
+                marker=mark if len(points) < 3 else None, markersize=3,
             )  # fmt: skip
             lows.append(value.min())
             highs.append(value.max())
@@ -156,6 +159,7 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
         axes.set_xlabel("epoch", fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.tick_params(which="both", labelsize=SMALL - 1, length=2, color=FAINT)
+        axes.yaxis.get_offset_text().set_fontsize(SMALL - 1)
         axes.grid(color="#e6e6e6", linewidth=0.5)
         axes.set_axisbelow(True)
         for edge in ("top", "right"):
@@ -166,12 +170,15 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
     save(figure, png)
 
 
-def _pen(split: str, part: str, members: Sequence[str]) -> tuple[str, str]:
-    """Colour by split, dashes by part (such as the level) of the metric."""
+def _pen(split: str, part: str, members: Sequence[str]) -> tuple[str, str, str]:
+    """Colour by split; dashes and markers by part (such as the level), and its colour too where there is one split."""
     splits = list(dict.fromkeys(m.partition("/")[0] for m in members))
     parts = sorted({m.partition("/")[2].partition("/")[2] for m in members})
+    which = parts.index(part)
     colour = SPLIT_COLOURS.get(split, OTHER_COLOURS[splits.index(split) % len(OTHER_COLOURS)])
-    return colour, DASHES[parts.index(part) % len(DASHES)]
+    if len(splits) == 1 and len(parts) > 1:
+        colour = PART_COLOURS[which % len(PART_COLOURS)]
+    return colour, DASHES[which % len(DASHES)], MARKERS[which % len(MARKERS)]
 
 
 def _order(name: str) -> tuple[bool, str, list[str], str]:

@@ -11,6 +11,8 @@ from medvq.shards.decode import INSIDE
 from medvq.train.rotate import rotate
 
 KEEP = 255
+CORNER = 1
+"""Marks the new corners of a rotated mask where they are not to keep the pixel, as published."""
 
 
 def augment(
@@ -20,11 +22,13 @@ def augment(
     draws: Draws,
     fill: Tensor | None = None,
     turned: Tensor | None = None,
+    corner: int = KEEP,
 ) -> tuple[Tensor, Tensor | None]:
     """Flip and rotate normalized images (B, C, H, W) and, in the same way, their masks (B, 1, H, W) uint8.
 
-    New corners of images take `fill` (B or 1, C, 1, 1), without it 0, the dataset's mean colour; those of masks
-    keep the pixel (SPEC §1, mistake 3). `turned` (B,) marks images that were turned before they were cut out.
+    New corners of images take `fill` (B or 1, C, 1, 1), without it 0, the dataset's mean colour; those of masks take
+    `corner`, by default keep the pixel (SPEC §1, mistake 3). `turned` (B,) marks images that were turned before they
+    were cut out.
     """
     if settings.flip:
         for axis, purpose in ((-1, "flip left-right"), (-2, "flip top-bottom")):
@@ -36,7 +40,7 @@ def augment(
         angles = drawn if turned is None else torch.where(turned.cpu(), 0.0, drawn)
         x = _rotated(x, angles, fill, "bilinear")
         if keep is not None:
-            keep = _rotated(keep, angles, torch.full((1, 1, 1, 1), float(KEEP), device=x.device), "nearest")
+            keep = _rotated(keep, angles, torch.full((1, 1, 1, 1), float(corner), device=x.device), "nearest")
     return x, keep
 
 
@@ -50,12 +54,15 @@ def masked(x: Tensor, keep: Tensor, draws: Draws) -> Tensor:
 
 
 def masked_as_published(x: Tensor, keep: Tensor, draws: Draws, mean: Tensor, std: Tensor) -> Tensor:
-    """SPEC §1, mistake 3: noise of `std` and `mean` (B or 1, C, 1, 1) in normalized x (B, C, H, W), clipped to [0, 1].
+    """SPEC §1, mistake 3: m·x + (1 − m)·noise of normalized x (B, C, H, W), clipped to [0, 1].
 
-    The noise is in units of pixels where x is not, and the clip changes images without a mask as well.
+    Noise of `std` and `mean` (B or 1, C, 1, 1) is in units of pixels where x is not, and the clip changes images
+    without a mask as well. In new corners, which `keep` (B, 1, H, W) uint8 marks by CORNER, m is 1 − mean: the
+    published code turned the inverted mask with the images' fill, their mean colour.
     """
     noise = draws.normal(x.shape, "mask noise", x.device) * std + mean
-    return torch.where(keep >= INSIDE, x, noise).clamp(0, 1)
+    m = torch.where(keep == CORNER, 1 - mean, (keep >= INSIDE).to(x.dtype))  # (B, C, H, W)
+    return (m * x + (1 - m) * noise).clamp(0, 1)
 
 
 def _rotated(x: Tensor, angles: Tensor, fill: Tensor | None, mode: str) -> Tensor:

@@ -21,6 +21,7 @@ from medvq.runs import events
 from medvq.runs.atomic import make_folder, write_json
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim
+from medvq.runs.predictions import name_of, write_predictions
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.train import checkpoint
@@ -106,6 +107,10 @@ def finish(session: Session) -> None:
     session.task.eval()
     make_folder(folder.artifacts)
     with eager(spec.config.resources):
+        for split, measured in found.items():
+            if "+" not in split:
+                columns = {"key": measured.keys, **session.task.kept(measured)}
+                write_predictions(folder.artifacts / name_of(split), columns)
         session.task.leave(folder.artifacts, found[shown], session.gallery(shown))
     history = events.epochs(events.read(folder.events))
     curves(history, folder.artifacts / "curves.png")

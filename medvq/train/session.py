@@ -28,10 +28,11 @@ from medvq.runs import events
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
+from medvq.shards.decode import INSIDE
 from medvq.shards.loader import Batch as Read
 from medvq.shards.loader import Loader
 from medvq.train import checkpoint
-from medvq.train.augment import augment, masked, masked_as_published
+from medvq.train.augment import CORNER, KEEP, augment, masked, masked_as_published
 from medvq.train.evaluate import evaluate, joined
 from medvq.train.progress import Progress
 from medvq.train.pulse import Pulse
@@ -137,7 +138,8 @@ class Session:
     def evaluate(self, split: str) -> Evaluated:
         """Measure a split, each of its samples once over all ranks."""
         batches = (
-            (read.positions.numpy(), self._on_device(read, keys=True)) for read in self.loaders[split].evaluate()
+            (read.positions.numpy(), replace(self._on_device(read, keys=True), inside=self._inside(read)))
+            for read in self.loaders[split].evaluate()
         )
         with self.autocast(), eager(self.spec.config.resources):
             return evaluate(self.task, batches, self.world)
@@ -281,15 +283,27 @@ class Session:
         x = self.task.pixels.normalize(image, part)
         return Batch(keys=read.keys if keys else (), x=x, label=label, part=part)
 
+    def _inside(self, read: Read) -> Tensor | None:
+        """(B, 1, H, W) bool: the pixels of held-out images inside their masks."""
+        if read.mask is None:
+            return None
+        inside = read.mask.to(self.world.device, non_blocking=True) >= INSIDE
+        # Where there is no mask all is kept, which says nothing of where the foreground is.
+        return inside & ~inside.flatten(1).all(1).view(-1, 1, 1, 1)
+
     def _augmented(self, batch: Batch, mask: Tensor | None, draws: Draws) -> Batch:
         """The batch as training sees it: changed at random, with a masked twin where there are masks."""
         settings, pixels = self.spec.config.data.augment, self.task.pixels
         fill = pixels.black(batch.part) if settings.fill == "black" else None
         keep = None if mask is None else mask.to(self.world.device, non_blocking=True)
-        x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[batch.part])
+        as_published = keep is not None and "mask_clip_normalized" in self.spec.config.as_published
+        if keep is not None and as_published:
+            keep = (keep >= INSIDE).to(keep.dtype) * KEEP  # no value of its own looks like a corner
+        corner = CORNER if as_published else KEEP
+        x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[batch.part], corner)
         if keep is None:
             return replace(batch, x=x)
-        if "mask_clip_normalized" in self.spec.config.as_published:
+        if as_published:
             return replace(batch, x=x, masked=masked_as_published(x, keep, draws, *pixels.of(batch.part)))
         return replace(batch, x=x, masked=masked(x, keep, draws))
 

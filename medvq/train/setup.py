@@ -45,10 +45,12 @@ def open_session(
     prepare(spec.code)
     torch.manual_seed(draw_key(spec.config.train.seed, "weights"))
     datasets = open_datasets(spec)
-    views = {split: held_out_view(spec, datasets, split) for split in spec.source.held_out}
+    task_info = find_task(spec.config.task)
+    objective = task_info.objective.model_validate(spec.objective)
+    masks = bool(getattr(objective, "reads_masks", False))  # a user's own objective need not say
+    views = {split: held_out_view(spec, datasets, split, masks) for split in spec.source.held_out}
     views["train"] = training_view(spec, datasets)
     size, channels = views["train"].size, views["train"].channels
-    task_info = find_task(spec.config.task)
     classes = views["train"].classes if task_info.labels else ()
     config = find_model_config(spec.model["name"]).model_validate(spec.model)
     switched_on = spec.config.as_published
@@ -58,7 +60,6 @@ def open_session(
         if role == "init":
             path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
             load_start(path, model)
-    objective = task_info.objective.model_validate(spec.objective)
     model = arrange(model.to(world.device), spec.config.resources)
     pixels = pixels_of(spec, views["train"].parts, world.device)
     task = task_class(spec.config.task)(model, objective, pixels, classes, switched_on)

@@ -1,7 +1,8 @@
 """How alike two images are: SSIM, PSNR and squared error, each image by itself, with the range of pixels stated.
 
 SSIM is ours, checked against scikit-image and torchmetrics in tests: the latter takes seconds to import in every
-worker, and neither gives the mean inside a foreground.
+worker and counts pixels at the edges whose windows reach beyond the image, and neither gives the mean inside a
+foreground.
 """
 
 from __future__ import annotations

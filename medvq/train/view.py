@@ -34,13 +34,14 @@ def training_view(spec: RunSpec, datasets: Mapping[str, Dataset]) -> View:
     )
 
 
-def held_out_view(spec: RunSpec, datasets: Mapping[str, Dataset], split: str) -> View:
-    """A split as it is measured: whole, each image once."""
+def held_out_view(spec: RunSpec, datasets: Mapping[str, Dataset], split: str, masks: bool = False) -> View:
+    """A split as it is measured: whole, each image once, with its masks where they are asked for."""
     return View(
         parts=parts_of(spec, datasets),
         splits=(split,),
         size=size_of(spec, datasets),
         channels=spec.source.channels,
+        masks=masks,
     )
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import operator
-from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +9,6 @@ from quantizer_cases import CASES, DIM
 
 from medvq.config.models import Svqvae, Vqvae
 from medvq.models.draws import Draws
-from medvq.models.meter import CodebookMeter
 from medvq.models.norm import GlobalBatchNorm2d
 from medvq.models.registry import build
 
@@ -121,12 +119,3 @@ def normalise(rank, world):
         "mean": norm.running_mean.tolist(),
         "var": norm.running_var.tolist(),
     }
-
-
-def meter(rank, world):
-    """The use of a codebook over a split that does not divide evenly."""
-    indices = torch.randint(12, (7, 3, 3), generator=torch.Generator().manual_seed(0))
-    counter = CodebookMeter(16)
-    for image in indices[rank::world]:
-        counter.add(image)
-    return asdict(counter.result())

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from medvq.models.meter import CodebookMeter, CodebookMeters
-from medvq.models.quantize.ema import EMAQuantizer
+from medvq.models.meter import code_counts, codebook_use
 
 
 def use(indices, size):
-    meter = CodebookMeter(size)
-    meter.add(torch.as_tensor(indices))
-    return meter.result()
+    return codebook_use(code_counts(torch.as_tensor(indices), size))
 
 
 def test_uniform_use_has_perplexity_k():
@@ -37,17 +34,8 @@ def test_equals_numpy():
     assert found.counts == tuple(np.bincount(indices, minlength=64))
 
 
-def test_x10_batches_are_summed_before_the_perplexity_is_taken():
-    """Each batch alone has perplexity 1; the split has 4."""
-    meter = CodebookMeter(8)
-    for code in range(4):
-        meter.add(torch.full((5, 2, 2), code))
-    assert meter.result().perplexity == pytest.approx(4)
-    assert meter.result().positions == 80
-
-
 def test_nothing_counted_is_not_a_number():
-    found = CodebookMeter(8).result()
+    found = use(torch.zeros(0, dtype=torch.int64), 8)
     assert (found.positions, found.used) == (0, 0)
     assert math.isnan(found.perplexity)
     assert math.isnan(found.top10)
@@ -55,11 +43,3 @@ def test_nothing_counted_is_not_a_number():
 
 def test_small_codebooks_have_all_codes_among_the_top_ten():
     assert use([0, 1, 2], 3).top10 == pytest.approx(1)
-
-
-def test_one_meter_per_codebook():
-    meters = CodebookMeters({"level0/top": EMAQuantizer(4, 2), "level1/top": EMAQuantizer(8, 2)})
-    meters.add({"level0/top": torch.tensor([1, 1])})
-    found = meters.result()
-    assert found["level0/top"].counts == (0, 2, 0, 0)
-    assert found["level1/top"].positions == 0

@@ -67,11 +67,6 @@ def test_t12_batch_norm_equals_the_stock_one_in_value_and_gradient(ranks):
         close(parts[0][key], stock[key], 1e-5)
 
 
-def test_codebook_use_is_summed_over_ranks(ranks):
-    first, second = ranks("rank_work:meter")
-    assert first == second == rank_work.meter(0, 1)
-
-
 def test_stacked_model_trains_alike_on_one_and_two_ranks(ranks):
     first, second = ranks("rank_work:train_svqvae")
     alone = rank_work.train_svqvae(0, 1)

@@ -85,6 +85,19 @@ def test_curves_have_a_panel_for_each_kind_and_survive_gaps(tmp_path, drawn):
     assert (panels["loss"].get_yscale(), panels["commitment"].get_yscale()) == ("log", "linear")
 
 
+def test_levels_and_splits_can_be_told_apart(tmp_path, drawn):
+    """Levels of a single split differ in colour and marker; a split has one colour in every panel."""
+    names = ["train/loss", "val/loss", "test/loss", "val+test/loss", "val+test/accuracy", "test/accuracy"]
+    names += [f"train/reconstruction/level{i}" for i in range(3)]
+    figures.curves([{"epoch": 1, "metrics": dict.fromkeys(names, 0.5)}], tmp_path / "h.png")
+    pens = [(line.get_label(), line.get_color(), line.get_marker()) for axes in drawn[0].axes for line in axes.lines]
+    levels = [pen[1:] for pen in pens if "level" in pen[0]]
+    assert len({colour for colour, _ in levels}) == len({mark for _, mark in levels}) == 3
+    for split in ("test", "val+test"):
+        assert len({colour for name, colour, _ in pens if name == split}) == 1
+    assert len({colour for name, colour, _ in pens if " " not in name}) == 4
+
+
 def test_curves_of_no_epoch_are_an_empty_picture(tmp_path):
     figures.curves([], tmp_path / "h.png")
     Image.open(tmp_path / "h.png").verify()

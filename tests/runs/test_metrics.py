@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
@@ -38,6 +39,21 @@ def test_as_scikit_learn(seed, k):
     np.testing.assert_allclose(metrics.recall(matrix), r)
     np.testing.assert_allclose(metrics.f1(matrix), f)
     assert [row["samples"] for row in metrics.per_class(matrix, list("abcde")[:k])] == list(n)
+
+
+def test_as_torchmetrics(torchvision):
+    """torchmetrics imports torchvision, which the fixture makes possible."""
+    from torchmetrics.functional import classification as theirs
+
+    label, predicted, probability = some(3)
+    y, p = torch.from_numpy(label), torch.from_numpy(probability)
+    found = metrics.summary(label, predicted, probability)
+    assert found["accuracy"] == pytest.approx(float(theirs.multiclass_accuracy(p, y, 5, average="micro")))
+    assert found["balanced_accuracy"] == pytest.approx(float(theirs.multiclass_accuracy(p, y, 5, average="macro")))
+    assert found["macro_f1"] == pytest.approx(float(theirs.multiclass_f1_score(p, y, 5, average="macro")))
+    assert found["auc"] == pytest.approx(float(theirs.multiclass_auroc(p, y, 5)))
+    matrix = theirs.multiclass_confusion_matrix(p, y, 5).numpy()
+    np.testing.assert_array_equal(metrics.confusion(label, predicted, 5), matrix)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))

@@ -3,8 +3,14 @@
 import numpy as np
 import torch
 
+from medvq.config.models import Svqvae
+from medvq.config.tasks import AutoencodeObjective
+from medvq.models.draws import Draws
+from medvq.models.registry import build
 from medvq.shards.dataset import Dataset
 from medvq.train.evaluate import evaluate
+from medvq.train.pixels import Pixels
+from medvq.train.tasks.autoencode import Autoencode
 from medvq.train.tasks.base import Batch
 from medvq.train.view import held_out_view, training_view
 from medvq.train.world import World
@@ -42,6 +48,32 @@ def test_x12_evaluation_keeps_no_graph_and_no_mode():
     assert found.keys == [f"k{i}" for i in range(5)]
     assert found.rows["x"].tolist() == [4.0, 3.0, 2.0, 1.0, 0.0]
     assert found.totals["n"] == 5
+
+
+def test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
+    """Trap X10: image by image or all at once, it is the perplexity over the split."""
+    torch.manual_seed(0)
+    config = Svqvae(levels=1, channels=8, residual_blocks=1, codebook_size=16)
+    model = build(config, input_shape=(3, 32, 32))
+    pixels = Pixels([([0.0] * 3, [1.0] * 3)], torch.device("cpu"))
+    task = Autoencode(model, AutoencodeObjective(), pixels, ())
+    images = torch.randn(6, 3, 32, 32) * torch.arange(1, 7)[:, None, None, None]
+
+    model(images, draws=Draws(0, 0))  # codebooks start from data
+
+    def split(size):
+        parts = [slice(at, at + size) for at in range(0, 6, size)]
+        label = torch.zeros(size, dtype=torch.int64)
+        return [
+            (np.arange(6)[at], Batch(keys=list("abcdef")[at], x=images[at], label=label, part=label)) for at in parts
+        ]
+
+    one, whole = evaluate(task, split(1), World()), evaluate(task, split(6), World())
+    assert sum(total.sum() for total in one.totals.values()) == 6 * (4 * 4 + 8 * 8)
+    for name in ("perplexity", "usage", "top10"):
+        assert task.metrics(one)[name] == task.metrics(whole)[name]
+    alone = [task.metrics(evaluate(task, [batch], World()))["perplexity"] for batch in split(1)]
+    assert task.metrics(whole)["perplexity"] > 1.05 * np.mean(alone)
 
 
 STUDY = """\

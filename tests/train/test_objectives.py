@@ -1,5 +1,6 @@
 """What tasks minimise, freeze and put back as published, down to gradients and buffers."""
 
+import json
 import math
 
 import pytest
@@ -14,9 +15,9 @@ from medvq.config.tasks import AutoencodeObjective, ClassifyObjective
 from medvq.models.draws import Draws
 from medvq.models.registry import build
 from medvq.runs.state import status_of
-from medvq.train.augment import masked, masked_as_published
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
+from medvq.train.session import Session
 from medvq.train.tasks.autoencode import Autoencode
 from medvq.train.tasks.base import Batch
 from medvq.train.tasks.classify import Classify
@@ -166,14 +167,6 @@ def test_codebook_update_per_encode_counts_every_pass():
     assert updates(classify(switch), lambda t: step(t, twin)) == 2
 
 
-def test_mask_clip_normalized_changes_images_that_have_no_mask():
-    """SPEC §1, mistake 3; the right way leaves them alone."""
-    x, keep = batch().x, torch.full((4, 1, 32, 32), 255, dtype=torch.uint8)
-    mean, std = PIXELS.of(batch().part)
-    assert torch.equal(masked(x, keep, Draws(0, 0)), x)
-    assert torch.equal(masked_as_published(x, keep, Draws(0, 0), mean, std), x.clamp(0, 1))
-
-
 def test_weight_decay_does_not_touch_a_codebook_that_is_learnt_by_gradient():
     torch.manual_seed(0)
     config = Svqvae(levels=1, channels=8, codebook_size=16, quantizer={"name": "gradient"}, init="normal")
@@ -217,6 +210,24 @@ def test_watching_test_chooses_nothing_and_best_on_test_is_marked(small):
     assert "test/accuracy_last10" in watched
     assert not any("best_on_test" in name for name in watched)
     assert wrong["test/accuracy_best_on_test"] >= wrong["test/accuracy_last"]
+
+
+def test_validation_picks_the_epoch_where_test_would_pick_another(small, monkeypatch):
+    """Trap X1."""
+    measure = Session.metrics
+    of_epoch = [{"val/accuracy": v, "test/accuracy": t} for v, t in ((0.1, 0.9), (0.8, 0.2), (0.3, 0.95))]
+
+    def told(session, found):
+        metrics = measure(session, found)
+        metrics.update({k: v for k, v in of_epoch[min(session.position.epoch, 2)].items() if k in metrics})
+        return metrics
+
+    monkeypatch.setattr(Session, "metrics", told)
+    runs = small("runs", WATCHING)
+    for job in ("blind", "watched", "wrong"):
+        assert runs.do(job) == "done"
+        assert json.loads(runs.folder(job).result.read_text())["epoch"] == 2
+    assert status_of(runs.folder("wrong")).metrics["test/accuracy_best_on_test"] == 0.95
 
 
 def test_a_misspelt_watched_metric_is_an_error(tmp_path):

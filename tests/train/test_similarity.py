@@ -56,6 +56,47 @@ def test_e3_a_black_background_is_not_counted_in_the_foreground():
     assert torch.isnan(fore[2])
 
 
+@pytest.mark.parametrize("span", [1.0, 255.0])
+def test_as_torchmetrics(span, torchvision):
+    """torchmetrics imports torchvision, which the fixture makes possible."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio as their_psnr
+    from torchmetrics.functional.image import structural_similarity_index_measure as their_ssim
+
+    a, b = (x.double() * span for x in pairs(3))
+    _, full = their_ssim(a, b, data_range=span, sigma=1.5, reduction="none", return_full_image=True)
+    # Their mean also counts the pixels at the edges, whose windows reach into a reflection of the image.
+    inside = full[..., 5:-5, 5:-5]
+    assert torch.allclose(ssim_map(a, b, span), inside, atol=1e-6)
+    assert torch.allclose(ssim(a, b, span).double(), inside.flatten(1).mean(1), atol=1e-6)
+    errors = squared_error(a, b)
+    expected = their_psnr(a, b, data_range=span, reduction="none", dim=(1, 2, 3))
+    assert torch.allclose(psnr(errors, span), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_e3_inside_a_mask_it_is_the_mean_of_scikit_images_full_map(channels):
+    """Trap E3: the same map, averaged inside the mask, where whole windows lie inside the image."""
+    image, noisy = pairs(channels, size=(48, 40))
+    y, x = torch.meshgrid(torch.arange(48), torch.arange(40), indexing="ij")
+    inside = ((x - 14) ** 2 + (y - 30) ** 2 < 300).expand(3, 1, 48, 40)
+    found = ssim(image, noisy, 1.0, inside)
+    for i in range(3):
+        _, full = structural_similarity(
+            image[i].numpy().astype(np.float64),
+            noisy[i].numpy().astype(np.float64),
+            channel_axis=0,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )
+        counted = np.broadcast_to(inside[i].numpy(), full.shape).copy()
+        counted[:, :5] = counted[:, -5:] = counted[:, :, :5] = counted[:, :, -5:] = False
+        assert found[i].item() == pytest.approx(full[counted].mean(), abs=1e-6)
+    assert abs(found[1] - ssim(image, noisy, 1.0)[1]) > 1e-3
+
+
 def test_each_image_has_a_range_of_its_own_where_one_is_given():
     a, b = pairs()
     spans = own_range(a)

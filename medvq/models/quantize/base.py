@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 from medvq.models.draws import Draws
 
+CACHED_VALUES = 1 << 20
+"""Numbers that are passed over in one go, where there are several passes."""
+TRANSPOSED_BY_BLOCKS = 60
+"""Sides from which a matrix is worth transposing by blocks."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
@@ -121,19 +126,25 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        difference = z - codes
-        ctx.save_for_backward(difference)
+        ctx.save_for_backward(z, codes)
         ctx.set_materialize_grads(False)
-        return codes.view_as(codes), _mean_square(difference)
+        return codes.view_as(codes), _mean_square_difference(z, codes)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
         through, of_loss = grads
         if of_loss is None:
             return through, None
-        (difference,) = ctx.saved_tensors
-        scale = of_loss * (2 / difference.numel())
-        return (difference * scale if through is None else torch.addcmul(through, difference, scale)), None
+        z, codes = ctx.saved_tensors
+        scale = of_loss * (2 / z.numel())
+        grad = torch.empty_like(z)
+        for images in _in_cache(z):
+            torch.sub(z[images], codes[images], out=grad[images])
+            if through is None:
+                grad[images].mul_(scale)
+            else:
+                torch.addcmul(through[images], grad[images], scale, out=grad[images])
+        return grad, None
 
 
 def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +154,7 @@ def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     """
     codes = codes.detach() if codes.stride() == z.stride() else torch.empty_like(z).copy_(codes.detach())
     if not (torch.is_grad_enabled() and z.requires_grad):
-        return codes, _mean_square(z.detach() - codes)
+        return codes, _mean_square_difference(z.detach(), codes)
     out, commitment = _StraightThrough.apply(z, codes)  # type: ignore[no-untyped-call]
     return out, commitment
 
@@ -160,15 +171,29 @@ def gather(table: Tensor, indices: Tensor, like: Tensor) -> Tensor:
     return out
 
 
-def _mean_square(x: Tensor) -> Tensor:
-    """Mean of x² of x (B, D, H, W), image by image, without another tensor of its size."""
-    squares: Tensor = torch.linalg.vector_norm(x, dim=(2, 3)).square()
+def _mean_square_difference(x: Tensor, y: Tensor) -> Tensor:
+    """Mean of (x − y)² of two (B, D, H, W), without another tensor of their size."""
+    norms = [torch.linalg.vector_norm(x[images] - y[images], dim=(2, 3)) for images in _in_cache(x)]
+    squares: Tensor = torch.cat(norms).square()  # (B, D)
     return squares.sum() / x.numel()
+
+
+def _in_cache(x: Tensor) -> list[slice]:
+    """Slices of the batch (B, …): on a CPU as many images at once as stay in its cache between two passes."""
+    images = max(1, CACHED_VALUES // max(1, x[:1].numel())) if x.device.type == "cpu" else len(x)
+    return [slice(start, start + images) for start in range(0, len(x), max(1, images))]
 
 
 def to_rows(z: Tensor) -> Tensor:
     """(B, D, H, W) as vectors (B·H·W, D)."""
-    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+    sides = z.shape[2] * z.shape[3]
+    if z.device.type != "cpu" or not z.is_contiguous() or min(z.shape[1], sides) < TRANSPOSED_BY_BLOCKS:
+        return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+    # One image at a time is a transposition of a matrix, which torch does by blocks: half the time.
+    rows = z.new_empty(len(z), sides, z.shape[1])
+    for row, image in zip(rows, z.flatten(2), strict=True):
+        row.copy_(image.t())
+    return rows.view(-1, z.shape[1])  # (B·H·W, D)
 
 
 def to_grid(rows: Tensor, shape: torch.Size) -> Tensor:

@@ -13,7 +13,7 @@ BLOCK = 32
 """Scores are first reduced over this many codes at once, which vectorises where `argmin` does not."""
 LEAST_DIM = 16
 """Shorter vectors, but for those of one number, get zeros appended: matrix products of fewer columns are slower."""
-MEDIAN_OF = 256
+MEDIAN_OF = 64
 """Codes, evenly spaced, whose median is the centre."""
 NEAR_CENTRE = 0.25
 """Codes whose centre is nearer to 0 than this share of their reach are not centred: little would cancel."""

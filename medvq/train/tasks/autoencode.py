@@ -16,7 +16,7 @@ from medvq.config.errors import UsageError
 from medvq.config.tasks import AutoencodeObjective
 from medvq.models.base import Reconstructions, Target, VQModel
 from medvq.models.draws import Draws
-from medvq.models.meter import CodebookUse, codebook_use
+from medvq.models.meter import CodebookUse, code_counts, codebook_use
 from medvq.runs.atomic import write_json
 from medvq.train.pixels import Pixels
 from medvq.train.similarity import WINDOW, own_range, psnr, squared_error, ssim
@@ -88,13 +88,13 @@ class Autoencode(Task):
         rows = {"loss": torch.stack(levels).sum(0), "mse": mse, "psnr": psnr(mse, 1.0)}
         if min(truth.shape[-2:]) >= WINDOW:
             rows["ssim"] = ssim(back, truth, 1.0)
-            if self.objective.foreground is not None:
-                inside = truth.mean(1, keepdim=True) > self.objective.foreground
+            inside = self._foreground(batch, truth)
+            if inside is not None:
                 rows["ssim_foreground"] = ssim(back, truth, 1.0, inside)
             if "ssim_own_range" in self.as_published:
                 rows["ssim_own_range"] = ssim(back, truth, own_range(truth))
         totals = {
-            f"{COUNTS}{name}": torch.bincount(found.indices[name].flatten(), minlength=quantizer.codebook_size)
+            f"{COUNTS}{name}": code_counts(found.indices[name], quantizer.codebook_size)
             for name, quantizer in self.model.quantizers().items()
         }
         return rows, totals
@@ -103,22 +103,27 @@ class Autoencode(Task):
         """loss: summed MSE of all levels, normalized units; the others of the deepest level's image, in [0, 1].
 
         mse; psnr, the mean of PSNRs; ssim over whole images, ssim_foreground inside the foreground of those that have
-        one; perplexity and usage over the whole split, averaged over codebooks.
+        one; perplexity, usage and the share of the ten most frequent codes (top10) over the whole split, averaged over
+        codebooks.
         """
         means = {name: float(np.nanmean(row.astype("float64"))) for name, row in found.rows.items() if _any(row)}
         use = _use(found).values()
-        return {**means, "perplexity": fmean(u.perplexity for u in use), "usage": fmean(u.usage for u in use)}
+        return {**means, **{name: fmean(getattr(u, name) for u in use) for name in ("perplexity", "usage", "top10")}}
 
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Errors of every image, reconstructions of the first ones from every level, code maps, and codebooks."""
+        """Reconstructions of the first images from every level, code maps, and codebooks with the use of each code."""
         from medvq.runs.codebooks import code_maps, codebook_picture
         from medvq.runs.figures import reconstructions
-        from medvq.runs.predictions import NAME, write_predictions
 
-        write_predictions(folder / NAME, {"key": found.keys, **found.rows})
         use = _use(found)
         record = {
-            name: {"used": u.used, "of": len(u.counts), "perplexity": u.perplexity, "top10": u.top10}
+            name: {
+                "used": u.used,
+                "of": len(u.counts),
+                "perplexity": u.perplexity,
+                "top10": u.top10,
+                "counts": list(u.counts),
+            }
             for name, u in use.items()
         }
         write_json(folder / "codebooks.json", record)
@@ -131,6 +136,16 @@ class Autoencode(Task):
         codebook_picture({n: (tables[n], np.asarray(u.counts)) for n, u in use.items()}, folder / "codebooks.png")
         maps = {n: (i.cpu().numpy(), tables[n]) for n, i in seen.indices.items()}
         code_maps(truth, maps, images[-1], folder / "codes.png")
+
+    def _foreground(self, batch: Batch, truth: Tensor) -> Tensor | None:
+        """(B, 1, H, W) bool, of true images (B, C, H, W) in [0, 1]."""
+        match self.objective.foreground:
+            case None:
+                return None
+            case "mask":
+                return batch.inside
+            case above:
+                return truth.mean(1, keepdim=True) > above
 
     def _deepest(self, found: Reconstructions) -> Tensor:
         """The image (B, C, H, W) from the deepest code."""

@@ -32,6 +32,9 @@ class Batch:
     """(B,) int64: which dataset of a mixture each image is from."""
     masked: Tensor | None = None
     """(B, C, H, W): x with noise outside the masks, where the view asks for masks; training only."""
+    inside: Tensor | None = None
+    """(B, 1, H, W) bool: inside the masks, where the objective `reads_masks`; held-out images only. Nothing of an
+    image without a mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def metrics(self, found: Evaluated) -> dict[str, float]:
         """The task's declared metrics of one split, without the split's name."""
+
+    def kept(self, found: Evaluated) -> dict[str, Any]:
+        """The columns beside `key`, (N,) each, of what is kept of every image; by default all that is one number."""
+        return {name: row for name, row in found.rows.items() if row.ndim == 1}
 
     @abstractmethod
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:

@@ -15,6 +15,7 @@ from medvq.config.tasks import ClassifyObjective
 from medvq.models.base import Encoded, VQModel
 from medvq.models.draws import Draws
 from medvq.runs import metrics as scores
+from medvq.runs.predictions import said
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.base import Batch, Evaluated, Task
 
@@ -100,11 +101,16 @@ class Classify(Task):
             **scores.summary(label, probability.argmax(1), probability),
         }
 
+    def kept(self, found: Evaluated) -> dict[str, Any]:
+        """Label, prediction, probabilities and loss of every image."""
+        shares = said(found.rows["probability"], found.classes)
+        return {"label": found.rows["label"], **shares, "loss": found.rows["loss"]}
+
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """What every metric can be computed from again, the confusion matrix, and how each class fared."""
+        """The confusion matrix, and how each class fared."""
         from medvq.runs.classified import leave_classified
 
-        leave_classified(folder, found.keys, found.rows["label"], found.rows["probability"], found.classes)
+        leave_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
 
     @property
     def _net(self) -> Any:

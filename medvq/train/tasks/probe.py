@@ -18,6 +18,7 @@ from medvq.models.base import VQModel
 from medvq.models.draws import Draws
 from medvq.runs import metrics as scores
 from medvq.runs.atomic import write_json
+from medvq.runs.predictions import said
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.base import Batch, Evaluated, Task
 
@@ -99,11 +100,17 @@ class Probe(Task):
             for name, value in scores.summary(label, probability.argmax(1), probability).items()
         }
 
+    def kept(self, found: Evaluated) -> dict[str, Any]:
+        """Label, and what both probes say of every image."""
+        linear = said(self._probability(self._linear, found), found.classes)
+        near = said(self._probability(self._neighbours, found), found.classes, "knn_")
+        return {"label": found.rows["label"], **linear, **near}
+
     def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """What a classifier leaves, of the logistic regression, and its weights for features as they are measured."""
         from medvq.runs.classified import leave_classified
 
-        leave_classified(folder, found.keys, found.rows["label"], self._probability(self._linear, found), found.classes)
+        leave_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
         scaler, model = (step for _, step in self._linear.steps)
         weight = model.coef_ / scaler.scale_
         record = {
