@@ -19,6 +19,8 @@ from medvq.launch.slurm.nodes import avoidable
 from medvq.runs import events
 from medvq.runs.submission import last_lines, load_submission
 
+EARLY = 60.0
+
 
 def main() -> int:
     """Write down and decide."""
@@ -34,7 +36,7 @@ def main() -> int:
         how, hosts = (f"signal {code - 128}", given.nodes[:1]) if code > 128 else (f"exit {code}", given.nodes)
         error = f"it broke down with {how} on {', '.join(hosts)}"
         write_down(folder, "crashed", error=error, hosts=list(hosts))
-    elif ran > 0.8 * (seconds(slurm["time"]) - seconds(slurm["grace"])):
+    elif time_is_up(ran, seconds(slurm["time"]) - seconds(slurm["grace"])):
         write_down(folder, "limit")
     history = events.read(folder.events)
     reason = reason_to_give_up(history, restart=given.restart, requeues=slurm["requeues"])
@@ -45,6 +47,11 @@ def main() -> int:
         return GIVE_UP
     print(",".join(avoidable(Slurm.model_validate(slurm), suspects([history]))))
     return 0
+
+
+def time_is_up(ran: float, signal_after: float) -> bool:
+    """Whether a stop after so many seconds was for the time limit; SLURM's signal may come a minute early."""
+    return ran > signal_after - max(EARLY, 0.2 * signal_after)
 
 
 if __name__ == "__main__":
