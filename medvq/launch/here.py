@@ -50,10 +50,20 @@ class Watch:
 @contextlib.contextmanager
 def stopping(shared: Path) -> Iterator[Stop]:
     """A stop request with a place of its own; inside a SLURM job it is in `shared`, which every node sees."""
-    process = Process.current()
-    prefix = f"medvq-{process.pid}-{process.start}-stop-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=make_folder(shared) if allocation() else None) as folder:
-        yield Stop(Path(folder) / "stop")
+    given = allocation()
+    if given is None:
+        process = Process.current()
+        with tempfile.TemporaryDirectory(prefix=f"medvq-{process.pid}-{process.start}-stop-") as folder:
+            yield Stop(Path(folder) / "stop")
+        return
+    # A start of the job that was killed may have left its own; old processes that live on must not stop this one.
+    for left in make_folder(shared).glob(f".stop-{given.job}-*"):
+        left.unlink(missing_ok=True)
+    file = shared / f".stop-{given.job}-{given.restart}"
+    try:
+        yield Stop(file)
+    finally:
+        file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -86,8 +86,11 @@ def listening(stop: Stop, watch: Watch) -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not stop.asked:  # batch scripts repeat it
+            watch.note(
+                f"{signal.Signals(number).name}: writing a checkpoint and stopping; Ctrl-C again gives up at once"
+            )
         stop.ask()
-        watch.note(f"{signal.Signals(number).name}: writing a checkpoint and stopping; Ctrl-C again gives up at once")
 
     before = {number: signal.signal(number, ask) for number in GRACE_SIGNALS}
     try:

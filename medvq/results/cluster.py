@@ -112,15 +112,6 @@ def _why(queued: Queued) -> str:
     return reasons.get(queued.reason, queued.reason)
 
 
-def last_lines(place: Place, count: int = 3) -> list[str]:
-    """The end of what the batch script printed."""
-    try:
-        lines = place.submission.log(place.index).read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if line.strip()][-count:]
-
-
 def use(places: Iterable[Place]) -> list[str]:
     """What ended SLURM jobs used of what they asked for, with a hint where that was too much or too little."""
     lines: list[str] = []

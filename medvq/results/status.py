@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
-from medvq.results.cluster import Cluster, Place, last_lines, settled, use
+from medvq.results.cluster import Cluster, Place, settled, use
 from medvq.results.collect import Collected, Entry
+from medvq.runs.submission import last_lines
 
 ENDED = ("done", "failed", "blocked", "pruned")
 SHOWN = 3
@@ -41,7 +43,7 @@ def _run(entry: Entry, place: Place | None, state: str, why: str) -> dict[str, A
     failure = status.failure
     if state == "failed" and failure is None and place is not None:
         log = str(place.submission.log(place.index))
-        failure = {"error": why, "traceback": last_lines(place), "log": log}
+        failure = {"error": why, "traceback": last_lines(Path(log)), "log": log}
     queued = place.queued if place else None
     work = status.work
     return {

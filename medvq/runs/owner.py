@@ -24,9 +24,9 @@ from medvq.runs.process import Process
 
 SILENT_AFTER = 120.0
 """Seconds without a sign of life after which an owner on another machine counts as gone."""
-
-
 BEAT_EVERY = 15.0
+PATIENCE = 30.0
+"""Seconds that an append or a rename may take before who holds the lock for it counts as hanging."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,10 @@ class Term:
 
 class LostOwnershipError(MedvqError):
     """Another attempt has taken the run over; nothing may be written any more."""
+
+
+class HangingError(MedvqError):
+    """A process holds a run's lock and does not get on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ class Ownership:
 
     def release(self) -> None:
         """Give the run up; does nothing where it was taken over."""
-        with contextlib.suppress(LostOwnershipError), _locked(self.path) as f:
+        with contextlib.suppress(HangingError), _locked(self.path, PATIENCE) as f:
             record = _record(f)
             if record.get("token") == self.token:
                 _write(f, {k: record[k] for k in ("attempt", "term") if k in record})
@@ -126,31 +130,42 @@ class Busy:
 def claim(path: Path, holder: Process, term: Term | None = None, *, look_back: bool = False) -> Ownership | Busy:
     """Take the run whose `owner` file is `path` for `holder`, unless another live process or a later term has it.
 
-    With `look_back` only to write about the last attempt: it keeps its number.
+    With `look_back` only to write about the last attempt: it keeps its number. An earlier term that hangs in the middle
+    of an append does not keep a later one out: at most, that one append follows when it comes to itself.
     """
-    with _locked(path) as f:
-        record = _record(f)
-        last = _term(record)
-        if term and last and last.after(term):
-            return Busy(host=str(record.get("holder", {}).get("host", "")), pid=0, term=last)
-        other = _live_holder(record, path)
-        busy = Busy(host=other.host, pid=other.pid, term=last) if other and other != holder else None
-        if busy and not busy.yields_to(term):
-            return busy
-        attempt = int(record.get("attempt", 0)) + (not look_back)
-        mine = Ownership(path=path, token=secrets.token_hex(8), attempt=attempt)
-        kept = term or last
-        record = {"attempt": mine.attempt, "token": mine.token, "holder": holder.record()}
-        _write(f, {**record, "term": asdict(kept)} if kept else record)
-        return mine
+    while True:
+        try:
+            with _locked(path, PATIENCE) as f:
+                return _claim(path, f, holder, term, look_back=look_back)
+        except HangingError:
+            record = _read(path)
+            last = _term(record)
+            if term and last and term.after(last):
+                _break_lock(path, record)
+            elif other := _live_holder(record, path):
+                return Busy(host=other.host, pid=other.pid, term=last)
+
+
+def _claim(path: Path, f: IO[bytes], holder: Process, term: Term | None, *, look_back: bool) -> Ownership | Busy:
+    record = _record(f)
+    last = _term(record)
+    if term and last and last.after(term):
+        return Busy(host=str(record.get("holder", {}).get("host", "")), pid=0, term=last)
+    other = _live_holder(record, path)
+    busy = Busy(host=other.host, pid=other.pid, term=last) if other and other != holder else None
+    if busy and not busy.yields_to(term):
+        return busy
+    attempt = int(record.get("attempt", 0)) + (not look_back)
+    mine = Ownership(path=path, token=secrets.token_hex(8), attempt=attempt)
+    kept = term or last
+    record = {"attempt": mine.attempt, "token": mine.token, "holder": holder.record()}
+    _write(f, {**record, "term": asdict(kept)} if kept else record)
+    return mine
 
 
 def holder_of(path: Path) -> Busy | None:
     """The live process that owns the run, if any."""
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
+    record = _read(path)
     other = _live_holder(record, path)
     return Busy(host=other.host, pid=other.pid, term=_term(record)) if other else None
 
@@ -170,14 +185,57 @@ def _live_holder(record: dict[str, Any], path: Path) -> Process | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The owner file, open and locked. It is written in place: a rename would leave the lock on the old file."""
-    f = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-    with f:
-        # A file system without locks still has the token check.
-        with contextlib.suppress(OSError):
-            fcntl.flock(f, fcntl.LOCK_EX)
-        yield f
+def _locked(path: Path, patience: float | None = None) -> Iterator[IO[bytes]]:
+    """The owner file, open and locked. It is written in place: a rename would leave the lock on the old file.
+
+    Raises:
+        HangingError: another process holds the lock for longer than `patience` seconds.
+    """
+    end = None if patience is None else time.monotonic() + patience
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as f:
+            _lock(f, path, end)
+            if _is(f, path):
+                yield f
+                return
+
+
+def _lock(f: IO[bytes], path: Path, end: float | None) -> None:
+    while True:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX if end is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            if end is not None and time.monotonic() > end:
+                raise HangingError("another process holds the lock and does not get on", where=str(path)) from e
+            time.sleep(0.05)
+        except OSError:
+            return  # a file system without locks still has the token check
+        else:
+            return
+
+
+def _is(f: IO[bytes], path: Path) -> bool:
+    """Whether the open file is still the one at `path`: a lock that was broken is on another."""
+    try:
+        return os.path.samestat(os.fstat(f.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _break_lock(path: Path, record: dict[str, Any]) -> None:
+    """Put a new file in the place of one that a hanging process has locked."""
+    beside = path.with_name(f".owner-{secrets.token_hex(4)}")
+    beside.write_text(json.dumps(record) + "\n")
+    os.replace(beside, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What the file at `path` holds, without the lock."""
+    try:
+        with open(path, "rb") as f:
+            return _record(f)
+    except OSError:
+        return {}
 
 
 def _record(f: IO[bytes]) -> dict[str, Any]:

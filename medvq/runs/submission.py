@@ -100,6 +100,15 @@ def new_submission(study_folder: Path, content: dict[str, Any]) -> Submission:
     return made
 
 
+def last_lines(log: Path, count: int = 3) -> list[str]:
+    """The end of what a batch script printed."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.strip()][-count:]
+
+
 @contextlib.contextmanager
 def locked(study_folder: Path) -> Iterator[int]:
     """One `submit` at a time. Gives the lock's file descriptor: a child that inherits it keeps the lock, so that an

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -145,6 +147,43 @@ def test_a_term_is_read_only_inside_a_slurm_job():
     assert Term.here(inside) == Term(job="7", restart=2, submission=3)
     assert Term.here({"SLURM_JOB_ID": "7"}) is None
     assert Term.here({}) is None
+
+
+HANGS = """
+import os, signal, sys
+from medvq.runs.owner import Term, claim
+from medvq.runs.process import Process
+from pathlib import Path
+mine = claim(Path(sys.argv[1]), Process.current(), Term(job="7", restart=0))
+with mine.writing():
+    print("in the middle of it", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+try:
+    with mine.writing():
+        print("wrote", flush=True)
+except Exception as e:
+    print(type(e).__name__, flush=True)
+"""
+
+
+def test_a_ghost_that_hangs_with_the_lock_does_not_keep_the_next_start_out(folder, monkeypatch):
+    monkeypatch.setattr(owner, "PATIENCE", 0.3)
+    command = [sys.executable, "-c", HANGS, str(folder.owner)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ghost:
+        try:
+            assert ghost.stdout.readline() == "in the middle of it\n"
+            assert claim(folder.owner, Process.current()).pid == ghost.pid, "a person is told who has it"
+            assert claim(folder.owner, Process.current(), Term(job="8", restart=0)).pid == ghost.pid
+            mine = claim(folder.owner, Process.current(), Term(job="7", restart=1))
+            assert mine.attempt == 2
+            events.append(folder.events, mine, "attempt")
+            ghost.send_signal(signal.SIGCONT)
+            assert ghost.stdout.readline() == "LostOwnershipError\n"
+        finally:
+            ghost.kill()
+    with mine.writing():
+        pass
+    assert not list(folder.path.glob(".owner-*"))
 
 
 def test_a_torn_owner_file_belongs_to_nobody(folder):

@@ -16,16 +16,19 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 MEDVQ = [sys.executable, "-c", "from medvq.cli import main; main()"]
 SCRIPT = TOP / "slurm/testbed/testbed.py"
-STATE = Path("/var/tmp/medvq-tests")
+STATE = Path(os.environ.get("MEDVQ_TESTBED", "/var/tmp/medvq-tests"))
 
 
 class Testbed:
     """Commands of the testbed, and of SLURM on its login host."""
 
+    script = SCRIPT
+    environment = {**os.environ, "MEDVQ_TESTBED": str(STATE)}
+
     def __call__(self, *command, check=True, timeout=120):
         done = subprocess.run(
             [sys.executable, SCRIPT, *map(str, command)],
-            env={**os.environ, "MEDVQ_TESTBED": str(STATE)},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -105,14 +108,14 @@ def wait():
     return wait_for
 
 
-def wait_for(what, seconds=60):
-    """Wait until `what` gives something true, and return it."""
+def wait_for(what, seconds=60, otherwise=lambda: "it did not happen in time"):
+    """Wait until `what` gives something true, and return it; after `seconds` fail with what `otherwise` says."""
     end = time.monotonic() + seconds
     while True:
         found = what()
         if found:
             return found
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, otherwise()
         time.sleep(0.2)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from medvq.launch.slurm.again import time_is_up
 from medvq.launch.slurm.history import reason_to_give_up, suspects
 
 
@@ -44,6 +45,11 @@ def test_no_progress_between_two_attempts_is_the_end(words, reason):
 def test_retries_have_a_budget():
     assert reason_to_give_up([], restart=2, requeues=3) is None
     assert "allows 3" in reason_to_give_up([], restart=3, requeues=3)
+
+
+@pytest.mark.parametrize(("ran", "minutes", "up"), [(18, 0.5, True), (100, 4, False), (190, 4, True), (3000, 57, True)])
+def test_slurms_signal_for_the_time_limit_may_come_a_minute_early(ran, minutes, up):
+    assert time_is_up(ran, 60 * minutes) == up
 
 
 def test_hosts_that_broke_down_are_avoided_until_one_does_well():

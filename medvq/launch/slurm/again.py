@@ -1,7 +1,7 @@
 """After an attempt that did not come to its end: write down how it ended, and say whether to start the job again.
 
 The batch script calls it with the submission, the index, the exit code and the seconds that the job ran, and requeues
-the job unless this exits with GIVE_UP. Nodes to stay away from go to stdout.
+the job if this exits with 0. Nodes to stay away from go to stdout.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from medvq.config.units import seconds
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.slurm.history import GIVE_UP, reason_to_give_up, suspects
 from medvq.launch.slurm.job import STOPPED, folder_of, write_down
+from medvq.launch.slurm.meeting import leave
 from medvq.launch.slurm.nodes import avoidable
 from medvq.runs import events
-from medvq.runs.submission import load_submission
+from medvq.runs.submission import last_lines, load_submission
+
+EARLY = 60.0
 
 
 def main() -> int:
@@ -25,6 +28,7 @@ def main() -> int:
     code, ran = int(sys.argv[3]), float(sys.argv[4])
     folder, given, slurm = folder_of(submission, index), allocation(), submission.content["slurm"]
     assert given is not None, "runs in a batch script"
+    leave(folder.path.parent, given.job)
     if folder.result.exists():
         return GIVE_UP
     if code != STOPPED:
@@ -32,16 +36,22 @@ def main() -> int:
         how, hosts = (f"signal {code - 128}", given.nodes[:1]) if code > 128 else (f"exit {code}", given.nodes)
         error = f"it broke down with {how} on {', '.join(hosts)}"
         write_down(folder, "crashed", error=error, hosts=list(hosts))
-    elif ran > 0.8 * (seconds(slurm["time"]) - seconds(slurm["grace"])):
+    elif time_is_up(ran, seconds(slurm["time"]) - seconds(slurm["grace"])):
         write_down(folder, "limit")
     history = events.read(folder.events)
     reason = reason_to_give_up(history, restart=given.restart, requeues=slurm["requeues"])
     if reason:
         print(reason, file=sys.stderr, flush=True)
-        write_down(folder, "failed", error=reason, traceback=[], log=str(submission.log(index)))
+        log = submission.log(index)
+        write_down(folder, "failed", error=reason, traceback=last_lines(log), log=str(log))
         return GIVE_UP
     print(",".join(avoidable(Slurm.model_validate(slurm), suspects([history]))))
     return 0
+
+
+def time_is_up(ran: float, signal_after: float) -> bool:
+    """Whether a stop after so many seconds was for the time limit; SLURM's signal may come a minute early."""
+    return ran > signal_after - max(EARLY, 0.2 * signal_after)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from medvq.launch.slurm import network
+from medvq.launch.slurm import network, scratch
 from medvq.runs.atomic import read_json, write_json
 from medvq.train.ray_server import ENVIRONMENT, NODE_LABEL
 
@@ -34,10 +35,42 @@ def main() -> int:
     """Be the agent of this node, as `request.json` in the folder given says."""
     meeting = Path(sys.argv[1])
     request = read_json(meeting / "request.json")
-    name = os.environ["SLURMD_NODENAME"]
+    name, temp = os.environ["SLURMD_NODENAME"], Path(request["temp"])
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the driver decides when it is over
+    _listen(temp, request["driver"] if name == request["nodes"][0] else None)
+    scratch.sweep(temp.parent)
+    lock = scratch.make(temp)
+    try:
+        return _serve(meeting, request, name)
+    finally:
+        _end_all()
+        shutil.rmtree(temp, ignore_errors=True)
+        os.close(lock)
+
+
+def _listen(temp: Path, driver: int | None) -> None:
+    """The driver decides when it is over. It alone hears what SLURM tells the batch script; what SLURM tells this
+    process, `scancel --signal` for one, is passed on to it.
+
+    Args:
+        temp: this node's folder. SIGTERM may be followed by SIGKILL before the driver has come to its end.
+        driver: its process id, where it is on this node.
+    """
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            scratch.remove_from_now_on(temp)
+        if driver is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(driver, number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, tell)
+
+
+def _serve(meeting: Path, request: dict[str, Any], name: str) -> int:
+    """Start Ray, and wait until stdin or Ray comes to an end."""
     (meeting / f"{name}.here").touch()
     peers = [n for n in request["nodes"] if n != name]
     address = network.ALONE
@@ -46,22 +79,28 @@ def main() -> int:
     elif peers:
         address = network.address_towards(peers[0])
     if name == request["nodes"][0]:
-        return _serve(_start_head(meeting, request, name, address), Path(request["temp"]))
-    head = _wait_for_head(meeting)
-    if head is None:
-        return 0
-    command = ["--address", f"{head['address']}:{head['port']}", *_share(request, name, address)]
-    return _serve(_ray(command, request, meeting, name, address), Path(request["temp"]))
+        ray = _start_head(meeting, request, name, address)
+    else:
+        head = _wait_for_head(meeting)
+        if head is None:
+            return 0
+        command = ["--address", f"{head['address']}:{head['port']}", *_share(request, name, address)]
+        ray = _ray(command, request, meeting, name, address)
+    while ray.poll() is None and not _closed(0.5):
+        pass
+    return 1 if ray.poll() is not None else 0
 
 
 def _start_head(meeting: Path, request: dict[str, Any], name: str, address: str) -> subprocess.Popen[bytes]:
     (port, client) = network.free_ports(address, 2)
-    command = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={request['temp']}"]
+    folder = scratch.ray_folder(Path(request["temp"]))
+    command = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
     ray = _ray(
         [*command, "--include-dashboard=false", *_share(request, name, address)], request, meeting, name, address
     )
     while ray.poll() is None and not network.answers(address, port):
-        time.sleep(0.1)
+        if _closed(0.1):
+            return ray
     write_json(meeting / "head.json", {"address": address, "port": port})
     return ray
 
@@ -104,13 +143,12 @@ def _ray(
     command: list[str], request: dict[str, Any], meeting: Path, name: str, address: str
 ) -> subprocess.Popen[bytes]:
     temp = Path(request["temp"])
-    temp.mkdir(mode=0o700, exist_ok=True)
     interface = network.interface_of(address) or "lo"
     environment = {
         **os.environ,
         **ENVIRONMENT,
         "RAY_AUTH_TOKEN_PATH": str(meeting / "token"),
-        "RAY_TMPDIR": request["temp"],
+        "RAY_TMPDIR": str(scratch.ray_folder(temp)),
         "RAY_memory_monitor_refresh_ms": "0",  # it watches the whole node; the job's limit is SLURM's to enforce
         "GLOO_SOCKET_IFNAME": interface,
         "TORCHINDUCTOR_CACHE_DIR": str(temp / "inductor"),
@@ -129,16 +167,6 @@ def _ray(
 def _default_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-
-
-def _serve(ray: subprocess.Popen[bytes], temp: Path) -> int:
-    """Wait for the end of stdin or of Ray, then leave nothing behind."""
-    while ray.poll() is None and not _closed(0.5):
-        pass
-    code = ray.poll()
-    _end_all()
-    shutil.rmtree(temp, ignore_errors=True)
-    return 1 if code is not None else 0
 
 
 def _closed(wait: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 GIVE_UP = 3
-"""Exit code of `again` when the job is not to come back."""
+"""Exit code of `again` when the job is not to come back; nor does it where `again` itself cannot start."""
 FRUITLESS = 2
 """So many ends in a row without progress are enough."""
 Events = Sequence[dict[str, Any]]

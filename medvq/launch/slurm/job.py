@@ -55,7 +55,7 @@ def _do(submission: Submission, folder: RunFolder) -> int:
         status = run_here(runs, stop, watch)[spec.run]
         if status.state == "done":
             return DONE
-        if status.state in ("failed", "planned"):
+        if status.state == "failed":
             return FAILED
         return STOPPED if stop.asked else BROKE
 

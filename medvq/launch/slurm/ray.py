@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from medvq.config.errors import MedvqError
+from medvq.launch.slurm import scratch
 from medvq.launch.slurm.allocation import Allocation
+from medvq.launch.slurm.meeting import leave, meet
 from medvq.runs.atomic import make_folder, read_json, write_json
 from medvq.train.ray_group import LocalRay, short_temp
 
@@ -52,26 +51,26 @@ class AllocatedRay(LocalRay):
                 agents.kill()
                 agents.wait()
         if meeting is not None:
-            shutil.rmtree(meeting, ignore_errors=True)
-            with contextlib.suppress(OSError):  # another job may be meeting there
-                meeting.parent.rmdir()
+            leave(self.shared, self.given.job)
 
     def _open(self) -> subprocess.Popen[str]:
-        meeting = Path(tempfile.mkdtemp(prefix=f"{self.given.job}-", dir=make_folder(self.shared / ".ray"))).resolve()
+        meeting = meet(self.shared, self.given.job)
         self._meeting = meeting
         token = meeting / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        temp = short_temp() / f"mq{self.given.job}{meeting.name[-5:]}"
+        temp = short_temp() / f"{scratch.PREFIX}{self.given.job}{meeting.name[-5:]}"
         interface = os.environ.get("MEDVQ_INTERFACE")
-        write_json(meeting / "request.json", {**asdict(self.given), "temp": str(temp), "interface": interface})
+        facts = {"temp": str(temp), "interface": interface, "driver": os.getpid()}
+        write_json(meeting / "request.json", {**asdict(self.given), **facts})
         self._agents = subprocess.Popen(
             agent_command(self.given, meeting),
             stdin=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
         )
-        self.environment = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(temp)}
+        self.environment = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token"}
+        self.environment["RAY_TMPDIR"] = str(scratch.ray_folder(temp))
         return super()._open()
 
     def _cluster(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from medvq.config.profile import Slurm
 from medvq.config.units import seconds
 from medvq.launch.slurm.arrays import indices
-from medvq.launch.slurm.history import GIVE_UP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +90,21 @@ def _command(slurm: Slurm, sent: Sent) -> str:
 export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(sent.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
 unset RAY_ADDRESS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
 echo "$SLURM_ARRAY_JOB_ID" > {started}
-# bash runs a trap only between commands, or while it waits.
-trap 'asked=again; kill -USR1 "$run" 2>/dev/null' USR1
-trap 'asked=end; kill -TERM "$run" 2>/dev/null' TERM
-{python} -m medvq.launch.slurm.job {record} "$SLURM_ARRAY_TASK_ID" &
+trap 'asked=USR1' USR1
+trap 'asked=TERM' TERM
+# Python cannot hear a signal as it starts, and would die of it.
+(trap '' USR1 TERM; exec {python} -m medvq.launch.slurm.job {record} "$SLURM_ARRAY_TASK_ID") &
 run=$!
-while kill -0 "$run" 2>/dev/null; do wait "$run"; done
+while kill -0 "$run" 2>/dev/null; do
+    if [ -z "$asked" ]; then wait "$run"; else kill -"$asked" "$run" 2>/dev/null; sleep 1; fi
+done
 wait "$run"
 code=$?
-# SLURM has begun to end the job and knows best whether it comes back.
-[ "$asked" != end ] || sleep 3600
-case $code in [0-6]) exit "$code" ;; esac
-exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
-[ $? != {GIVE_UP} ] || exit "$code"
+case $code in 0|[2-6]) exit "$code" ;; esac
+# SLURM has begun to end the job, unless a person sent this signal, and knows best whether it comes back.
+[ "$asked" != TERM ] || sleep 120
+exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS") \\
+    || exit "$code"
 for _ in {{1..40}}; do scontrol requeue "$SLURM_JOB_ID" && break; sleep 15; done
 [ -z "$exclude" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$exclude"
 sleep 60
