@@ -7,12 +7,15 @@ foreground.
 
 from __future__ import annotations
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
+IN_CACHE = 1 << 15
+"""Pixels that a CPU looks at together: what it computes of more leaves its cache before it is used."""
 
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float | Tensor) -> Tensor:
@@ -32,9 +35,16 @@ def ssim_map(a: Tensor, b: Tensor, data_range: float | Tensor) -> Tensor:
     if a.shape != b.shape or a.ndim != 4 or min(a.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM of {tuple(a.shape)} and {tuple(b.shape)}; sides must be {WINDOW} or more")
     span = torch.as_tensor(data_range, dtype=torch.float64, device=a.device).reshape(-1, 1, 1, 1)
-    c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
+    at_once = max(1, IN_CACHE // math.prod(a.shape[1:]) if a.device.type == "cpu" else len(a))
     # In float64: E[x²] - E[x]² of a flat bright patch cancels to nothing but rounding in float32.
-    a, b = a.double(), b.double()
+    whole = (a.double(), b.double(), span.expand(len(a), 1, 1, 1))
+    starts = range(0, max(1, len(a)), at_once)
+    return torch.cat([_ssim_map(*(x[start : start + at_once] for x in whole)) for start in starts])
+
+
+def _ssim_map(a: Tensor, b: Tensor, span: Tensor) -> Tensor:
+    """(B, C, H - 10, W - 10) of a and b (B, C, H, W) with ranges (B, 1, 1, 1), all float64."""
+    c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
     mean_a, mean_b, aa, bb, ab = (_blur(x) for x in (a, b, a * a, b * b, a * b))
     var_a, var_b, cov = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
     return (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
@@ -74,9 +84,16 @@ def own_range(image: Tensor) -> Tensor:
 
 def _blur(x: Tensor) -> Tensor:
     """Gaussian means (B, C, H - 10, W - 10) of x (B, C, H, W)."""
-    at = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
-    window = torch.exp(-(at**2) / (2 * SIGMA**2))
-    window = window / window.sum()
-    flat = x.reshape(-1, 1, *x.shape[-2:])
-    flat = F.conv2d(F.conv2d(flat, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
-    return flat.view(*x.shape[:2], *flat.shape[-2:])
+    return _blur_along(_blur_along(x, 3), 2)
+
+
+def _blur_along(x: Tensor, axis: int) -> Tensor:
+    """Gaussian means along an axis, 10 shorter: shifted copies are summed, a tenth of the time of a convolution."""
+    middle = WINDOW // 2
+    weights = [math.exp(-((i - middle) ** 2) / (2 * SIGMA**2)) for i in range(WINDOW)]
+    total, size = sum(weights), x.shape[axis] - WINDOW + 1
+    out = x.narrow(axis, middle, size) * (weights[middle] / total)
+    for i in range(middle):
+        pair = x.narrow(axis, i, size) + x.narrow(axis, WINDOW - 1 - i, size)
+        out.add_(pair, alpha=weights[i] / total)
+    return out
