@@ -27,8 +27,8 @@ def augment(
     """Flip and rotate normalized images (B, C, H, W) and, in the same way, their masks (B, 1, H, W) uint8.
 
     New corners of images take `fill` (B or 1, C, 1, 1), without it 0, the dataset's mean colour; those of masks take
-    `corner`, by default keep the pixel (SPEC §1, mistake 3). `turned` (B,) marks images that were turned before they
-    were cut out.
+    `corner`, by default keep the pixel (SPEC §1, mistake 3). `turned` (B,) on the CPU marks images that were turned
+    before they were cut out.
     """
     if settings.flip:
         for axis, purpose in ((-1, "flip left-right"), (-2, "flip top-bottom")):
@@ -37,7 +37,7 @@ def augment(
             keep = None if keep is None else torch.where(chosen, keep.flip(axis), keep)
     if settings.rotate:
         drawn = (draws.uniform((x.shape[0],), "rotate") * 2 - 1) * settings.rotate
-        angles = drawn if turned is None else torch.where(turned.cpu(), 0.0, drawn)
+        angles = drawn if turned is None else torch.where(turned, 0.0, drawn)
         x = _rotated(x, angles, fill, "bilinear")
         if keep is not None:
             keep = _rotated(keep, angles, torch.full((1, 1, 1, 1), float(corner), device=x.device), "nearest")

@@ -133,7 +133,7 @@ class Session:
         for read in ahead(self.loaders["train"].epoch(epoch, start), self.world.device):
             draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
             batch = self._on_device(read)
-            yield self._augmented(batch, read.mask, draws), draws
+            yield self._augmented(batch, read, draws), draws
 
     def evaluate(self, split: str) -> Evaluated:
         """Measure a split, each of its samples once over all ranks."""
@@ -291,16 +291,16 @@ class Session:
         # Where there is no mask all is kept, which says nothing of where the foreground is.
         return inside & ~inside.flatten(1).all(1).view(-1, 1, 1, 1)
 
-    def _augmented(self, batch: Batch, mask: Tensor | None, draws: Draws) -> Batch:
+    def _augmented(self, batch: Batch, read: Read, draws: Draws) -> Batch:
         """The batch as training sees it: changed at random, with a masked twin where there are masks."""
         settings, pixels = self.spec.config.data.augment, self.task.pixels
         fill = pixels.black(batch.part) if settings.fill == "black" else None
-        keep = None if mask is None else mask.to(self.world.device, non_blocking=True)
+        keep = None if read.mask is None else read.mask.to(self.world.device, non_blocking=True)
         as_published = keep is not None and "mask_clip_normalized" in self.spec.config.as_published
         if keep is not None and as_published:
             keep = (keep >= INSIDE).to(keep.dtype) * KEEP  # no value of its own looks like a corner
         corner = CORNER if as_published else KEEP
-        x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[batch.part], corner)
+        x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[read.part], corner)
         if keep is None:
             return replace(batch, x=x)
         if as_published:
@@ -309,8 +309,8 @@ class Session:
 
     @cached_property
     def _turned(self) -> Tensor:
-        """(P,) for each dataset of a mixture whether the loader turns its images."""
-        return torch.tensor([part.turn > 0 for part in self.loaders["train"].view.parts], device=self.world.device)
+        """(P,) for each dataset of a mixture whether the loader turns its images; on the CPU, as angles are."""
+        return torch.tensor([part.turn > 0 for part in self.loaders["train"].view.parts])
 
     def _first_batch(self) -> Batch:
         """Two training images, the same on every rank."""
