@@ -240,7 +240,7 @@ LIARS = {
 
 def peak_of(code: str, *arguments: str) -> int:
     """By how many MB `code` raises the memory of a process that has imported what it needs."""
-    before = """
+    before = r"""
 import re, sys
 import numpy as np
 from PIL import Image

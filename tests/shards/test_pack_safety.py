@@ -46,7 +46,8 @@ class Killed(BaseException):
     """Stands for kill -9: no handler of the program sees it."""
 
 
-@pytest.mark.parametrize("step", range(14))
+# 9 parts and 6 shards, two renames each.
+@pytest.mark.parametrize("step", [0, 1, 2, 5, 12, 16, 17, 18, 19, 20, 23, 27, 28, 29, 30])
 def test_stopped_at_any_step_and_started_again_ends_the_same(
     source: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
