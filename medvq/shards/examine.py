@@ -68,6 +68,9 @@ class Examined(NamedTuple):
     """Perceptual hash, 64 hex digits."""
 
 
+_BLOCKS = Examined._fields.index("blocks")
+
+
 @dataclass(frozen=True)
 class Part:
     """A task: some samples, and where what is found out about them goes."""
@@ -97,10 +100,11 @@ def examine_part(part: Part) -> int:
         eighths = Eighths()
         found = [_examine(sample, part, spool, eighths, i) for i, sample in enumerate(part.samples)]
         size = spool.tell()
+    rows: list[Sequence[Any]] = list(found)
     for i, (blocks, hashed) in eighths.described().items():
-        found[i] = found[i]._replace(blocks=blocks, looks=hashed)
+        rows[i] = [*found[i][:_BLOCKS], blocks, *found[i][_BLOCKS + 1 : -1], hashed]
     os.replace(temporary, part.stem + ".bin")
-    Path(temporary).write_text(json.dumps({"spool": size, "samples": found}), encoding="utf-8")
+    Path(temporary).write_text(json.dumps({"spool": size, "samples": rows}), encoding="utf-8")
     os.replace(temporary, part.stem + ".json")
     return len(found)
 
@@ -119,8 +123,21 @@ def read_part(stem: str) -> list[Examined]:
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
-    found = Examined(bad, Payload(*image) if image else None, Payload(*mask) if mask else None, *rest)
-    return found._replace(sums=Sums(*found.sums), blocks=Sums(*found.blocks))
+    ext, width, height, channels, sums, blocks, rules, values, hashed = rest
+    return Examined(
+        bad,
+        Payload(*image) if image else None,
+        Payload(*mask) if mask else None,
+        ext,
+        width,
+        height,
+        channels,
+        Sums(*sums),
+        Sums(*blocks),
+        rules,
+        values,
+        hashed,
+    )
 
 
 def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, number: int) -> Examined:
