@@ -14,7 +14,7 @@ from medvq.shards.bad import BadImage
 from medvq.shards.examine import Payload
 from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
-from medvq.shards.strip import stripped
+from medvq.shards.strip import joined
 from medvq.shards.tarball import Member, TarWriter
 
 
@@ -118,25 +118,21 @@ def _add(tar: TarWriter, piece: Piece, origin: Origin | NpzOrigin, spools: dict[
 def _bytes(
     payload: Payload, path: str, size: int, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]
 ) -> bytes:
-    if payload.kept:
+    if payload.pieces is not None:
         try:
             data = origin.read(path, size)
-            if not _is(payload, data):
-                data = stripped(data)
         except BadImage:
             data = b""
+        if len(data) != payload.length or len(payload.pieces) > 1:
+            data = joined(data, payload.pieces)
     else:
         if piece.spool not in spools:
             spools[piece.spool] = open(piece.spool, "rb")  # noqa: SIM115 - closed by the caller
         spool = spools[piece.spool]
         spool.seek(payload.offset)
         data = spool.read(payload.length)
-    if _is(payload, data):
+    if len(data) == payload.length and zlib.crc32(data) == payload.crc32:
         return data
-    if payload.kept:
+    if payload.pieces is not None:
         raise DataError("the file changed while the source was being packed", where=path, hint="start again")
     raise MedvqError("the staging folder was changed from outside", where=piece.spool, hint="start again")
-
-
-def _is(payload: Payload, data: bytes) -> bool:
-    return len(data) == payload.length and zlib.crc32(data) == payload.crc32

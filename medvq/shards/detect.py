@@ -36,7 +36,7 @@ def detect(paths: Sequence[str]) -> Layout:
     """
     prefix = _wrapper(paths)
     parts = [p[len(prefix) :].split("/") for p in paths]
-    literal = prefix.replace("{", "").replace("}", "")
+    literal = "/".join("{*}" if {"{", "}"} & set(folder) else folder for folder in prefix.split("/"))
     shapes: Counter[tuple[str, ...]] = Counter(_shape(p) for p in parts)
     masks = {s for s in shapes if "mask" in s and tuple("data" if w == "mask" else w for w in s) in shapes}
     images = Counter({s: n for s, n in shapes.items() if s not in masks})
@@ -49,7 +49,8 @@ def detect(paths: Sequence[str]) -> Layout:
         )
     folders = [p for p in parts if _shape(p) == shape]
     if shape == ("class",) and len({p[0] for p in folders}) == 1 and n == images.total():
-        return Layout(f"{literal}{folders[0][0]}/{{name}}", None, "one flat folder of images, no labels")
+        only = "{*}" if {"{", "}"} & set(folders[0][0]) else folders[0][0]
+        return Layout(f"{literal}{only}/{{name}}", None, "one flat folder of images, no labels")
     mask_shape = tuple("mask" if w == "data" else w for w in shape)
     mask_pattern = None
     if mask_shape in masks:

@@ -28,8 +28,9 @@ from medvq.shards.pixels import Decoded, decode, decode_mask, strict_jpeg
 from medvq.shards.scan import Entry
 from medvq.shards.shape import stored, stored_mask
 from medvq.shards.statistics import Sums, full_decode_every, sums_of
+from medvq.shards.strip import Piece, kept_pieces
 
-PART = 64
+PART = 32
 """Samples in a part."""
 
 
@@ -40,8 +41,8 @@ class Payload(NamedTuple):
     """Of the source file."""
     length: int
     crc32: int
-    kept: bool
-    """Whether it is the source file without what is stripped from it; else it lies in the part's `.bin`."""
+    pieces: Sequence[Piece] | None
+    """Of the source file, that make it; None where it lies in the part's `.bin`."""
     offset: int = 0
     """In the part's `.bin`."""
 
@@ -65,6 +66,9 @@ class Examined(NamedTuple):
     mask_values: Sequence[int] = ()
     looks: str = ""
     """Perceptual hash, 64 hex digits."""
+
+
+_BLOCKS = Examined._fields.index("blocks")
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,11 @@ def examine_part(part: Part) -> int:
         eighths = Eighths()
         found = [_examine(sample, part, spool, eighths, i) for i, sample in enumerate(part.samples)]
         size = spool.tell()
+    rows: list[Sequence[Any]] = list(found)
     for i, (blocks, hashed) in eighths.described().items():
-        found[i] = found[i]._replace(blocks=blocks, looks=hashed)
+        rows[i] = [*found[i][:_BLOCKS], blocks, *found[i][_BLOCKS + 1 : -1], hashed]
     os.replace(temporary, part.stem + ".bin")
-    Path(temporary).write_text(json.dumps({"spool": size, "samples": found}), encoding="utf-8")
+    Path(temporary).write_text(json.dumps({"spool": size, "samples": rows}), encoding="utf-8")
     os.replace(temporary, part.stem + ".json")
     return len(found)
 
@@ -118,8 +123,21 @@ def read_part(stem: str) -> list[Examined]:
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
-    found = Examined(bad, Payload(*image) if image else None, Payload(*mask) if mask else None, *rest)
-    return found._replace(sums=Sums(*found.sums), blocks=Sums(*found.blocks))
+    ext, width, height, channels, sums, blocks, rules, values, hashed = rest
+    return Examined(
+        bad,
+        Payload(*image) if image else None,
+        Payload(*mask) if mask else None,
+        ext,
+        width,
+        height,
+        channels,
+        Sums(*sums),
+        Sums(*blocks),
+        rules,
+        values,
+        hashed,
+    )
 
 
 def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, number: int) -> Examined:
@@ -134,10 +152,10 @@ def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, numb
         mask = _examine_mask(sample.mask, image, part) if sample.mask else None
     except BadImage as e:
         return Examined(bad=str(e))
-    payload = _spooled(data, content, image.kept, spool)
+    payload = _converted(data, content, image.kept, spool)
     return Examined(
         image=payload,
-        mask=_spooled(mask.data, mask.content, mask.kept, spool) if mask else None,
+        mask=_converted(mask.data, mask.content, mask.kept, spool) if mask else None,
         ext=ext,
         width=pixels.shape[1],
         height=pixels.shape[0],
@@ -151,7 +169,7 @@ def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, numb
 
 def _examine_kept(data: bytes, seen: Glance, part: Part, spool: BinaryIO) -> Examined:
     """A JPEG whose bytes pass through: its content draws whether it is also decoded in full, for the statistics."""
-    payload = _spooled(data, seen.plain.data, seen.plain.data, spool)
+    payload = _payload(data, seen.plain.data, seen.plain.pieces, spool)
     drawn = payload.crc32 % part.every == 0
     return Examined(
         image=payload,
@@ -182,13 +200,19 @@ def _examine_mask(entry: Entry, image: Decoded, part: Part) -> _Mask:
     return _Mask(data, content, mask.kept, values, rules)
 
 
-def _spooled(data: bytes, content: bytes, stripped: bytes | None, spool: BinaryIO) -> Payload:
-    """What the dataset holds of the file `data`; written to the spool unless stripping gives it again."""
-    kept = content is stripped
-    at = 0 if kept else spool.tell()
-    if not kept:
+def _converted(data: bytes, content: bytes, plain: bytes | None, spool: BinaryIO) -> Payload:
+    """The member `content`, made of the file `data`, of which `plain` would be stored if nothing changed."""
+    if content is not plain:
+        return _payload(data, content, None, spool)
+    return _payload(data, content, ((0, len(data)),) if content is data else kept_pieces(data), spool)
+
+
+def _payload(data: bytes, content: bytes, pieces: Sequence[Piece] | None, spool: BinaryIO) -> Payload:
+    at = 0
+    if pieces is None:
+        at = spool.tell()
         spool.write(content)
-    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), kept, at)
+    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), pieces, at)
 
 
 def parts_of(samples: list[Sample], folder: Path, origin: Origin | NpzOrigin, recipe: Recipe) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SUBSETS = (100, 50, 10, 1)
 """Percentages that are counted."""
+VERIFY = "run `medvq verify --deep` on the dataset"
 
 
 def describe(dataset: Path) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Pa
         for label, name in enumerate(names):
             top = line + label * block
             if column == 0:
-                pen.text((4, top + tile // 2), name[:18], fill="black")
+                pen.text((4, top + tile // 2), _drawable(name, label)[:18], fill="black")
             wanted = [r for r in rows if r["split"] == split and r["label"] in (label, -1)][:per_class]
             for i, row in enumerate(wanted):
                 page.paste(_thumbnail(dataset / m.shards[row["shard"]].file, row, tile), (left + i * (tile + gap), top))
@@ -101,12 +103,22 @@ def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Pa
     return png
 
 
+def _drawable(name: str, label: int) -> str:
+    """What Pillow's font, which is ASCII, can show of a class name; its label where that is nothing."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
+    return plain or f"class {label}"
+
+
 def _first_rows(dataset: Path, per_class: int) -> list[dict[str, Any]]:
     """The first rows of every split and class of the index, without making Python objects of the others."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(dataset / INDEX)
+    try:
+        table = pq.read_table(dataset / INDEX)
+    except (OSError, pa.ArrowException) as e:
+        raise DataError("the index cannot be read", where=str(dataset / INDEX), hint=VERIFY) from e
     pairs = table.select(["split", "label"]).group_by(["split", "label"]).aggregate([]).to_pylist()
     out: list[dict[str, Any]] = []
     for pair in pairs:
@@ -119,9 +131,12 @@ def _thumbnail(shard: Path, row: dict[str, Any], tile: int) -> Image.Image:
     from PIL import Image, ImageChops, ImageFilter
 
     def read(member: str) -> Image.Image:
-        with shard.open("rb") as f:
-            f.seek(row[f"{member}_offset"])
-            data = f.read(row[f"{member}_length"])
+        try:
+            with shard.open("rb") as f:
+                f.seek(row[f"{member}_offset"])
+                data = f.read(row[f"{member}_length"])
+        except OSError as e:
+            raise DataError(f"the shard cannot be read: {e.strerror}", where=str(shard), hint=VERIFY) from e
         try:
             if member == "image" and row["ext"] == "npy":
                 import numpy as np
@@ -132,7 +147,7 @@ def _thumbnail(shard: Path, row: dict[str, Any], tile: int) -> Image.Image:
             raise DataError(
                 "the image does not decode",
                 where=f"{shard.name}: {row['key']}",
-                hint="run `medvq verify --deep` on the dataset",
+                hint=VERIFY,
             ) from e
 
     image = read("image").convert("RGB").resize((tile, tile), Image.Resampling.BILINEAR)

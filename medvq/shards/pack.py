@@ -27,7 +27,7 @@ from medvq.shards.pool import Pool, usable_cores
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.scan import Left
 from medvq.shards.staging import Staging, disk_errors, refuse_other
-from medvq.shards.understand import Understood, inputs_of, read_source
+from medvq.shards.understand import Understood, inputs_of, must_exist, read_source
 
 __all__ = ["BadSamplesError", "LeakError", "PackReport", "Progress", "pack"]
 
@@ -62,24 +62,27 @@ def pack(
     """
     source, dest = Path(source), Path(dest)
     staging = Staging(dest)
-    understood = read_source(source, recipe, exclude=[dest, staging.folder])
-    on_bad, on_leak = on_bad or understood.recipe.on_bad, on_leak or understood.recipe.on_leak
-    refuse_other(dest)
-    if (dest / "manifest.json").is_file():
-        return _unchanged(dest, understood, staging, on_bad, on_leak)
     workers = processes or usable_cores()
     if workers < 1:
         raise UsageError(f"{processes} processes cannot pack anything", hint="give 1 or more")
+    must_exist(source)
+    refuse_other(dest)
+    if (dest / "manifest.json").is_file():
+        return _unchanged(dest, read_source(source, recipe, exclude=[dest, staging.folder]), staging, on_bad, on_leak)
     try:
         with disk_errors(dest):
-            staging.open(_fingerprint(understood))
-            if isinstance(understood.origin, NpzOrigin):
-                understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
-            with Pool(workers) as pool:
+            staging.claim()
+        with Pool(workers) as pool:
+            # After the lock, which the workers share: while one of them lives, nobody else packs to DEST.
+            pool.start()
+            understood = read_source(source, recipe, exclude=[dest, staging.folder])
+            with disk_errors(dest):
+                staging.open(_fingerprint(understood))
+                if isinstance(understood.origin, NpzOrigin):
+                    understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
                 report = _pack(understood, staging, pool, on_bad, on_leak, progress or _silent)
     except Exception:
-        staging.remove()
-        staging.remove_parents()
+        staging.abandon()
         raise
     else:
         staging.remove()
@@ -95,9 +98,10 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _pack(
-    understood: Understood, staging: Staging, pool: Pool, on_bad: str, on_leak: str, progress: Progress
+    understood: Understood, staging: Staging, pool: Pool, on_bad: str | None, on_leak: str | None, progress: Progress
 ) -> PackReport:
     arranged, recipe = understood.arranged, understood.recipe
+    on_bad, on_leak = on_bad or recipe.on_bad, on_leak or recipe.on_leak
     examined = _examine(understood, staging, pool, progress)
     released = [(r.percent, {understood.origin.fingerprint(p) for p in r.paths}) for r in arranged.released]
     plan = plan_pack(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
@@ -107,6 +111,7 @@ def _pack(
     if plan.leaks.found and on_leak == "fail":
         raise LeakError(plan.leaks)
     written = _write(understood, plan, staging, pool, progress)
+    pool.dismiss()
     planned = plan.planned
     for task, shard in zip(written, plan.shards, strict=True):
         for p, members in zip(shard.members, task.members, strict=True):
@@ -199,7 +204,9 @@ def _report(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
     )
 
 
-def _unchanged(dest: Path, understood: Understood, staging: Staging, on_bad: str, on_leak: str) -> PackReport:
+def _unchanged(
+    dest: Path, understood: Understood, staging: Staging, on_bad: str | None, on_leak: str | None
+) -> PackReport:
     """DEST already holds a dataset: fine if it is the one that would be made.
 
     Raises:
@@ -207,6 +214,7 @@ def _unchanged(dest: Path, understood: Understood, staging: Staging, on_bad: str
         BadSamplesError, LeakError: it was made with them, and now they are refused.
     """
     manifest = read_manifest(dest)
+    on_bad, on_leak = on_bad or understood.recipe.on_bad, on_leak or understood.recipe.on_leak
     if staging.folder.is_dir():
         staging.lock()
     inputs = inputs_of(understood)

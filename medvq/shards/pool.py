@@ -38,6 +38,19 @@ class Pool:
         if self._executor:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
+    def start(self) -> None:
+        """Start the workers now, so that they are there when there is work."""
+        if self.processes > 1 and self._executor is None:
+            # Forked workers start at once and share what is imported; they touch no thread of the parent.
+            context = get_context("fork" if "fork" in get_all_start_methods() else None)
+            self._executor = ProcessPoolExecutor(self.processes, context, _start_worker, (os.getpid(),))
+            self._executor.submit(os.getpid)
+
+    def dismiss(self) -> None:
+        """No work will follow: the workers end while this process goes on."""
+        if self._executor:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
     def results(self, do: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         """(position, result) of each task, in the order in which they end.
 
@@ -47,10 +60,8 @@ class Pool:
         if self.processes == 1 or len(tasks) < 2:
             yield from ((i, do(task)) for i, task in enumerate(tasks))
             return
-        if self._executor is None:
-            # Forked workers start at once and share what is imported; they touch no thread of the parent.
-            context = get_context("fork" if "fork" in get_all_start_methods() else None)
-            self._executor = ProcessPoolExecutor(self.processes, context, _start_worker, (os.getpid(),))
+        self.start()
+        assert self._executor is not None
         try:
             yield from _in_flight(self._executor, do, enumerate(tasks), 4 * self.processes)
         except BrokenProcessPool as e:

@@ -63,20 +63,31 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
         raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
     root = os.path.realpath(source)
     out = Scan()
-    _walk(root, "", root, ignore, {os.path.realpath(p) for p in exclude}, out)
+    _walk(root, ignore, {os.path.realpath(p) for p in exclude}, out)
     for rows in (out.images, out.others, out.ignored):
         rows.sort(key=lambda r: r.path)
     return out
 
 
-def _walk(folder: str, prefix: str, root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> None:
+def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> None:
+    # A stack and no recursion: a path may have more folders than Python has frames.
+    todo = [""]
+    while todo:
+        prefix = todo.pop()
+        below = _list(prefix, root, ignore, out)
+        todo += [p for p in reversed(below) if os.path.join(root, p[:-1]) not in exclude]
+
+
+def _list(prefix: str, root: str, ignore: Collection[str], out: Scan) -> list[str]:
+    """Sort what is in one folder; the prefixes of the folders in it."""
+    below = []
     try:
-        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+        entries = sorted(os.scandir(os.path.join(root, prefix)), key=lambda e: e.name)
     except OSError as e:
         if not prefix:
-            raise MedvqError(f"cannot list the source: {e.strerror}", where=folder) from e
+            raise MedvqError(f"cannot list the source: {e.strerror}", where=root) from e
         out.bad.append(Left(prefix.rstrip("/"), f"the folder cannot be listed: {e.strerror}"))
-        return
+        return []
     if not entries and prefix:
         out.notes.append(f"{printable(prefix)} is an empty folder")
     for entry in entries:
@@ -84,10 +95,10 @@ def _walk(folder: str, prefix: str, root: str, ignore: Collection[str], exclude:
         if entry.is_symlink():
             _link(entry, path, root, ignore, out)
         elif entry.is_dir(follow_symlinks=False):
-            if os.path.realpath(entry.path) not in exclude:
-                _walk(entry.path, path + "/", root, ignore, exclude, out)
+            below.append(path + "/")
         else:
             _file(entry, path, ignore, out)
+    return below
 
 
 def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Scan) -> None:

@@ -26,15 +26,15 @@ class Staging:
         self.parts, self.records, self.out = (self.folder / n for n in ("parts", "records", "out"))
         self.arrays = self.folder / "arrays"
         self._lock: int | None = None
-        self._locked = False
+        self._locked = self._opened = False
         self._made: list[Path] = []
 
     @property
     def _folders(self) -> tuple[Path, ...]:
         return self.parts, self.records, self.out, self.arrays
 
-    def open(self, fingerprint: str) -> None:
-        """Lock the folder and empty it unless it was made for the same `fingerprint`.
+    def claim(self) -> None:
+        """Make the folder, and those above it, and lock it.
 
         Raises:
             OSError: it cannot be made.
@@ -46,6 +46,14 @@ class Staging:
                 self._made.append(parent)
         self.folder.mkdir(exist_ok=True)
         self.lock()
+
+    def open(self, fingerprint: str) -> None:
+        """Empty the claimed folder unless it was made for the same `fingerprint`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._opened = True
         note = self.folder / "fingerprint"
         if not note.exists() or note.read_text() != fingerprint:
             for folder in self._folders:
@@ -83,6 +91,17 @@ class Staging:
         os.rename(self.out, self.dest)
         sync(self.dest.parent)
 
+    def abandon(self) -> None:
+        """Leave nothing that this packing made: not its folder, unless it never came to open an earlier packing's."""
+        if self._opened or not (self.folder / "fingerprint").exists():
+            self.remove()
+        self.release()
+        for parent in reversed(self._made):
+            try:
+                parent.rmdir()
+            except OSError:
+                return
+
     def remove(self) -> None:
         """Leave nothing beside DEST; the folder of another process is left alone."""
         if self._locked:
@@ -91,14 +110,6 @@ class Staging:
             with suppress(OSError):  # it is not empty, and so another's
                 self.folder.rmdir()
         self.release()
-
-    def remove_parents(self) -> None:
-        """Also remove the folders above DEST that were made for it."""
-        for parent in reversed(self._made):
-            try:
-                parent.rmdir()
-            except OSError:
-                return
 
     def release(self) -> None:
         """Give the lock back."""

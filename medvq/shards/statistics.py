@@ -98,16 +98,22 @@ def _over_images(
     images: Sequence[tuple[Sums, Sums]], both: Sequence[tuple[Sums, Sums]], channels: int, power: int
 ) -> list[float]:
     """The mean over images of E[x^power]; where only blocks are known, with what pixels add on average in `both`."""
-    lacking, out = sum(not full for full, _ in images), []
-    for c in range(channels):
-        known = math.fsum(_moment(full or blocks, c, power) for full, blocks in images)
-        if lacking and both:
-            added = math.fsum(_moment(full, c, power) - _moment(blocks, c, power) for full, blocks in both)
-            known += lacking * added / len(both)
-        out.append(known / len(images))
+    lacking = sum(not full for full, _ in images)
+    known = _moments([full or blocks for full, blocks in images], channels, power)
+    out = [math.fsum(column.tolist()) for column in known.T]
+    if lacking and both:
+        full, blocks = (_moments([pair[i] for pair in both], channels, power) for i in (0, 1))
+        out = [
+            total + lacking * math.fsum(column.tolist()) / len(both)
+            for total, column in zip(out, (full - blocks).T, strict=True)
+        ]
+    return [total / len(images) for total in out]
+
+
+def _moments(images: Sequence[Sums], channels: int, power: int) -> npt.NDArray[np.float64]:
+    """(N, channels) E[x^power] of each; grey counts for every channel."""
+    values = [image.total if power == 1 else image.squares for image in images]
+    whole = np.array([[*v] if len(v) > 1 else [*v] * channels for v in values], np.int64).reshape(len(images), channels)
+    pixels = np.array([image.pixels for image in images], np.float64)
+    out: npt.NDArray[np.float64] = whole / (pixels * 255.0**power)[:, None]
     return out
-
-
-def _moment(sums: Sums, channel: int, power: int) -> float:
-    values = sums.total if power == 1 else sums.squares
-    return values[channel if len(values) > 1 else 0] / (sums.pixels * 255.0**power)

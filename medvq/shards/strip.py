@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medvq.shards.bad import BadImage
@@ -15,16 +16,25 @@ _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
-def stripped(data: bytes) -> bytes:
-    """What of a JPEG or PNG is stored where its bytes pass through; anything else as it is.
+Piece = tuple[int, int] | str
+"""Bytes from one place to another of a file, or other bytes as hex digits."""
+
+
+def joined(data: bytes, pieces: Sequence[Piece]) -> bytes:
+    """What `pieces` keep of `data`."""
+    return b"".join([bytes.fromhex(p) if isinstance(p, str) else data[p[0] : p[1]] for p in pieces])
+
+
+def kept_pieces(data: bytes) -> Sequence[Piece]:
+    """The pieces of a JPEG or PNG that are stored where its bytes pass through; all of anything else.
 
     Raises:
         BadImage: it is damaged.
     """
     kind = sniff(data[:64])
     if kind == "jpeg":
-        return plain_jpeg(data).data
-    return plain_png(data).data if kind == "png" else data
+        return plain_jpeg(data).pieces
+    return plain_png(data).pieces if kind == "png" else ((0, len(data)),)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Plain:
     """An image file reduced to what its pixels need."""
 
     data: bytes
+    pieces: Sequence[Piece]
+    """Of the file, that make `data`."""
     width: int
     height: int
     components: int
@@ -51,7 +63,7 @@ def plain_jpeg(data: bytes) -> Plain:
         BadImage: the segments do not add up, or the end marker is missing.
     """
     pos, end = 2, len(data)
-    keep: list[tuple[int, int] | bytes] = [(0, 2)]
+    keep: list[Piece] = [(0, 2)]
     exif: bytes | None = None
     frame: tuple[int, int, int, int, int] | None = None
     while True:
@@ -74,11 +86,10 @@ def plain_jpeg(data: bytes) -> Plain:
             raise BadImage("cut short: a JPEG segment goes beyond the end of the file")
         body = data[pos + 4 : min(stop, pos + 24)]
         if marker == 0xE0 and body.startswith(b"JFIF\0") and stop - pos >= 18:
-            keep.append(
-                (pos, stop) if stop - pos == 18 and body[12:14] == b"\0\0" else b"\xff\xe0\0\x10" + body[:12] + b"\0\0"
-            )
+            whole = stop - pos == 18 and body[12:14] == b"\0\0"
+            keep.append((pos, stop) if whole else (b"\xff\xe0\0\x10" + body[:12] + b"\0\0").hex())
         elif marker == 0xEE and body.startswith(b"Adobe") and stop - pos >= 16:
-            keep.append((pos, stop) if stop - pos == 16 else b"\xff\xee\0\x0e" + body[:12])
+            keep.append((pos, stop) if stop - pos == 16 else (b"\xff\xee\0\x0e" + body[:12]).hex())
         elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = exif or data[pos + 4 : stop]
         elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
@@ -98,21 +109,21 @@ def plain_jpeg(data: bytes) -> Plain:
         raise BadImage("damaged JPEG: it has no frame header")
     kind, depth, height, width, components = frame
     simple = depth == 8 and components in (1, 3) and kind in (0xC0, 0xC1, 0xC2)
-    return Plain(_joined(data, keep), width, height, components, depth, exif, simple)
+    pieces = _merged(keep)
+    plain = data if pieces == [(0, end)] else joined(data, pieces)
+    return Plain(plain, pieces, width, height, components, depth, exif, simple)
 
 
-def _joined(data: bytes, keep: list[tuple[int, int] | bytes]) -> bytes:
-    """The kept pieces; `data` itself when that is all of it."""
-    spans: list[tuple[int, int] | bytes] = []
+def _merged(keep: list[Piece]) -> list[Piece]:
+    """`keep` with pieces that follow each other as one."""
+    out: list[Piece] = []
     for piece in keep:
-        last = spans[-1] if spans else None
+        last = out[-1] if out else ""
         if isinstance(piece, tuple) and isinstance(last, tuple) and last[1] == piece[0]:
-            spans[-1] = (last[0], piece[1])
+            out[-1] = (last[0], piece[1])
         else:
-            spans.append(piece)
-    if spans == [(0, len(data))]:
-        return data
-    return b"".join(p if isinstance(p, bytes) else data[p[0] : p[1]] for p in spans)
+            out.append(piece)
+    return out
 
 
 _PNG_COMPONENTS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -124,7 +135,8 @@ def plain_png(data: bytes) -> Plain:
     Raises:
         BadImage: a chunk is damaged or cut, or the end chunk is missing.
     """
-    pos, end, kept, whole = 8, len(data), [data[:8]], True
+    pos, end = 8, len(data)
+    keep: list[Piece] = [(0, 8)]
     exif: bytes | None = None
     transparent, header = False, b""
     while True:
@@ -142,15 +154,14 @@ def plain_png(data: bytes) -> Plain:
             exif = b"Exif\0\0" + data[pos + 8 : stop - 4]
         transparent = transparent or name == b"tRNS"
         if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(data[pos:stop])
-        else:
-            whole = False
+            keep.append((pos, stop))
         pos = stop
         if name == b"IEND":
             break
     if len(header) != 13:
         raise BadImage("damaged PNG: it has no header chunk")
     width, height, depth, colour = struct.unpack(">IIBB", header[:10])
-    clean = data if whole and pos == end else b"".join(kept)
+    pieces = _merged(keep)
+    plain = data if pieces == [(0, end)] else joined(data, pieces)
     simple = depth == 8 and colour in (0, 2) and not transparent
-    return Plain(clean, width, height, _PNG_COMPONENTS.get(colour, 0), depth, exif, simple)
+    return Plain(plain, pieces, width, height, _PNG_COMPONENTS.get(colour, 0), depth, exif, simple)

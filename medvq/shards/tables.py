@@ -65,19 +65,15 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
     Raises:
         NotFoundError: there is no such file.
-        DataError: it is not UTF-8 or Latin-1 text, has no header, or a row has more values than columns.
+        DataError: it cannot be read, is no text, has no header, or a row has more values than columns.
     """
     try:
         raw = path.read_bytes()
     except FileNotFoundError as e:
         raise NotFoundError("no such table", where=str(path), hint="a recipe's paths are relative to the source") from e
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = raw.decode("utf-16")
-    else:
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = raw.decode("latin-1")
+    except OSError as e:
+        raise DataError(f"the table cannot be read: {e.strerror}", where=str(path)) from e
+    text = _text(raw)
     if "\0" in text:
         raise DataError("not a text table", where=str(path))
     first = text.splitlines()[0] if text.strip() else ""
@@ -85,20 +81,33 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     rows: list[tuple[int, dict[str, str]]] = []
     header: list[str] | None = None
-    for values in reader:
-        if not any(v.strip() for v in values):
-            continue
-        if header is None:
-            header = [v.strip() for v in values]
-            continue
-        if len(values) > len(header) and any(v.strip() for v in values[len(header) :]):
-            raise DataError(
-                f"{len(values)} values where the header has {len(header)} columns", where=f"{path}:{reader.line_num}"
-            )
-        rows.append((reader.line_num, {h: v.strip() for h, v in zip(header, values, strict=False)}))
+    try:
+        for values in reader:
+            if not any(v.strip() for v in values):
+                continue
+            if header is None:
+                header = [v.strip() for v in values]
+                continue
+            if len(values) > len(header) and any(v.strip() for v in values[len(header) :]):
+                raise DataError(
+                    f"{len(values)} values where the header has {len(header)} columns",
+                    where=f"{path}:{reader.line_num}",
+                )
+            rows.append((reader.line_num, {h: v.strip() for h, v in zip(header, values, strict=False)}))
+    except csv.Error as e:
+        raise DataError(f"not a table: {e}", where=f"{path}:{reader.line_num}") from e
     if header is None:
         raise DataError("the table is empty", where=str(path))
     return header, rows
+
+
+def _text(raw: bytes) -> str:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", "replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def read_table(table: Table, source: Path) -> Told:

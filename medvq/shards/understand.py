@@ -34,6 +34,16 @@ class Understood:
     origin: Origin | NpzOrigin
 
 
+def must_exist(source: Path) -> None:
+    """Nothing, where the source exists.
+
+    Raises:
+        NotFoundError: it does not.
+    """
+    if not source.exists():
+        raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
+
+
 def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collection[Path] = ()) -> Understood:
     """List `source` and sort its files into samples; nothing is decoded or written.
 
@@ -42,8 +52,7 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         UsageError: it holds no image, or its layout cannot be told.
     """
     source = Path(source)
-    if not source.exists():
-        raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
+    must_exist(source)
     recipe = recipe or Recipe()
     if source.is_file():
         return _read_npz(source, recipe)

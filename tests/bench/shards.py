@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from packing import Seconds, measure_packing, report_packing
+from packing import TIMES, Seconds, measure_packing, multiplied, report_packing
 from peers import BATCH, PEERS, Images, fit
 from PIL import Image
 
@@ -169,13 +169,16 @@ def report(title: str, table: dict[int, Rates]) -> None:
     print("\n".join(f"| {' | '.join(row)} |" for row in rows if len(row) > 1))
 
 
-def packing_table(source: Path, work: Path, rounds: int) -> dict[int, Seconds]:
-    """`measure_packing` for 1 and 2 processes, each in a process of its own."""
-    table = {}
-    for processes in (1, 2):
-        arguments = ["--pack", str(source), str(work), str(processes), "--rounds", str(rounds)]
-        done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
-        table[processes] = json.loads(done.stdout.splitlines()[-1])
+def packing_table(source: Path, work: Path, rounds: int) -> dict[str, Seconds]:
+    """`measure_packing` with 1 and 2 processes, each in a process of its own, of `source` and of many copies of it."""
+    table, large = {}, multiplied(source, work / "many", TIMES)
+    for folder in (source, large):
+        for processes in (1, 2):
+            arguments = ["--pack", str(folder), str(work), str(processes), "--rounds", str(rounds)]
+            done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+            count = len(list(folder.rglob("*.jpg")))
+            table[f"{count:,} files, {processes}"] = json.loads(done.stdout.splitlines()[-1])
+    shutil.rmtree(large)
     return table
 
 
@@ -193,7 +196,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.pack:
         source, work, processes = options.pack
-        print(json.dumps(measure_packing(Path(source), Path(work), int(processes), options.rounds)), flush=True)
+        peers = processes == "1" and Path(source).name != "many"
+        found = measure_packing(Path(source), Path(work), int(processes), options.rounds, peers=peers)
+        print(json.dumps(found), flush=True)
         return
     if options.measure:
         work, size, processes = options.measure

@@ -162,6 +162,34 @@ def test_a_folder_that_cannot_be_listed_is_bad(tmp_path: Path) -> None:
         pack(root, tmp_path / "out", processes=1)
 
 
+def test_a_tree_deeper_than_the_stack_of_python(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 2, "b": 2})
+    deepest = os.open(root / "a", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=deepest)
+        below = os.open("d", os.O_RDONLY, dir_fd=deepest)
+        os.close(deepest)
+        deepest = below
+    fd = os.open("x.png", os.O_CREAT | os.O_WRONLY, dir_fd=deepest)
+    os.write(fd, encode(pixels(9)))
+    for f in (fd, deepest):
+        os.close(f)
+    try:
+        report = pack(root, tmp_path / "out", processes=1, on_bad="skip")
+    finally:
+        subprocess.run(["rm", "-rf", root / "a" / "d"], check=True)  # pytest's own cleaning recurses
+    assert (report.written, report.seen) == (4, 5)
+    assert report.skipped[0]["path"].startswith("a/d/d/d/")
+
+
+def test_folders_with_braces_are_folders(tmp_path: Path) -> None:
+    class_folders(tmp_path / "s" / "{wrap}", {"a{}": 2, "{class}": 2})
+    assert pack(tmp_path / "s", tmp_path / "out", processes=1).written == 4
+    assert read_manifest(tmp_path / "out").classes == ["a{}", "{class}"]
+    class_folders(tmp_path / "flat", {"{all}": 3})
+    assert pack(tmp_path / "flat", tmp_path / "out2", processes=1).written == 3
+
+
 NAMES = st.sampled_from(["x.png", "x.jpg", "y.png", "z", "z.txt", ".h.png", "Thumbs.db", "a b.png", "é.png", "x.y.png"])
 FOLDERS = st.sampled_from(["", "a/", "b/", "a/.cache/", "__MACOSX/a/", "a/deep/", "C/"])
 CONTENTS = st.one_of(

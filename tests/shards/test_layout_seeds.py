@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from trees import encode, picture, pixels, put
 
@@ -92,3 +93,58 @@ def test_cam16_and_prcc(tmp_path: Path) -> None:
     for i, where in enumerate(["a.png", "train/data/b.png", "x/y/z/c.png"]):
         picture(tmp_path / "prcc" / where, i)
     assert samples(read("prcc", tmp_path / "prcc")) == {("train", None, None): 3}
+
+
+def test_lesions_stay_in_one_split_and_classes_keep_their_shares(tmp_path: Path) -> None:
+    rows = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
+    for i in range(120):  # 60 lesions, two images each
+        put(tmp_path / "src" / "HAM10000_images_part_1" / f"ISIC_{i:07d}.jpg", encode(pixels(i), "JPEG"))
+        rows.append(f"HAM_{i // 2:07d},ISIC_{i:07d},{'nv' if i < 80 else 'mel'},histo,80.0,male,scalp")
+    put(tmp_path / "src" / "HAM10000_metadata.csv", "\n".join(rows))
+    pack(tmp_path / "src", tmp_path / "out", load_recipe(SHARDS / "ham10000.yaml"), processes=1)
+    found = describe(tmp_path / "out")
+    assert {n: (s["samples"], s["groups"], s["classes"]["NV"]) for n, s in found["splits"].items()} == {
+        "train": (96, 48, 64), "val": (12, 6, 8), "test": (12, 6, 8)
+    }  # fmt: skip
+    assert found["leaks"] == {"checked": ["bytes", "group"], "found": [], "allowed": False}
+    assert (found["image"]["height"], found["image"]["width"]) == (256, 256)
+
+
+def test_all_is_split_70_to_30(tmp_path: Path) -> None:
+    for k, name in enumerate(("Benign", "[Malignant] early Pre-B", "[Malignant] Pre-B", "[Malignant] Pro-B")):
+        for i in range(10):
+            picture(tmp_path / "src" / name / f"{i}.jpg", 100 * k + i)
+    report = pack(tmp_path / "src", tmp_path / "out", load_recipe(SHARDS / "all.yaml"), processes=1)
+    assert report.splits == {"train": 28, "test": 12}
+
+
+# Classes and shape of an image, as MedMNIST's `info.py` has them.
+MEDMNIST = {
+    "bloodmnist": (8, (28, 28, 3)), "dermamnist": (7, (28, 28, 3)), "pathmnist": (9, (28, 28, 3)),
+    "breastmnist": (2, (28, 28)), "pneumoniamnist": (2, (28, 28)), "octmnist": (4, (28, 28)),
+    "retinamnist": (5, (28, 28, 3)), "tissuemnist": (8, (28, 28)), "organamnist": (11, (28, 28)),
+    "organcmnist": (11, (28, 28)), "organsmnist": (11, (28, 28)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEDMNIST)
+def test_medmnist_files(tmp_path: Path, name: str) -> None:
+    classes, shape = MEDMNIST[name]
+    arrays, rng = {}, np.random.default_rng(0)
+    for split, n in (("train", 2 * classes), ("val", classes), ("test", classes)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(n, dtype=np.uint8) % classes)[:, None]
+    np.savez_compressed(tmp_path / f"{name}.npz", **arrays)
+    report = pack(tmp_path / f"{name}.npz", tmp_path / "out", load_recipe(SHARDS / f"{name}.yaml"), processes=1)
+    found = describe(tmp_path / "out")
+    assert report.splits == {"train": 2 * classes, "val": classes, "test": classes}
+    assert len(found["classes"]) == classes
+    assert set(found["splits"]["test"]["classes"].values()) == {1}
+    assert found["image"]["channels"] == (1 if len(shape) == 2 else 3)
+
+
+def test_every_shipped_recipe_has_a_test() -> None:
+    from test_layout import SETS
+
+    by_hand = {"oasis", "oasis-seg", "adni", "all", "ham10000", "cam16", "prcc", "raabin-wbc", "smear"}
+    assert {p.stem for p in SHARDS.glob("*.yaml")} == {*SETS, *MEDMNIST, *by_hand}

@@ -146,3 +146,15 @@ def test_a_table_beside_flat_images_is_found(tmp_path: Path) -> None:
     assert Counter(s.label for s in understood.arranged.samples) == {"nv": 3, "mel": 3}
     assert {s.group for s in understood.arranged.samples} == {"p0", "p1", "p2"}
     assert "labels in meta.csv" in understood.layout
+
+
+@pytest.mark.parametrize("text", [b'id,label\n0,x\n9,"' + b"y" * 200_000 + b'"\n', b"\xff\xfeid,label\n1", b"id\0"])
+def test_a_file_that_is_no_table_is_an_error_where_it_is_named_and_else_none(tmp_path: Path, text: bytes) -> None:
+    for i in range(3):
+        picture(tmp_path / "s" / f"{i}.png", i)
+    put(tmp_path / "s" / "labels.csv", text)
+    assert [s.label for s in read_source(tmp_path / "s").arranged.samples] == [None] * 3
+    recipe = Recipe(images=["{id}.png"], tables=[Table(file="labels.csv", id="id", label="label")])
+    with pytest.raises((DataError, UsageError)) as e:
+        read_source(tmp_path / "s", recipe)
+    assert "labels.csv" in str(e.value.where)

@@ -265,7 +265,7 @@ def test_progress_is_told_and_ends_at_all(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     source = class_folders(tmp_path / "cells", {"a": 70, "b": 30})
     pack(source, tmp_path / "out", processes=1, progress=lambda *a: told.append(a))
-    assert [t for t in told if t[0] == "examine"] == [("examine", 64, 100), ("examine", 100, 100)]
+    assert [t for t in told if t[0] == "examine"] == [("examine", n, 100) for n in (32, 64, 96, 100)]
     assert told[-1] == ("write", 100, 100)
 
 

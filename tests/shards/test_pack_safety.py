@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from trees import class_folders, picture, put, signature
 
-from medvq.config.errors import DataError, MedvqError
+from medvq.config.errors import DataError, MedvqError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards import assemble, examine, staging
 from medvq.shards.pack import pack
@@ -46,7 +46,8 @@ class Killed(BaseException):
     """Stands for kill -9: no handler of the program sees it."""
 
 
-@pytest.mark.parametrize("step", range(14))
+# 9 parts and 6 shards, two renames each.
+@pytest.mark.parametrize("step", [0, 1, 2, 5, 12, 16, 17, 18, 19, 20, 23, 27, 28, 29, 30])
 def test_stopped_at_any_step_and_started_again_ends_the_same(
     source: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -104,6 +105,27 @@ def test_what_was_done_for_another_recipe_is_not_used(source: Path, whole: dict[
             pack(source, tmp_path / "out", RECIPE.model_copy(update={"size": (7, 7)}), processes=1)
     pack(source, tmp_path / "out", RECIPE, processes=1)
     assert signature(tmp_path / "out") == whole
+
+
+def test_a_source_that_cannot_be_read_costs_no_earlier_work(
+    source: Path, whole: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("medvq.shards.pack.plan_pack", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            pack(source, tmp_path / "new" / "out", RECIPE, processes=1)
+    done = sorted(p.name for p in (tmp_path / "new" / ".out.packing" / "parts").iterdir())
+    assert len(done) == 18
+    with pytest.raises(UsageError, match="no image fits"):
+        pack(source, tmp_path / "new" / "out", Recipe(images=["{id}.xyz"]), processes=2)
+    assert sorted(p.name for p in (tmp_path / "new" / ".out.packing" / "parts").iterdir()) == done
+    pack(source, tmp_path / "new" / "out", RECIPE, processes=2)
+    assert signature(tmp_path / "new" / "out") == whole
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("torn", ["parts/part-000001.json", "parts/part-000002.bin", "records/train-000001.tar.json",
@@ -235,6 +257,7 @@ def test_a_parent_that_is_a_file(tmp_path: Path, source: Path) -> None:
 
 def test_two_at_once_do_not_mix(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = staging.Staging(tmp_path / "out")
+    first.claim()
     first.open("someone else")
     put(first.folder / "parts" / "theirs", "work of another")
     monkeypatch.setattr(staging, "PATIENCE", 0.1)

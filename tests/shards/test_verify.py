@@ -9,9 +9,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from trees import course, encode, facts, pixels, rows_of
+from trees import course, encode, facts, pixels, put, rows_of
 
-from medvq.config.errors import NotFoundError, UsageError
+from medvq.config.errors import DataError, NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards import inspect
 from medvq.shards.pack import pack
@@ -169,3 +169,24 @@ def test_inspect_counts_what_is_there_and_draws_it(dataset: Path, tmp_path: Path
     assert differs < 32 * 32 * 3 * (0.4 if row["has_mask"] else 0.01)
     with pytest.raises(UsageError):
         inspect.sheet(dataset, tmp_path / "sheet.pdf")
+
+
+@pytest.mark.parametrize("harm", ["missing shard", "cut shard", "missing index", "cut index"])
+def test_a_sheet_of_a_damaged_dataset_says_what_is_damaged(dataset: Path, tmp_path: Path, harm: str) -> None:
+    how, what = harm.split()
+    path = dataset / "index.parquet" if what == "index" else sorted(dataset.glob("train-*.tar"))[0]
+    path.write_bytes(path.read_bytes()[:700]) if how == "cut" else path.unlink()
+    with pytest.raises(DataError, match=r"the index|the shard|does not decode") as e:
+        inspect.sheet(dataset, tmp_path / "sheet.png")
+    assert path.name in str(e.value.where)
+    assert "verify" in str(e.value.hint)
+
+
+def test_class_names_of_any_script_can_be_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, name in enumerate(["血液", "Zelle é", "plain"]):
+        put(tmp_path / "s" / name / "1.png", encode(pixels(i)))
+    pack(tmp_path / "s", tmp_path / "out", processes=1)
+    told = []
+    monkeypatch.setattr("PIL.ImageDraw.ImageDraw.text", lambda self, at, text, **_: told.append(text))
+    inspect.sheet(tmp_path / "out", tmp_path / "sheet.png")
+    assert told == ["train (3)", "Zelle e", "plain", "class 2"]
