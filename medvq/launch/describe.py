@@ -6,6 +6,7 @@ from typing import Any
 
 from medvq.config.errors import ConfigError, MedvqError
 from medvq.config.locate import known
+from medvq.config.points import Point
 from medvq.config.switches import switches
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import read_yaml
@@ -84,9 +85,7 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
         "about": first.config.about,
         "input": [source.channels, *size],
         "classes": list(classes),
-        **_network(
-            point.model, (source.channels, *size), len(classes), first.config.task, first.config.published_parameters
-        ),
+        **_network(point, (source.channels, *size), len(classes)),
         "as_published": {
             name: {"about": about, "on": name in first.config.as_published}
             for name, about in switches(find_task(first.config.task), point.model).items()
@@ -105,22 +104,24 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
     }
 
 
-def _network(model: Any, shape: tuple[int, int, int], classes: int, task: str, published: int | None) -> dict[str, Any]:
+def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """Parameters, layers and the size of a checkpoint, without computing anything."""
     import torch
 
-    from medvq.models.count import count, layers
+    from medvq.models.count import count, head_parameters, layers
     from medvq.models.registry import build
 
     with torch.device("meta"):
-        network = build(model, input_shape=shape, classes=classes if find_task(task).head else 0)
+        heads = classes if find_task(point.config.task).head else 0
+        network = build(point.model, input_shape=shape, classes=heads)
     counts = count(network)
+    head_alone = heads and getattr(point.objective, "freeze", "none") == "encoder"
     return {
         "parameters": {
             "total": counts.total,
-            "trainable": counts.trainable,
+            "trainable": head_parameters(network, shape) if head_alone else counts.trainable,
             "buffers": counts.buffers,
-            "published": published,
+            "published": point.config.published_parameters,
             "not_counted": counts.not_counted,
             "modules": counts.modules,
         },
@@ -150,12 +151,13 @@ def text(facts: dict[str, Any]) -> str:
         p, c = job["parameters"], job["config"]
         published = f", published {p['published']:,}" if p["published"] else ""
         published += "".join(f" (of these {n:,} {what})" for what, n in p["not_counted"].items())
+        trained = f", {p['trainable']:,} trained" if p["trainable"] != p["total"] else ""
         train = c["train"]
         lines += [
             "",
             f"{name}  {job['task']}: {job['about']}",
             f"  input {'×'.join(map(str, job['input']))}; classes: {', '.join(job['classes']) or 'not known yet'}",
-            f"  parameters {p['total']:,}{published}; buffers {p['buffers']:,};"
+            f"  parameters {p['total']:,}{published}{trained}; buffers {p['buffers']:,};"
             f" checkpoint {job['checkpoint_bytes'] / 1e6:.1f} MB",
             f"  train {train['epochs']} epochs, batch {train['batch_size']}, {train['optimizer']['name']}"
             f" lr {train['optimizer']['lr']:g}, {train['schedule']}, {train['precision']}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,15 @@ def count(model: nn.Module) -> Counts:
         modules=modules,
         not_counted=dict(getattr(model, "not_counted", {})),
     )
+
+
+def head_parameters(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """How many parameters a head learns with that takes the code of images of `input_shape` (C, H, W) as it is."""
+    twin: Any = copy.deepcopy(model).to("meta").eval()
+    code = twin.encode(torch.empty(1, *input_shape, device="meta")).code.detach()
+    parameters = list(twin.parameters())
+    grads = torch.autograd.grad(twin.head(code).sum(), parameters, allow_unused=True)
+    return sum(p.numel() for p, grad in zip(parameters, grads, strict=True) if grad is not None)
 
 
 def layers(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Layer]:

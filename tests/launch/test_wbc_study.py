@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from medvq.config.models import Svqvae
 from medvq.config.resolve import load_study
+from medvq.launch.describe import describe
+from medvq.launch.start import Request
 from medvq.models.draws import Draws
 from medvq.models.registry import build
 from medvq.train.optim import rate
@@ -127,3 +129,14 @@ def test_jobs_differ_in_what_they_are_named_after_and_nothing_else(study, job):
     masks = (False, True) if job == "finetune" else (False,)
     assert values == {(subset, mask) for subset in (100, 50, 10, 1) for mask in masks}
     assert len(study.jobs[job]) == 3 * len(values), "three seeds"
+
+
+def test_described_as_published_and_a_frozen_job_trains_the_head_alone(tmp_path):
+    facts = describe(Request(study="svqvae-wbc", data={}, datasets=tmp_path, runs=tmp_path / "runs"), None)["jobs"]
+    found = {name: (job["parameters"]["total"], job["parameters"]["trainable"]) for name, job in facts.items()}
+    assert found == {
+        "pretrain": (3_054_644 - 164_741, 3_054_644 - 164_741),
+        "finetune": (3_054_644, 3_054_644),
+        "scratch": (3_054_644, 3_054_644),
+        "frozen": (3_054_644, 164_741),
+    }

@@ -1,6 +1,7 @@
 """What runs keep of every image gives every metric back, and an interval."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from medvq.models.meter import codebook_use
 from medvq.results.intervals import interval_of, kept_of, majority, resampled_of
+from medvq.runs.folder import RunFolder
 from medvq.runs.state import status_of
 
 STUDY = """\
@@ -43,27 +45,26 @@ def test_every_metric_of_every_split_comes_out_of_what_was_kept(small):
             assert interval.low - 1e-9 <= value <= interval.high + 1e-9, metric
     value, interval = majority(runs.folder("finetune"), "val+test/accuracy")
     assert interval.low < value < interval.high
+    use_comes_out_of_counts(runs.folder("pretrain"))
 
 
-def test_use_of_codes_comes_out_of_their_counts(small):
-    runs = small("runs", STUDY)
-    assert runs.do("pretrain") == "done"
-    books = json.loads((runs.folder("pretrain").artifacts / "codebooks.json").read_text())
+def use_comes_out_of_counts(folder):
+    books = json.loads((folder.artifacts / "codebooks.json").read_text())
     found = [codebook_use(torch.tensor(book["counts"])) for book in books.values()]
-    metrics = status_of(runs.folder("pretrain")).metrics
+    metrics = status_of(folder).metrics
     assert len(found) == 2
     for name in OF_CODES:
         assert metrics[f"test/{name}"] == pytest.approx(sum(getattr(u, name) for u in found) / 2)
 
 
-def test_runs_that_kept_other_images_have_no_common_interval(small):
+def test_runs_that_kept_other_images_have_no_common_interval(small, tmp_path):
     runs = small("runs", STUDY)
     assert runs.do("pretrain") == "done"
     folder = runs.folder("pretrain")
-    other = small("others", STUDY.replace("size: 32,", "size: 32, "), sets=["pretrain:train.seed=1"])
-    assert other.do("pretrain") == "done"
-    assert interval_of([folder, other.folder("pretrain")], "val/mse") is not None
-    (other.folder("pretrain").artifacts / "predictions-val.parquet").write_bytes(
-        (folder.artifacts / "predictions.parquet").read_bytes()
-    )
-    assert interval_of([folder, other.folder("pretrain")], "val/mse") is None
+    other = RunFolder(shutil.copytree(folder.path, tmp_path / "other"))
+    assert interval_of([folder, other], "val/mse") is not None
+    shutil.copy(folder.artifacts / "predictions.parquet", other.artifacts / "predictions-val.parquet")
+    assert interval_of([folder, other], "val/mse") is None
+    (other.artifacts / "predictions-val.parquet").unlink()
+    assert interval_of([folder, other], "val/mse") is None
+    assert interval_of([folder, other], "val+test/mse") is None

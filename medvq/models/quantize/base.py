@@ -196,6 +196,12 @@ def to_rows(z: Tensor) -> Tensor:
     return rows.view(-1, z.shape[1])  # (B·H·W, D)
 
 
+def vectors_at(z: Tensor, positions: Tensor) -> Tensor:
+    """(m, D): the vectors at positions (m,) of z (B, D, H, W), numbered as the rows of `to_rows`."""
+    sides = z.shape[2] * z.shape[3]
+    return z.flatten(2)[positions // sides, :, positions % sides]
+
+
 def to_grid(rows: Tensor, shape: torch.Size) -> Tensor:
     """Vectors (B·H·W, D) as (B, D, H, W); `shape` is any shape with that batch and those sides."""
     return rows.view(shape[0], shape[-2], shape[-1], -1).permute(0, 3, 1, 2)

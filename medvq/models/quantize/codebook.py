@@ -12,8 +12,8 @@ from torch import Tensor
 
 from medvq.config.errors import MedvqError, UsageError
 from medvq.models.draws import Draws
-from medvq.models.quantize.base import Quantized, Quantizer, gather, straight_through, to_grid, to_rows
-from medvq.models.quantize.kmeans import own_rows, start_codes
+from medvq.models.quantize.base import Quantized, Quantizer, gather, straight_through, to_grid, to_rows, vectors_at
+from medvq.models.quantize.kmeans import start_codes
 from medvq.models.quantize.nearest import nearest
 from medvq.models.ranks import sum_over_ranks_
 
@@ -66,7 +66,7 @@ class CodebookQuantizer(Quantizer):
         self.register_buffer("counts", torch.ones(codebook_size))
         self.register_buffer("initted", torch.tensor(init != "kmeans"))
         self._pending: list[Tensor] = []
-        self._seen: list[Tensor] = []
+        self._seen: list[Tensor] = []  # (B, d, H, W) each, which backward keeps as well
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, D, H, W).
@@ -81,9 +81,11 @@ class CodebookQuantizer(Quantizer):
             self._start(rows, draws)
         indices = nearest(rows, self.codebook)
         if learning:
-            self._collect(rows, indices)
+            self._collect(space.detach(), rows, indices)
+        losses = self._codebook_loss(rows, indices)
+        del rows  # what is looked up may take their place in memory
         passed, commitment = straight_through(space, gather(self.codebook.detach(), indices, space))
-        losses, penalty = self._losses(rows, indices, commitment)
+        losses, penalty = {"commitment": commitment, **losses}, sum(losses.values(), self.beta * commitment)
         if learning and self.eager and draws is not None:
             self.update(draws)
         return Quantized(
@@ -133,7 +135,7 @@ class CodebookQuantizer(Quantizer):
             return
         parts = [*self._pending]
         if self.revive:
-            parts.append(self._candidates(self._seen[0] if len(self._seen) == 1 else torch.cat(self._seen), draws))
+            parts.append(self._candidates(draws))
         self._pending, self._seen = [], []
         flat = sum_over_ranks_(torch.cat([part.reshape(-1) for part in parts]))
         if not torch.isfinite(flat).all():
@@ -156,9 +158,9 @@ class CodebookQuantizer(Quantizer):
         # With no gradient at all, not even weight decay moves it.
         self.codebook.grad = None
 
-    def _losses(self, rows: Tensor, indices: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses by name and the penalty, of detached vectors (N, d) and the indices (N,) of their codes."""
-        return {"commitment": commitment}, self.beta * commitment
+    def _codebook_loss(self, rows: Tensor, indices: Tensor) -> dict[str, Tensor]:
+        """What moves the codes by gradient, by name, of detached vectors (N, d) and the indices (N,) of their codes."""
+        return {}
 
     @abstractmethod
     def _statistics(self, rows: Tensor, indices: Tensor) -> list[Tensor]:
@@ -187,19 +189,26 @@ class CodebookQuantizer(Quantizer):
         self.initted.fill_(True)
 
     @torch.no_grad()
-    def _collect(self, rows: Tensor, indices: Tensor) -> None:
+    def _collect(self, space: Tensor, rows: Tensor, indices: Tensor) -> None:
+        """Keep what an update needs of vectors (B, d, H, W), the same as rows (N, d), and the indices (N,) of codes."""
         found = self._statistics(rows, indices)
         if self._pending:
             found = [old + new for old, new in zip(self._pending, found, strict=True)]
         self._pending = found
         if found and self.revive:
-            self._seen.append(rows)
+            self._seen.append(space)
 
-    def _candidates(self, seen: Tensor, draws: Draws) -> Tensor:
-        """The vectors (R, d) that may replace dead codes, as far as this rank holds them."""
-        wanted = -(-self.codebook_size // REVIVED_AT_ONCE)
-        positions = draws.positions(wanted, len(seen) * draws.world, f"revive/{self.name}")
-        return own_rows(seen, positions, draws)
+    def _candidates(self, draws: Draws) -> Tensor:
+        """The vectors (R, d) that may replace dead codes, as far as this rank holds them, and zeros for the others."""
+        wanted, held = -(-self.codebook_size // REVIVED_AT_ONCE), [z.numel() // z.shape[1] for z in self._seen]
+        positions = draws.positions(wanted, sum(held) * draws.world, f"revive/{self.name}")
+        local = positions.to(self.codebook.device) - draws.rank * sum(held)
+        found = self.codebook.new_zeros(wanted, self.codebook.shape[1])
+        for z, count in zip(self._seen, held, strict=True):
+            mine = (local >= 0) & (local < count)
+            found = torch.where(mine[:, None], vectors_at(z, local.clamp(0, count - 1)), found)
+            local = local - count
+        return found
 
     def _revive(self, candidates: Tensor, mean_count: Tensor) -> None:
         """Put candidates (R, d) in place of the least used codes, as far as those are dead, with the mean count."""

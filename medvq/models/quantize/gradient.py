@@ -29,10 +29,9 @@ class GradientQuantizer(CodebookQuantizer):
         super().__init__(codebook_size, code_dim, beta=beta, decay=decay, init=init, revive=revive, name=name)
         self.codebook = nn.Parameter(self._drawn(code_dim))
 
-    def _losses(self, rows: Tensor, indices: Tensor, commitment: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _codebook_loss(self, rows: Tensor, indices: Tensor) -> dict[str, Tensor]:
         codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
-        codebook = F.mse_loss(codes, rows)
-        return {"commitment": commitment, "codebook": codebook}, codebook + self.beta * commitment
+        return {"codebook": F.mse_loss(codes, rows)}
 
     def _statistics(self, rows: Tensor, indices: Tensor) -> list[Tensor]:
         return [count_codes(indices, self.codebook_size)] if self.revive else []
