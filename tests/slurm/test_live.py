@@ -119,7 +119,7 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
 
 def test_at_its_time_limit_it_goes_on_in_the_next_job_until_it_is_cancelled(user, wait):
     job = Job(user, wait, time="1 min").submit(*ENDLESS, *OFTEN)
-    wait(lambda: job.events("limit"), 120)
+    wait(lambda: job.events("limit") and job.events("stopped"), 240)
     stopped = job.events("stopped")[-1]["step"]
     job.until_start(1)
     job.until_checkpoint(1)
