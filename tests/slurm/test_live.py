@@ -86,7 +86,8 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
         job.until_start(0)
         job.login("scancel", "--batch", "--signal=USR1", job.id)  # Python has hardly begun
         job.until_start(1)
-        job.login("scontrol", "requeue", job.id)
+        requeue = ("login", "--", "scontrol", "requeue", job.id)
+        wait(lambda: user.testbed(*requeue, check=False).returncode == 0)  # SLURM may be about to start it
         job.until_start(2)
         job.until_checkpoint(2)
 
