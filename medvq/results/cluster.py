@@ -83,15 +83,15 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
         place: what SLURM says; None where the run was never sent.
         silent: SLURM does not answer.
     """
-    if place is None or entry.state in ("done", "failed"):
+    if place is None or entry.state == "done":
         return entry.state, ""
     queued = place.queued
     if queued and queued.active:
         if queued.state == "PENDING":
             return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
         return "running", "" if entry.state == "running" else "starting"
-    if entry.state == "running":
-        return "running", ""
+    if entry.state in ("running", "failed"):
+        return entry.state, ""
     if silent:
         return ("queued" if entry.state == "planned" else entry.state), "as far as the folder tells"
     said = queued.state if queued else place.account.state if place.account else None

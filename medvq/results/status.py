@@ -40,7 +40,7 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
 
 def _run(entry: Entry, place: Place | None, state: str, why: str) -> dict[str, Any]:
     status = entry.status
-    failure = status.failure
+    failure = status.failure if state == "failed" else None  # else it has been sent again
     if state == "failed" and failure is None and place is not None:
         log = str(place.submission.log(place.index))
         failure = {"error": why, "traceback": last_lines(Path(log)), "log": log}

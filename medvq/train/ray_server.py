@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -51,6 +52,8 @@ def main() -> None:
     cluster = json.loads(next(lines))
     storage, local = Path(cluster.pop("storage", folder)), "address" not in cluster
     _start(folder, **cluster) if local else _join(**cluster)
+    # SLURM sends it to every process of a job that it ends; workers are to write their checkpoint first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in lines:
         request = json.loads(line)
         done = threading.Thread(target=_answer, args=(storage, local, request, answers), daemon=True)

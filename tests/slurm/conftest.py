@@ -51,13 +51,16 @@ def testbed():
         pytest.skip("the SLURM testbed needs root")
     if not shutil.which("apt-get") or not shutil.which("unshare"):
         pytest.skip("the SLURM testbed needs Debian's apt-get and unshare")
-    with open(f"{STATE}.lock", "w") as lock:  # another checkout may be testing
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = os.open(STATE.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may be testing
         bed = Testbed()
         bed("down")
         bed.up()
         yield bed
         bed("down")
+    finally:
+        os.close(lock)
 
 
 class User:

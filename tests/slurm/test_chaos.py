@@ -175,4 +175,5 @@ def test_processes_that_live_on_after_a_requeue_cannot_write(lab, undisturbed):
     assert found == {run: undisturbed[run] for run in found}
     events = lab.events("pretrain")
     begin = next(i for i, e in enumerate(events) if e["event"] == "attempt" and e["attempt"] == 2)
-    assert {e["attempt"] for e in events[begin:]} == {2}
+    # The ghost's srun, come to itself, may end the step of the same number of the new start; workers then start again.
+    assert 1 not in {e["attempt"] for e in events[begin:]}

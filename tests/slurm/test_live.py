@@ -54,14 +54,14 @@ class Job:
         return re.search(r"JobState=(\S+)", out)[1], int(re.search(r"Restarts=(\d+)", out)[1])
 
     def until_start(self, number):
-        self.wait(lambda: self.state() == ("RUNNING", number), 90)
+        self.wait(lambda: self.state()[0] == "RUNNING" and self.state()[1] >= number, 120)
 
     def until_checkpoint(self, start):
         """The run writes checkpoints in this start of its job."""
 
         def there():
             starts = self.events("attempt", "checkpoint")
-            begin = [i for i, e in enumerate(starts) if e["event"] == "attempt" and e["slurm"]["restart"] == start]
+            begin = [i for i, e in enumerate(starts) if e["event"] == "attempt" and e["slurm"]["restart"] >= start]
             return begin and starts[begin[-1] + 1 :]
 
         self.wait(there, 120)
@@ -86,10 +86,16 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
         job.until_start(0)
         job.login("scancel", "--batch", "--signal=USR1", job.id)  # Python has hardly begun
         job.until_start(1)
-        job.login("scontrol", "requeue", job.id)
+        requeue = ("login", "--", "scontrol", "requeue", job.id)
+        wait(lambda: user.testbed(*requeue, check=False).returncode == 0)  # SLURM may be about to start it
         job.until_start(2)
         job.until_checkpoint(2)
-        (seen,) = user.json("status", "quickstart-smoke")["runs"]
+
+        def training():
+            (run,) = user.json("status", "quickstart-smoke")["runs"]
+            return run if run["progress"] and run["progress"]["phase"] == "training" else None
+
+        seen = wait(training)
         assert (seen["state"], seen["slurm"]) == ("running", job.id)
         assert seen["progress"]["images_per_s"] > 0
         assert seen["hosts"] == job.events("attempt")[-1]["hosts"]
@@ -114,22 +120,21 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
 
 def test_at_its_time_limit_it_goes_on_in_the_next_job_until_it_is_cancelled(user, wait):
     job = Job(user, wait, time="1 min").submit(*ENDLESS, *OFTEN)
-    wait(lambda: job.events("limit"), 120)
+    wait(lambda: job.events("limit") and job.events("stopped"), 240)
     stopped = job.events("stopped")[-1]["step"]
     job.until_start(1)
     job.until_checkpoint(1)
-    assert job.events("epoch")[-1]["step"] > stopped
+    assert job.events("checkpoint")[-1]["step"] > stopped
     user("cancel", "pretrain", "--yes")
     wait(lambda: job.state()[0] == "CANCELLED")
     (seen,) = user.json("status", "quickstart-smoke")["runs"]
     assert seen["state"] == "stopped"
     steps = [e["step"] for e in job.events("checkpoint", "stopped")]
     assert steps == sorted(steps)
-    assert job.events()[-1]["event"] == "stopped", "there was time for a checkpoint"
 
 
 def test_break_downs_without_progress_come_to_an_end_and_not_twice_on_one_node(user, wait):
-    kill = "(sleep 1; pkill -9 -f [m]edvq.launch.slurm.job) &"
+    kill = "(until pkill -9 -f [m]edvq.launch.slurm.job; do sleep 0.2; done) &"
     job = Job(user, wait, f'setup: ["{kill}"]').submit(*ENDLESS)
     user("wait", "quickstart-smoke", "--timeout", "3 min", code=6, timeout=200)
     first, second, end = job.events("crashed", "failed")

@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 
-from medvq.launch.slurm.snapshot import snapshot
+from medvq.launch.slurm.snapshot import contents, place_of, snapshot
 
 
 def test_a_snapshot_is_named_by_its_content_and_made_once(tmp_path):
+    told = place_of(tmp_path, contents())
+    assert not told.exists(), "a dry run only tells where it would be"
     first = snapshot(tmp_path)
+    assert first == told
     made = first.stat().st_mtime_ns
     assert snapshot(tmp_path) == first
     assert first.stat().st_mtime_ns == made

@@ -67,7 +67,7 @@ def test_nobody_meets_a_ray_that_is_not_theirs(user, stranger, wait):
     mine = [user.folder / f"runs/quickstart-smoke/{run}" for run in user.sent()]
     (theirs,) = stranger.folder.glob("runs/*/pretrain-*")
     runs = [*mine, theirs]
-    wait(lambda: all(epochs(run) for run in runs), 240)
+    wait(lambda: all(epochs(run) for run in runs), 300)
 
     def on_node(script):
         return testbed("on", "node1", "--", "sh", "-c", script).stdout

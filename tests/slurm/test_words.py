@@ -121,6 +121,8 @@ def account(state="COMPLETED", **more):
         ("planned", "CANCELLED", "None", ("planned", "SLURM job 7_0: cancelled")),
         ("planned", None, "", ("planned", "SLURM no longer knows it")),
         ("done", "RUNNING", "None", ("done", "")),
+        ("failed", "PENDING", "Priority", ("queued", "others come first")),
+        ("failed", "FAILED", "NonZeroExitCode", ("failed", "")),
     ],
 )
 def test_the_state_of_a_run_with_slurms_word(tmp_path, folder, state, reason, expected):

@@ -17,11 +17,14 @@ from medvq.runs.provenance import provenance
 SUFFIXES = (".py", ".yaml", ".typed")
 
 
-def snapshot(runs: Path, own: Iterable[str] = ()) -> Path:
-    """The folder with this medvq and the user's own code, named by its content; made where it is not there yet.
+Files = dict[Path, bytes]
+"""What the files of a snapshot hold, by path in it."""
+
+
+def contents(own: Iterable[str] = ()) -> Files:
+    """What a snapshot has: medvq as it is here, and the code of the user.
 
     Args:
-        runs: the folder of all runs.
         own: import paths of the user's models and tasks. What is installed stays where it is.
     """
     package = Path(medvq.__file__).parent
@@ -30,10 +33,21 @@ def snapshot(runs: Path, own: Iterable[str] = ()) -> Path:
         root = root_of(path)
         if not is_installed(root):
             files |= {f.relative_to(root): f.read_bytes() for f in files_of(path).values()}
+    return files
+
+
+def place_of(runs: Path, files: Files) -> Path:
+    """The folder of a snapshot, named by its content; `runs` is the folder of all runs."""
     digest = hashlib.sha256()
     for name, content in files.items():
-        digest.update(f"{name}\\0{len(content)}\\0".encode() + content)
-    folder = runs.resolve() / ".code" / digest.hexdigest()[:16]
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return runs.resolve() / ".code" / digest.hexdigest()[:16]
+
+
+def snapshot(runs: Path, own: Iterable[str] = ()) -> Path:
+    """The folder with a copy of `contents(own)`; made where it is not there yet."""
+    files = contents(own)
+    folder = place_of(runs, files)
     if folder.is_dir():
         if all(
             (folder / name).is_file() and (folder / name).read_bytes() == content for name, content in files.items()

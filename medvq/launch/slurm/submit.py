@@ -22,7 +22,7 @@ from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
 from medvq.launch.slurm.history import suspects
 from medvq.launch.slurm.nodes import avoidable
 from medvq.launch.slurm.script import Sent, sbatch_text
-from medvq.launch.slurm.snapshot import snapshot
+from medvq.launch.slurm.snapshot import contents, place_of, snapshot
 from medvq.launch.start import states_of
 from medvq.runs import events
 from medvq.runs.state import RunStatus, State
@@ -134,13 +134,16 @@ def queued_runs(sent: Sequence[Submission], runs: Sequence[str]) -> dict[str, qu
 
 
 def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
-    """The batch scripts that would be sent; `<1>` stands for the id that SLURM gives to the first."""
+    """The batch scripts that would be sent; `<1>` stands for the id that SLURM gives to the first, `medvq:key` for the
+    comment that it is found by.
+    """
     ids = dict(seen.queued)
     jobs: list[str] = []
     out = []
     number = max((s.number for s in submissions(plan.folder)), default=0)
+    code = place_of(plan.folder.parent, contents(_own(plan)))
     for i, array in enumerate(seen.arrays):
-        sent = _sent(plan, array, number + 1 + i, "medvq:key", dependency(array, jobs, ids), plan.folder / "CODE", ())
+        sent = _sent(plan, array, number + 1 + i, "medvq:key", dependency(array, jobs, ids), code, ())
         jobs.append(f"<{i + 1}>")
         ids |= {run: f"{jobs[-1]}_{index}" for index, run in array.tasks.items()}
         out.append(sbatch_text(slurm_of(profile), sent))
@@ -160,10 +163,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
         seen = look(plan, retry=retry, offline=False)
         if not seen.arrays:
             return seen
-        code, slurm = (
-            snapshot(plan.folder.parent, (path for spec in plan.runs for path in spec.code)),
-            slurm_of(profile),
-        )
+        code, slurm = snapshot(plan.folder.parent, _own(plan)), slurm_of(profile)
         ids = dict(seen.queued)
         jobs: list[str] = []
         for array in seen.arrays:
@@ -188,6 +188,11 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
             ids |= {run: f"{job}_{index}" for index, run in array.tasks.items()}
             jobs.append(job)
         return seen
+
+
+def _own(plan: Runs) -> set[str]:
+    """Import paths of the user's own code in a plan."""
+    return {path for spec in plan.runs for path in spec.code}
 
 
 def _sent(
