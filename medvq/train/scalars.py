@@ -9,13 +9,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 POINTS = 10
 """Points of an epoch between its metrics."""
+APART = 10
+"""Steps between two points at least: drawing one takes some time of a step."""
 
 
 class Scalars:
     """Curves of one attempt, from `step` on; what an earlier attempt has drawn beyond that is taken back."""
 
     def __init__(self, folder: Path, *, step: int, steps_per_epoch: int) -> None:
-        self._every = max(1, steps_per_epoch // POINTS)
+        self._every = max(APART, steps_per_epoch // POINTS)
         # TensorBoard leaves out what was there from `purge_step` on; the point at `step` itself is still good.
         self._writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
 

@@ -181,8 +181,9 @@ class Session:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Lower precision where the study asks for it; quantizers and losses stay float32."""
-        low = self.settings.precision == "bfloat16"
-        return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=low)
+        if self.settings.precision != "bfloat16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
     def tick(self) -> None:
         """After a step: show progress, and write a checkpoint if one is due."""

@@ -13,9 +13,9 @@ def curves(runs):
 
 
 def test_curves_are_drawn_once_and_say_what_the_events_say(small):
-    alone, stopped = small("alone"), small("stopped")
+    alone, stopped = (small(name, sets=["train.epochs=6"]) for name in ("alone", "stopped"))
     alone.do()
-    for stop in (1, 3):
+    for stop in (1, 3, 9):
         stopped.do(stop_after=stop)
     stopped.do()
     whole, pieces = curves(alone), curves(stopped)
@@ -26,4 +26,5 @@ def test_curves_are_drawn_once_and_say_what_the_events_say(small):
         for name, value in epoch["metrics"].items():
             assert dict(whole[name])[epoch["step"]] == pytest.approx(value, rel=1e-6)
             assert dict(pieces[name])[epoch["step"]] == pytest.approx(value, rel=1e-6)
-    assert whole["step/lr"][0] == (1, pytest.approx(1e-3))
+    assert [step for step, _ in whole["step/lr"]] == [10, 20]
+    assert [lr for _, lr in whole["step/lr"]] == pytest.approx([0.75e-3, 0.25e-3])  # a cosine over six epochs
