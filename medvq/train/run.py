@@ -25,9 +25,10 @@ from medvq.runs.predictions import name_of, write_predictions
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.train import checkpoint
+from medvq.train.feed import bad_keys
 from medvq.train.loop import train
 from medvq.train.pulse import NonFiniteLossError
-from medvq.train.session import Session, bad_keys
+from medvq.train.session import Session
 from medvq.train.setup import open_session
 from medvq.train.speed import eager
 from medvq.train.world import World, lost_peer, pin
@@ -111,7 +112,7 @@ def finish(session: Session) -> None:
             if "+" not in split:
                 columns = {"key": measured.keys, **session.task.kept(measured)}
                 write_predictions(folder.artifacts / name_of(split), columns)
-        session.task.leave(folder.artifacts, found[shown], session.gallery(shown))
+        session.task.leave(folder.artifacts, found[shown], session.feed.gallery(session.loaders[shown].view))
     history = events.epochs(events.read(folder.events))
     curves(history, folder.artifacts / "curves.png")
     if session.watches_test:
@@ -178,7 +179,7 @@ def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: W
         return
     message = _message(error)
     if isinstance(error, NonFiniteLossError | NonFiniteCodesError) and session is not None:
-        keys = bad_keys(session, error.step)
+        keys = bad_keys(session.loaders["train"], error.step)
         message += f"; samples of that batch: {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}"
     frames = [
         f"{Path(f.filename).name}:{f.lineno} in {f.name}: {f.line}" for f in traceback.extract_tb(error.__traceback__)

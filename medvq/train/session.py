@@ -6,15 +6,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,12 +25,10 @@ from medvq.runs import events
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
-from medvq.shards.decode import INSIDE
-from medvq.shards.loader import Batch as Read
 from medvq.shards.loader import Loader
 from medvq.train import checkpoint
-from medvq.train.augment import CORNER, KEEP, augment, masked, masked_as_published
 from medvq.train.evaluate import evaluate, joined
+from medvq.train.feed import Feed
 from medvq.train.progress import Progress
 from medvq.train.pulse import Pulse
 from medvq.train.scalars import Scalars
@@ -88,6 +83,17 @@ class Session:
         """What is declared of the task."""
         return find_task(self.spec.config.task)
 
+    @cached_property
+    def feed(self) -> Feed:
+        """What makes batches for the task of what is read."""
+        config = self.spec.config
+        return Feed(
+            settings=config.data.augment,
+            as_published=config.as_published,
+            pixels=self.task.pixels,
+            device=self.world.device,
+        )
+
     @property
     def watches_test(self) -> bool:
         """Whether test is measured after every epoch; it chooses nothing."""
@@ -116,7 +122,7 @@ class Session:
         stage = self.task.stage(epoch)
         if self._module is None or stage != self._stage:
             with eager(self.spec.config.resources):
-                first = self._first_batch()
+                first = self.feed.first(self.loaders["train"].view)
                 used = used_parameters(self.task, first, epoch)
             for name, parameter in self.task.model.named_parameters():
                 parameter.requires_grad_(name in used)
@@ -132,15 +138,11 @@ class Session:
         """The rank's training batches of an epoch, augmented, with the draws of their steps."""
         for read in ahead(self.loaders["train"].epoch(epoch, start), self.world.device):
             draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
-            batch = self._on_device(read)
-            yield self._augmented(batch, read, draws), draws
+            yield self.feed.training(read, draws), draws
 
     def evaluate(self, split: str) -> Evaluated:
         """Measure a split, each of its samples once over all ranks."""
-        batches = (
-            (read.positions.numpy(), replace(self._on_device(read, keys=True), inside=self._inside(read)))
-            for read in self.loaders[split].evaluate()
-        )
+        batches = ((read.positions.numpy(), self.feed.measured(read)) for read in self.loaders[split].evaluate())
         with self.autocast(), eager(self.spec.config.resources):
             return evaluate(self.task, batches, self.world)
 
@@ -155,29 +157,6 @@ class Session:
     def metrics(self, found: Mapping[str, Evaluated]) -> dict[str, float]:
         """The task's metrics of measured splits, named `split/metric`."""
         return {f"{s}/{name}": value for s, e in found.items() for name, value in self.task.metrics(e).items()}
-
-    def gallery(self, split: str, count: int = 8) -> Batch:
-        """Images of a split for a picture, the classes in turns."""
-        view = self.loaders[split].view
-        wanted = in_turns(view.labels(), count)
-        found: dict[int, Batch] = {}
-        for read in Loader(view, 64, self.settings.seed).evaluate():
-            for i, position in enumerate(read.positions.tolist()):
-                if position in wanted:
-                    batch = self._on_device(read, keys=True)
-                    one = slice(i, i + 1)
-                    found[position] = Batch(
-                        keys=[batch.keys[i]], x=batch.x[one], label=batch.label[one], part=batch.part[one]
-                    )
-            if len(found) == len(wanted):
-                break
-        parts = [found[p] for p in wanted]
-        return Batch(
-            keys=[k for p in parts for k in p.keys],
-            x=torch.cat([p.x for p in parts]),
-            label=torch.cat([p.label for p in parts]),
-            part=torch.cat([p.part for p in parts]),
-        )
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Lower precision where the study asks for it; quantizers and losses stay float32."""
@@ -278,64 +257,3 @@ class Session:
         value, best = metrics[self.info.select], self.position.best
         sign = 1 if self.info.metrics[self.info.select] == "max" else -1
         return best is None or sign * value > sign * best["value"]
-
-    def _on_device(self, read: Read, keys: bool = False) -> Batch:
-        image, label, part = (t.to(self.world.device, non_blocking=True) for t in (read.image, read.label, read.part))
-        x = self.task.pixels.normalize(image, part)
-        return Batch(keys=read.keys if keys else (), x=x, label=label, part=part)
-
-    def _inside(self, read: Read) -> Tensor | None:
-        """(B, 1, H, W) bool: the pixels of held-out images inside their masks."""
-        if read.mask is None:
-            return None
-        inside = read.mask.to(self.world.device, non_blocking=True) >= INSIDE
-        # Where there is no mask all is kept, which says nothing of where the foreground is.
-        return inside & ~inside.flatten(1).all(1).view(-1, 1, 1, 1)
-
-    def _augmented(self, batch: Batch, read: Read, draws: Draws) -> Batch:
-        """The batch as training sees it: changed at random, with a masked twin where there are masks."""
-        settings, pixels = self.spec.config.data.augment, self.task.pixels
-        fill = pixels.black(batch.part) if settings.fill == "black" else None
-        keep = None if read.mask is None else read.mask.to(self.world.device, non_blocking=True)
-        as_published = keep is not None and "mask_clip_normalized" in self.spec.config.as_published
-        if keep is not None and as_published:
-            keep = (keep >= INSIDE).to(keep.dtype) * KEEP  # no value of its own looks like a corner
-        corner = CORNER if as_published else KEEP
-        x, keep = augment(batch.x, keep, settings, draws, fill, self._turned[read.part], corner)
-        if keep is None:
-            return replace(batch, x=x)
-        if as_published:
-            return replace(batch, x=x, masked=masked_as_published(x, keep, draws, *pixels.of(batch.part)))
-        return replace(batch, x=x, masked=masked(x, keep, draws))
-
-    @cached_property
-    def _turned(self) -> Tensor:
-        """(P,) for each dataset of a mixture whether the loader turns its images; on the CPU, as angles are."""
-        return torch.tensor([part.turn > 0 for part in self.loaders["train"].view.parts])
-
-    def _first_batch(self) -> Batch:
-        """Two training images, the same on every rank."""
-        batch = self.gallery("train", 2)
-        masked = batch.x if self.loaders["train"].view.masks else None
-        return replace(batch, label=batch.label.clamp_min(0), masked=masked)
-
-
-def in_turns(labels: NDArray[Any], count: int) -> list[int]:
-    """Positions of `count` samples of (N,) labels: the first of every class, then the second of every class."""
-    labels = np.asarray(labels)
-    turn = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        here = np.flatnonzero(labels == label)
-        turn[here] = np.arange(len(here))
-    order: list[int] = np.lexsort((labels, turn))[:count].tolist()
-    return order
-
-
-def bad_keys(session: Session, step: int) -> list[str]:
-    """Keys of the samples in the global batch of a (global) step, for a message about it."""
-    from medvq.shards.order import epoch_order
-
-    loader = session.loaders["train"]
-    epoch, batch = divmod(step, loader.steps_per_epoch)
-    order = epoch_order(loader.view.order_facts(), loader.seed, epoch, loader.batch_size)
-    return loader.view.keys(np.asarray(order[batch]))

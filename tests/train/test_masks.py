@@ -25,7 +25,7 @@ from medvq.shards.dataset import Dataset
 from medvq.shards.loader import Loader
 from medvq.shards.pack import pack
 from medvq.shards.synth import smear as draw
-from medvq.train import session as session_module
+from medvq.train import feed as feed_module
 from medvq.train.augment import CORNER, augment, masked, masked_as_published
 from medvq.train.pixels import Pixels
 from medvq.train.run import WorkItem, run_one
@@ -82,18 +82,18 @@ def test_mask_clip_normalized_reaches_training(small):
     seen = {}
     for switches in ("[]", "[mask_clip_normalized]"):
         runs = small(f"runs{len(switches)}", TRAINED, sets=[f"masked:as_published={switches}"])
-        real = session_module.augment
+        real = feed_module.augment
 
         def spy(*args, real=real, switches=switches):
             x, keep = real(*args)
             seen.setdefault(switches, set()).update(keep.unique().tolist())
             return x, keep
 
-        session_module.augment = spy
+        feed_module.augment = spy
         try:
             assert runs.do("masked") == "done"
         finally:
-            session_module.augment = real
+            feed_module.augment = real
     assert CORNER not in seen["[]"]
     assert seen["[mask_clip_normalized]"] == {0, CORNER, 255}
 
