@@ -160,8 +160,9 @@ def test_what_fails_by_its_own_fault_says_where_and_is_tried_again_on_demand(use
         assert line.strip() in shown
     assert job.state() == ("FAILED", 0)
     user("retry", "quickstart-smoke")
-    assert len(user.queue()) == 1
+    assert [len(ids) for ids in user.sent().values()] == [1]
     user("retry", "quickstart-smoke", "--failed")
+    assert [len(ids) for ids in user.sent().values()] == [2]
     user("wait", "quickstart-smoke", code=6)
     assert {e["attempt"] for e in job.events("failed")} == {1, 2}
 
@@ -173,6 +174,7 @@ def test_two_submits_at_once_send_each_run_once(user):
     script = [sys.executable, str(user.testbed.script), "login", "--", *setting]
     both = [subprocess.Popen(script, env=user.testbed.environment, stdout=subprocess.PIPE) for _ in range(3)]
     assert [process.wait(60) for process in both] == [0, 0, 0]
+    assert [len(ids) for ids in user.sent().values()] == [1]
     assert len(user.queue("pending")) == 1
 
 
