@@ -186,13 +186,15 @@ class Work:
         """
         slot.group = None
         states = {spec.run: self._status(spec) for spec in slot.batch}
-        tried = [s for s in slot.batch if states[s.run].attempts > slot.before[s.run] and states[s.run].state != "done"]
+        # Another terminal may have begun runs of the batch since; those are not this one's to give up.
+        left = [s for s in slot.batch if states[s.run].state != "done" and _elsewhere(states[s.run]) is None]
+        tried = [s for s in left if states[s.run].attempts > slot.before[s.run]]
         failed = [s for s in tried if states[s.run].state == "failed"]
         self.given_up |= {s.run for s in (failed if error else tried)}
         if isinstance(error, MedvqError):
             raise error
         if error is not None and not failed and not self.stop.asked:
-            self._mourn([*tried, *(s for s in slot.batch if states[s.run].state != "done")], bool(tried), error)
+            self._mourn([*tried, *left], bool(tried), error)
         self._tell(slot, ended=True)
 
     def _mourn(self, suspects: Sequence[RunSpec], begun: bool, error: BaseException) -> None:

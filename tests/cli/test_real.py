@@ -11,6 +11,7 @@ def test_real_cells_go_all_the_way(cli, real):
     assert {row["path"] for row in report["skipped"]} == {"eosinophil/EO_225902.jpg", "neutrophil/BNE_191112.jpg"}
     assert cli.json("verify", "pbc", "--deep")["ok"]
     small = ["--set", "train.epochs=1", "--set", "data.subset=10", "--workers", "0", "--only", "finetune"]
+    small += ["--set", "resources.threads=1"]  # two that wait for each other take minutes where others work as well
     found = cli.json("run", "quickstart", "--data", "cells=pbc", *small)
     assert {r["state"] for r in found["runs"]} == {"done"}
     cells = cli.json("results", "quickstart")["tables"]["accuracy"]["cells"]

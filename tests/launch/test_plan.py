@@ -9,42 +9,8 @@ from medvq.config.errors import DataError, NotFoundError, UsageError
 from medvq.config.resolve import load_study
 from medvq.config.study import Resources
 from medvq.launch.data import find_data
-from medvq.launch.plan import jobs_for, make_plan, record, slug
+from medvq.launch.plan import make_plan, record, slug
 from medvq.launch.room import Room, shape_of
-
-STUDY = """\
-study: s
-data: {cells: {dataset: smear, size: 32}}
-defaults:
-  model: {name: svqvae, levels: 1, channels: 8}
-  data: {use: cells}
-  train: {epochs: 1, batch_size: 8, optimizer: {lr: 1e-3}}
-jobs:
-  finetune:
-    task: classify
-    needs: {init: {job: pretrain}}
-    matrix: {data.subset: [100, 10], train.seed: [0, 1]}
-  pretrain: {task: autoencode, matrix: {train.seed: [0, 1]}}
-  alone: {task: classify}
-"""
-
-
-@pytest.fixture
-def planned(smear, tmp_path):
-    def _planned(text=STUDY, only=(), data=None):
-        (tmp_path / "s.yaml").write_text(text)
-        study = load_study(tmp_path / "s.yaml")
-        found = find_data(
-            study,
-            jobs_for(study, only),
-            given={"cells": str(data or smear)},
-            datasets=tmp_path,
-            study_folder=tmp_path / "runs/s",
-            make=None,
-        )
-        return make_plan(study, found, runs=tmp_path / "runs", only=only)
-
-    return _planned
 
 
 def test_needs_come_first_and_match_the_shared_axis(planned):
@@ -86,7 +52,7 @@ def test_planning_writes_nothing(planned, tmp_path):
 
 
 def test_classes_that_differ_are_refused(planned):
-    text = STUDY.replace("size: 32}", "size: 32, classes: [a, b]}")
+    text = planned.text.replace("size: 32}", "size: 32, classes: [a, b]}")
     with pytest.raises(UsageError, match="classes are basophil"):
         planned(text)
 
@@ -132,7 +98,7 @@ def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp
         out.append(",".join(cells))
     (tree / "patients.csv").write_text("\n".join(out) + "\n")
     pack(tree, tmp_path / "swapped", load_recipe(find("shards", "smear")), processes=1)
-    text = STUDY.replace("data: {cells:", "data: {other: {dataset: swapped, size: 32}, cells:")
+    text = planned.text.replace("data: {cells:", "data: {other: {dataset: swapped, size: 32}, cells:")
     text = text.replace("pretrain: {task: autoencode,", "pretrain: {task: autoencode, data: {use: other},")
     (tmp_path / "s.yaml").write_text(text)
     study = load_study(tmp_path / "s.yaml")
