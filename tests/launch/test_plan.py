@@ -74,7 +74,7 @@ def test_a_dataset_without_test_split_is_refused(smear, tmp_path, planned):
         planned(data=tmp_path / "one-split")
 
 
-def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp_path):
+def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp_path, planned):
     """The second dataset's training split is the first's test split."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
