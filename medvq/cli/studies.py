@@ -61,7 +61,7 @@ def run(
         print_json(summary(plan)) if as_json else typer.echo(plan_text(plan))
         return
     from medvq.cli.progress import RunProgress
-    from medvq.launch.here import Watch
+    from medvq.launch.watch import Watch
 
     quiet = Watch(active=lambda *_: None, ended=lambda *_: None, note=lambda text: typer.echo(text, err=True))
     plan = plan_for(request, quiet)

@@ -36,10 +36,10 @@ def submit(
     [dim]medvq submit quickstart --profile gpu --dry-run[/]
     """
     from medvq.config.profile import load_profile
-    from medvq.launch.here import Watch
     from medvq.launch.plan import record
     from medvq.launch.slurm import submit as slurm
     from medvq.launch.start import Request, plan_for
+    from medvq.launch.watch import Watch
 
     place = load_profile(profile)
     slurm.slurm_of(place)

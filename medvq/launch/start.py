@@ -13,8 +13,9 @@ from typing import Literal
 from medvq.config.points import Override
 from medvq.config.resolve import Study, load_study
 from medvq.launch.data import find_data
-from medvq.launch.here import Stop, Watch, limited, run_here, stopping
+from medvq.launch.here import run_here
 from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
+from medvq.launch.watch import Stop, Watch, limited, stopping
 from medvq.runs.plan import PlanRecord
 from medvq.runs.state import RunStatus, State, status_of, with_needs
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from medvq.config.errors import MedvqError, UsageError
-from medvq.launch.here import Stop, Watch
 from medvq.launch.plan import Runs
 from medvq.launch.room import Room, shape_of
 from medvq.launch.slurm.allocation import allocation
+from medvq.launch.watch import Stop, Watch
 from medvq.runs import events
 from medvq.runs.owner import Busy, Term, claim
 from medvq.runs.process import Process

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from medvq.launch.here import Stop, Watch
 from medvq.launch.plan import record
 from medvq.launch.room import Room
+from medvq.launch.watch import Stop, Watch
 from medvq.launch.work import Work
 from medvq.runs import events
 from medvq.runs.atomic import write_json

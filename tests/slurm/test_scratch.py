@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 
-from medvq.launch.here import stopping
 from medvq.launch.slurm import scratch
 from medvq.launch.slurm.meeting import leave, meet
+from medvq.launch.watch import stopping
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURMD_NODENAME": "n1", "SLURM_RESTART_COUNT": "2"}
 

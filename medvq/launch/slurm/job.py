@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from medvq.config.errors import MedvqError
-from medvq.launch.here import Watch, run_here, stopping
+from medvq.launch.here import run_here
 from medvq.launch.plan import Runs
 from medvq.launch.slurm.history import reason_to_give_up
 from medvq.launch.start import listening
+from medvq.launch.watch import Watch, stopping
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, Term, claim
