@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+
 from medvq.config.errors import DataError, MedvqError
 from medvq.shards.bad import BadImage
 from medvq.shards.examine import Payload
+from medvq.shards.index import MEMBERS, Places, places_of
 from medvq.shards.npz import NpzOrigin
 from medvq.shards.origin import Origin
 from medvq.shards.strip import joined
@@ -60,8 +63,8 @@ class Written:
     samples: int
     bytes: int
     sha256: str
-    members: list[dict[str, Member]]
-    """Of each sample: {image, mask, cls, json} where it has them."""
+    places: Places
+    """Where its members lie."""
 
 
 def write_shard(task: ShardTask) -> Written:
@@ -86,8 +89,9 @@ def write_shard(task: ShardTask) -> Written:
         for f in spools.values():
             f.close()
     os.replace(temporary, final)
-    written = Written(task.file, len(task.pieces), size, digest, members)
-    Path(record + ".tmp").write_text(json.dumps(vars(written)), encoding="utf-8")
+    written = Written(task.file, len(task.pieces), size, digest, places_of(members))
+    row = {**vars(written), "places": {name: found.tolist() for name, found in written.places.items()}}
+    Path(record + ".tmp").write_text(json.dumps(row), encoding="utf-8")
     os.replace(record + ".tmp", record)
     return written
 
@@ -97,8 +101,8 @@ def _recorded(record: str, final: str) -> Written | None:
         row = json.loads(Path(record).read_text(encoding="utf-8"))
         if os.path.getsize(final) != row["bytes"]:
             return None
-        members = [{k: Member(*m) for k, m in sample.items()} for sample in row.pop("members")]
-        return Written(**row, members=members)
+        places = {name: np.array(row["places"][name], np.int64).reshape(row["samples"], 3) for name in MEMBERS}
+        return Written(**{**row, "places": places})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

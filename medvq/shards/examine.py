@@ -1,7 +1,8 @@
 """Look at images one by one: hash, decode, convert, and count their pixels. Runs in worker processes, in parts.
 
-A part is a fixed number of samples. What is converted goes to `part-N.bin`, what was learnt to `part-N.json`, renamed
-into place when whole; a part that is there is not done again. A part is a pure function of its files and the recipe.
+A part is a fixed number of samples. What is converted goes to `part-N.bin`, renamed into place when whole; what was
+learnt is a line of JSON, which the main process adds to its log: a part that is there is not done again. A part is a
+pure function of its files and the recipe.
 """
 
 from __future__ import annotations
@@ -83,43 +84,67 @@ class Part:
     every: int
     """Of images whose bytes pass through, one in so many is decoded in full."""
 
-    @property
-    def stem(self) -> str:
-        """The path of its files without suffix."""
-        return os.path.join(self.folder, f"part-{self.number:06d}")
+
+class Spool:
+    """A part's `.bin`: a file only if something is written to it."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.size = path, 0
+        self._temporary = f"{path}.{os.getpid()}.tmp"
+        self._file: BinaryIO | None = None
+
+    def add(self, content: bytes) -> int:
+        """Append `content`; returns where it begins."""
+        if self._file is None:
+            self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close`
+        self._file.write(content)
+        self.size += len(content)
+        return self.size - len(content)
+
+    def close(self) -> None:
+        """It is whole."""
+        if self._file is not None:
+            self._file.close()
+            os.replace(self._temporary, self.path)
 
 
-def examine_part(part: Part) -> int:
-    """Do one part; returns how many samples it has.
+def spool_of(folder: str, number: int) -> str:
+    """The path of a part's `.bin`."""
+    return f"{folder}/part-{number:06d}.bin"
+
+
+def examine_part(part: Part) -> str:
+    """Do one part; returns a line for the log.
 
     Raises:
         OSError: the staging folder cannot be written.
     """
-    temporary = f"{part.stem}.{os.getpid()}.tmp"
-    with open(temporary, "wb") as spool:
-        eighths = Eighths()
-        found = [_examine(sample, part, spool, eighths, i) for i, sample in enumerate(part.samples)]
-        size = spool.tell()
+    spool, eighths = Spool(spool_of(part.folder, part.number)), Eighths()
+    found = [_examine(sample, part, spool, eighths, i) for i, sample in enumerate(part.samples)]
     rows: list[Sequence[Any]] = list(found)
     for i, (blocks, hashed) in eighths.described().items():
         rows[i] = [*found[i][:_BLOCKS], blocks, *found[i][_BLOCKS + 1 : -1], hashed]
-    os.replace(temporary, part.stem + ".bin")
-    Path(temporary).write_text(json.dumps({"spool": size, "samples": rows}), encoding="utf-8")
-    os.replace(temporary, part.stem + ".json")
-    return len(found)
+    spool.close()
+    return json.dumps({"part": part.number, "spool": spool.size, "samples": rows})
 
 
-def read_part(stem: str) -> list[Examined]:
-    """What `examine_part` found out.
+def parsed(line: str) -> list[Examined]:
+    """What `examine_part` found out."""
+    return [_from_json(*row) for row in json.loads(line)["samples"]]
 
-    Raises:
-        ValueError, KeyError, TypeError, OSError: the part is not there or not whole.
-    """
-    with open(stem + ".json", encoding="utf-8") as f:
-        whole = json.load(f)
-    if os.path.getsize(stem + ".bin") != whole["spool"]:
-        raise ValueError("the part is torn")
-    return [_from_json(*row) for row in whole["samples"]]
+
+def known(log: Path, folder: Path) -> dict[int, list[Examined]]:
+    """What an earlier packing's log says of parts, by number, if their `.bin` is whole; torn lines say nothing."""
+    found: dict[int, list[Examined]] = {}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        try:
+            about = json.loads(line)
+            number, size = about["part"], about["spool"]
+            if not size or os.path.getsize(spool_of(str(folder), number)) == size:
+                found[number] = parsed(line)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
@@ -140,7 +165,7 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
     )
 
 
-def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, number: int) -> Examined:
+def _examine(sample: Sample, part: Part, spool: Spool, eighths: Eighths, number: int) -> Examined:
     try:
         data = part.origin.read(sample.path, sample.size)
         seen = glance(data, part.recipe) if part.every > 1 and not sample.mask else None
@@ -167,7 +192,7 @@ def _examine(sample: Sample, part: Part, spool: BinaryIO, eighths: Eighths, numb
     )
 
 
-def _examine_kept(data: bytes, seen: Glance, part: Part, spool: BinaryIO) -> Examined:
+def _examine_kept(data: bytes, seen: Glance, part: Part, spool: Spool) -> Examined:
     """A JPEG whose bytes pass through: its content draws whether it is also decoded in full, for the statistics."""
     payload = _payload(data, seen.plain.data, seen.plain.pieces, spool)
     drawn = payload.crc32 % part.every == 0
@@ -200,18 +225,15 @@ def _examine_mask(entry: Entry, image: Decoded, part: Part) -> _Mask:
     return _Mask(data, content, mask.kept, values, rules)
 
 
-def _converted(data: bytes, content: bytes, plain: bytes | None, spool: BinaryIO) -> Payload:
+def _converted(data: bytes, content: bytes, plain: bytes | None, spool: Spool) -> Payload:
     """The member `content`, made of the file `data`, of which `plain` would be stored if nothing changed."""
     if content is not plain:
         return _payload(data, content, None, spool)
     return _payload(data, content, ((0, len(data)),) if content is data else kept_pieces(data), spool)
 
 
-def _payload(data: bytes, content: bytes, pieces: Sequence[Piece] | None, spool: BinaryIO) -> Payload:
-    at = 0
-    if pieces is None:
-        at = spool.tell()
-        spool.write(content)
+def _payload(data: bytes, content: bytes, pieces: Sequence[Piece] | None, spool: Spool) -> Payload:
+    at = spool.add(content) if pieces is None else 0
     return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), pieces, at)
 
 

@@ -1,27 +1,25 @@
-"""The manifest of a dataset that was just made: counts, statistics, rules used, what was left out."""
+"""What the manifest says of a dataset that is being made: counts, statistics, rules used, what was left out."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from functools import cache
+from typing import Any
 
 from medvq.config.recipe import Recipe
-from medvq.shards.assemble import Written
 from medvq.shards.decode import INSIDE
-from medvq.shards.manifest import ImageFacts, IndexFile, Manifest, ShardFile, Split, Statistics, split_order
+from medvq.shards.manifest import ImageFacts, Split, Statistics, split_order
 from medvq.shards.near import MOST
 from medvq.shards.pixels import RULES
-from medvq.shards.plan import Plan, Planned
+from medvq.shards.plan import Plan, Planned, digest_of, duplicates_of, near_of
 from medvq.shards.scan import Left, printable
 from medvq.shards.statistics import mean_and_std
 from medvq.shards.understand import Understood, inputs_of
 
 
-def manifest_of(
-    understood: Understood, plan: Plan, written: list[Written], index: IndexFile, skipped: list[Left]
-) -> Manifest:
-    """Everything the manifest says of what was planned and written."""
+def facts_of(understood: Understood, plan: Plan, skipped: list[Left]) -> dict[str, Any]:
+    """Everything the manifest says, but for the files that are written."""
     recipe, arranged, planned = understood.recipe, understood.arranged, plan.planned
     channels = max(p.examined.channels for p in planned)
     widths, heights = {p.row.width for p in planned}, {p.row.height for p in planned}
@@ -31,43 +29,39 @@ def manifest_of(
     mean, std = mean_and_std(counted, channels, list(sums.values()))
     rules = Counter(r for p in planned for r in p.examined.rules)
     values = Counter(v for p in planned for v in p.examined.mask_values)
-    return Manifest(
-        name=recipe.name or "",
-        digest=plan.digest,
-        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
-        layout=understood.layout,
-        classes=arranged.classes,
-        splits=_splits(planned, arranged.classes),
-        counts={
+    near, duplicates = near_of(planned), duplicates_of(planned)
+    return {
+        "name": recipe.name or "",
+        "digest": digest_of(planned, recipe, arranged.classes),
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        "layout": understood.layout,
+        "classes": arranged.classes,
+        "splits": _splits(planned, arranged.classes),
+        "counts": {
             "seen": understood.seen,
             "written": len(planned),
             "skipped": len(skipped),
             "ignored": len(arranged.ignored),
         },
-        image=ImageFacts(width=_only(widths), height=_only(heights), channels=channels, store=recipe.store),
-        statistics=Statistics(split=split, images=len(counted), mean=mean, std=std),
-        conversions={
+        "image": ImageFacts(width=_only(widths), height=_only(heights), channels=channels, store=recipe.store),
+        "statistics": Statistics(split=split, images=len(counted), mean=mean, std=std),
+        "conversions": {
             r: {"text": RULES[r].format_map(recipe.model_dump(mode="json")), "images": n}
             for r, n in sorted(rules.items())
         },
-        mask_values={str(v): n for v, n in sorted(values.items())},
-        licence=recipe.licence,
-        source=recipe.source,
-        cite=recipe.cite,
-        shards=[
-            ShardFile(file=w.file, split=s.split, samples=w.samples, bytes=w.bytes, sha256=w.sha256)
-            for w, s in zip(written, plan.shards, strict=True)
-        ],
-        index=index,
-        skipped=_listed(skipped, recipe),
-        ignored=_listed(arranged.ignored, recipe),
-        leaks=plan.leaks,
-        duplicates=plan.duplicates,
-        near_duplicates=plan.near[:1000],
-        notes=_notes(understood, plan, values),
-        inputs=inputs_of(understood, _contents(planned)),
-        written_by=versions(),
-    )
+        "mask_values": {str(v): n for v, n in sorted(values.items())},
+        "licence": recipe.licence,
+        "source": recipe.source,
+        "cite": recipe.cite,
+        "skipped": _listed(skipped, recipe),
+        "ignored": _listed(arranged.ignored, recipe),
+        "leaks": plan.leaks,
+        "duplicates": duplicates,
+        "near_duplicates": near[:1000],
+        "notes": _notes(understood, plan, duplicates, near, values),
+        "inputs": inputs_of(understood, _contents(planned)),
+        "written_by": versions(),
+    }
 
 
 def _contents(planned: list[Planned]) -> dict[str, str]:
@@ -103,15 +97,21 @@ def _splits(planned: list[Planned], classes: list[str]) -> dict[str, Split]:
     return out
 
 
-def _notes(understood: Understood, plan: Plan, mask_values: Counter[int]) -> list[str]:
+def _notes(
+    understood: Understood,
+    plan: Plan,
+    duplicates: list[list[str]],
+    near: list[dict[str, Any]],
+    mask_values: Counter[int],
+) -> list[str]:
     # What was noted of the source quotes names.
     notes = [] if understood.recipe.opaque_keys else list(understood.arranged.notes)
-    if plan.duplicates:
-        more = sum(len(d) - 1 for d in plan.duplicates)
+    if duplicates:
+        more = sum(len(d) - 1 for d in duplicates)
         notes.append(f"{more} images are copies of another one with the same label and split")
-    if plan.near:
-        shown = " and ".join(plan.near[0]["keys"])
-        notes.append(f"{len(plan.near)} pairs of images in different splits look alike, such as {shown}")
+    if near:
+        shown = " and ".join(near[0]["keys"])
+        notes.append(f"{len(near)} pairs of images in different splits look alike, such as {shown}")
     odd = sorted(set(mask_values) - {0, 255})
     if odd:
         shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from medvq.shards.tarball import Member
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MEMBERS = ("image", "mask", "cls", "json")
+Places = dict[str, npt.NDArray[np.int64]]
+"""For each of MEMBERS (samples, 3): offset, length and crc32; offset -1 where a sample has none."""
+CODED = ("split", "ext")
+"""Columns of few values, stored once each."""
+FIELDS = ("key", "split", "label", "group", "shard", "ext", "sha256", "mask_sha256", "width", "height", "rank")
+"""Columns that are fields of `Row`."""
+COLUMNS = (
+    *FIELDS[:5],
+    *(f"{name}_{what}" for name in MEMBERS for what in ("offset", "length", "crc32")),
+    *FIELDS[5:10],
+    "has_mask",
+    "rank",
+)
 
 
 @dataclass
@@ -30,42 +51,39 @@ class Row:
     """Place of its shard in the manifest."""
     rank: int = -1
     """Place in its class of the train split; -1 elsewhere."""
-    members: dict[str, Member] = field(default_factory=dict)
 
 
-def write_index(path: Path, rows: list[Row]) -> tuple[int, str]:
-    """Write the index; returns its bytes and sha256."""
+def places_of(members: Sequence[Mapping[str, Member]]) -> Places:
+    """Where the `members` of each sample lie."""
+    absent = Member(-1, 0, 0)
+    return {
+        name: np.array([m.get(name, absent) for m in members], np.int64).reshape(len(members), 3) for name in MEMBERS
+    }
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, pa.Array]:
+    """What the index says of samples, but for where they lie."""
+    import pyarrow as pa
+
+    kinds = {"label": pa.int16(), "shard": pa.int32(), "width": pa.int32(), "height": pa.int32(), "rank": pa.int32()}
+    out = {name: pa.array([getattr(r, name) for r in rows], kinds.get(name, pa.string())) for name in FIELDS}
+    return {name: column.dictionary_encode() if name in CODED else column for name, column in out.items()}
+
+
+def write_index(path: Path, columns: Mapping[str, pa.Array], places: Sequence[Places]) -> tuple[int, str]:
+    """Write the index of shards whose samples `columns` has in order; returns its bytes and sha256."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def plain(name: str, kind: pa.DataType) -> pa.Array:
-        return pa.array([getattr(r, name) for r in rows], kind)
-
-    def coded(name: str) -> pa.Array:
-        return pa.array([getattr(r, name) for r in rows], pa.string()).dictionary_encode()
-
-    columns = {
-        "key": plain("key", pa.string()),
-        "split": coded("split"),
-        "label": plain("label", pa.int16()),
-        "group": plain("group", pa.string()),
-        "shard": plain("shard", pa.int32()),
-    }
-    absent = Member(-1, 0, 0)
+    whole = dict(columns)
     for name in MEMBERS:
-        members = [r.members.get(name, absent) for r in rows]
-        columns[f"{name}_offset"] = pa.array([m.offset for m in members], pa.int64())
-        columns[f"{name}_length"] = pa.array([m.length for m in members], pa.int64())
-        columns[f"{name}_crc32"] = pa.array([m.crc32 for m in members], pa.uint32())
-    columns |= {
-        "ext": coded("ext"),
-        "sha256": plain("sha256", pa.string()),
-        "mask_sha256": plain("mask_sha256", pa.string()),
-        "width": plain("width", pa.int32()),
-        "height": plain("height", pa.int32()),
-        "has_mask": pa.array(["mask" in r.members for r in rows], pa.bool_()),
-        "rank": plain("rank", pa.int32()),
-    }
-    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=1 << 17)
+        offset, length, crc32 = np.concatenate([p[name] for p in places]).T
+        whole |= {
+            f"{name}_offset": pa.array(offset),
+            f"{name}_length": pa.array(length),
+            f"{name}_crc32": pa.array(crc32.astype(np.uint32)),
+        }
+    whole["has_mask"] = pa.array(np.concatenate([p["mask"][:, 0] for p in places]) >= 0)
+    pq.write_table(pa.table({name: whole[name] for name in COLUMNS}), path, compression="zstd", row_group_size=1 << 17)
     data = path.read_bytes()
     return len(data), hashlib.sha256(data).hexdigest()

@@ -8,7 +8,7 @@ index, then the manifest, and the finished folder is renamed to DEST.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from medvq.config.errors import UsageError
 from medvq.config.keys import canonical_json
 from medvq.config.recipe import Recipe
 from medvq.shards.assemble import Piece, ShardTask, Written, write_shard
-from medvq.shards.examine import Examined, examine_part, parts_of, read_part
-from medvq.shards.facts import manifest_of, versions
-from medvq.shards.index import write_index
-from medvq.shards.manifest import INDEX, IndexFile, Manifest, read_manifest, split_order, write_manifest
+from medvq.shards.examine import Examined, examine_part, known, parsed, parts_of, spool_of
+from medvq.shards.facts import facts_of, versions
+from medvq.shards.index import columns_of, write_index
+from medvq.shards.manifest import INDEX, IndexFile, Manifest, ShardFile, read_manifest, split_order, write_manifest
 from medvq.shards.npz import NpzOrigin, forget_arrays
-from medvq.shards.plan import Plan, Planned, plan_pack, released_notes
-from medvq.shards.pool import Pool, usable_cores
+from medvq.shards.plan import Plan, Planned, Shard, plan_pack, released_notes
+from medvq.shards.pool import uncollected, usable_cores, working
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.scan import Left
 from medvq.shards.staging import Staging, disk_errors, refuse_other
@@ -72,15 +72,14 @@ def pack(
     try:
         with disk_errors(dest):
             staging.claim()
-        with Pool(workers) as pool:
-            # After the lock, which the workers share: while one of them lives, nobody else packs to DEST.
-            pool.start()
+        # The workers share the lock: while one of them lives, nobody else packs to DEST.
+        with uncollected():
             understood = read_source(source, recipe, exclude=[dest, staging.folder])
             with disk_errors(dest):
                 staging.open(_fingerprint(understood))
                 if isinstance(understood.origin, NpzOrigin):
                     understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
-                report = _pack(understood, staging, pool, on_bad, on_leak, progress or _silent)
+                report = _pack(understood, staging, workers, on_bad, on_leak, progress or _silent)
     except Exception:
         staging.abandon()
         raise
@@ -98,11 +97,11 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _pack(
-    understood: Understood, staging: Staging, pool: Pool, on_bad: str | None, on_leak: str | None, progress: Progress
+    understood: Understood, staging: Staging, workers: int, on_bad: str | None, on_leak: str | None, progress: Progress
 ) -> PackReport:
     arranged, recipe = understood.arranged, understood.recipe
     on_bad, on_leak = on_bad or recipe.on_bad, on_leak or recipe.on_leak
-    examined = _examine(understood, staging, pool, progress)
+    examined = _examine(understood, staging, workers, progress)
     released = [(r.percent, {understood.origin.fingerprint(p) for p in r.paths}) for r in arranged.released]
     plan = plan_pack(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
     skipped = sorted([*arranged.bad, *plan.skipped], key=lambda b: b.path)
@@ -110,57 +109,56 @@ def _pack(
         raise BadSamplesError(skipped, understood.seen)
     if plan.leaks.found and on_leak == "fail":
         raise LeakError(plan.leaks)
-    written = _write(understood, plan, staging, pool, progress)
-    pool.dismiss()
-    planned = plan.planned
-    for task, shard in zip(written, plan.shards, strict=True):
-        for p, members in zip(shard.members, task.members, strict=True):
-            p.row.members = members
-    size, digest = write_index(staging.out / INDEX, [p.row for p in planned])
-    arranged.notes += released_notes(planned, released)
-    manifest = manifest_of(understood, plan, written, IndexFile(file=INDEX, bytes=size, sha256=digest), skipped)
+    arranged.notes += released_notes(plan.planned, released)
+    with working(_writer(understood, staging), plan.shards, workers) as results:
+        # Meanwhile, for cores idle before the last shard is written.
+        facts, columns = facts_of(understood, plan, skipped), columns_of([p.row for p in plan.planned])
+        written = _written(plan, results, progress)
+    size, digest = write_index(staging.out / INDEX, columns, [w.places for w in written])
+    shards = [
+        ShardFile(file=w.file, split=s.split, samples=w.samples, bytes=w.bytes, sha256=w.sha256)
+        for w, s in zip(written, plan.shards, strict=True)
+    ]
+    manifest = Manifest(**facts, shards=shards, index=IndexFile(file=INDEX, bytes=size, sha256=digest))
     write_manifest(staging.out, manifest)
     staging.publish()
     return _report(staging.dest, manifest, unchanged=False)
 
 
-def _examine(understood: Understood, staging: Staging, pool: Pool, progress: Progress) -> list[Examined]:
+def _examine(understood: Understood, staging: Staging, workers: int, progress: Progress) -> list[Examined]:
     samples = understood.arranged.samples
     parts = parts_of(samples, staging.parts, understood.origin, understood.recipe)
-    found: dict[int, list[Examined]] = {}
-    for part in parts:
-        try:
-            found[part.number] = read_part(part.stem)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    found = known(staging.log, staging.parts)
     todo = [p for p in parts if p.number not in found]
     done = sum(map(len, found.values()))
-    for place, n in pool.results(examine_part, todo):
-        found[todo[place].number] = read_part(todo[place].stem)
-        done += n
-        progress("examine", done, len(samples))
+    with open(staging.log, "a", encoding="utf-8") as log, working(examine_part, todo, workers) as results:
+        for place, line in results:
+            log.write("\n" + line)  # in front, as the last one may be torn
+            log.flush()
+            found[todo[place].number] = parsed(line)
+            done += len(todo[place].samples)
+            progress("examine", done, len(samples))
     return [e for part in parts for e in found[part.number]]
 
 
-def _write(understood: Understood, plan: Plan, staging: Staging, pool: Pool, progress: Progress) -> list[Written]:
-    spools = {n: str(staging.parts / f"part-{n:06d}.bin") for n in {p.part for p in plan.planned}}
-    tasks = [
-        ShardTask(
-            s.file,
-            str(staging.out),
-            str(staging.records),
-            understood.origin,
-            [_piece(p, understood, spools[p.part]) for p in s.members],
-        )
-        for s in plan.shards
-    ]
+def _writer(understood: Understood, staging: Staging) -> Callable[[Shard], Written]:
+    out, records, parts = (str(folder) for folder in (staging.out, staging.records, staging.parts))
+
+    def write(shard: Shard) -> Written:
+        pieces = [_piece(p, understood, spool_of(parts, p.part)) for p in shard.members]
+        return write_shard(ShardTask(shard.file, out, records, understood.origin, pieces))
+
+    return write
+
+
+def _written(plan: Plan, results: Iterable[tuple[int, Written]], progress: Progress) -> list[Written]:
     written: dict[int, Written] = {}
     done, total = 0, sum(len(s.members) for s in plan.shards)
-    for place, record in pool.results(write_shard, tasks):
+    for place, record in results:
         written[place] = record
         done += record.samples
         progress("write", done, total)
-    return [written[i] for i in range(len(tasks))]
+    return [written[i] for i in range(len(plan.shards))]
 
 
 def _piece(p: Planned, understood: Understood, spool: str) -> Piece:

@@ -51,15 +51,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is to be written."""
+    """What is to be written."""
 
     shards: list[Shard]
     skipped: list[Left]
     leaks: Leaks
-    duplicates: list[list[str]]
-    near: list[dict[str, Any]]
-    """Samples of different splits that look alike."""
-    digest: str
 
     @property
     def splits(self) -> set[str]:
@@ -120,9 +116,6 @@ def plan_pack(
         shards,
         sorted(skipped, key=lambda s: s.path),
         Leaks(checked=checked, found=found, allowed=on_leak == "report"),
-        _duplicates(planned),
-        _near(planned),
-        digest_of(planned, recipe, classes),
     )
 
 
@@ -227,14 +220,16 @@ def _filled(planned: list[Planned], recipe: Recipe) -> list[list[Planned]]:
     return shards
 
 
-def _duplicates(planned: list[Planned]) -> list[list[str]]:
+def duplicates_of(planned: Sequence[Planned]) -> list[list[str]]:
+    """Keys of samples of one split with the same bytes."""
     by_content: dict[tuple[str, str], list[str]] = defaultdict(list)
     for p in planned:
         by_content[p.row.sha256, p.row.split].append(p.row.key)
     return sorted(keys for keys in by_content.values() if len(keys) > 1)
 
 
-def _near(planned: list[Planned]) -> list[dict[str, Any]]:
+def near_of(planned: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Samples of different splits that look alike."""
     rows = [p.row for p in planned]
     pairs = near_pairs([p.examined.looks for p in planned], [r.split for r in rows])
     return [

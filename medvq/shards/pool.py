@@ -1,22 +1,29 @@
-"""Run tasks in worker processes that do not outlive the one that started them."""
+"""Run tasks in forked processes that do not outlive the one that started them."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from multiprocessing import get_all_start_methods, get_context
-from typing import TypeVar
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from typing import Any, TypeVar
 
 from medvq.config.errors import MedvqError
 
 T = TypeVar("T")
 R = TypeVar("R")
+AHEAD = 4
+"""Tasks that are given out before they are begun, for each worker."""
+_FORK = get_context("fork")
+_PLACE = struct.Struct("=q")
 
 
 def usable_cores() -> int:
@@ -24,73 +31,103 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Pool:
-    """`processes` workers, started when first needed; with 1 everything runs here."""
+@contextmanager
+def working(do: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterator[Iterator[tuple[int, R]]]:
+    """Begin on `tasks`; gives (position, result) of each, in the order in which they end.
 
-    def __init__(self, processes: int) -> None:
-        self.processes = processes
-        self._executor: ProcessPoolExecutor | None = None
+    Workers are forked with the tasks in their memory: they are told positions and send results. `do` may be any
+    function. With one process, or one task, it is done here, when the result is asked for.
 
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._executor:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def start(self) -> None:
-        """Start the workers now, so that they are there when there is work."""
-        if self.processes > 1 and self._executor is None:
-            # Forked workers start at once and share what is imported; they touch no thread of the parent.
-            context = get_context("fork" if "fork" in get_all_start_methods() else None)
-            self._executor = ProcessPoolExecutor(self.processes, context, _start_worker, (os.getpid(),))
-            self._executor.submit(os.getpid)
-
-    def dismiss(self) -> None:
-        """No work will follow: the workers end while this process goes on."""
-        if self._executor:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-
-    def results(self, do: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """(position, result) of each task, in the order in which they end.
-
-        Raises:
-            MedvqError: a worker was killed; whatever `do` raises.
-        """
-        if self.processes == 1 or len(tasks) < 2:
-            yield from ((i, do(task)) for i, task in enumerate(tasks))
-            return
-        self.start()
-        assert self._executor is not None
-        try:
-            yield from _in_flight(self._executor, do, enumerate(tasks), 4 * self.processes)
-        except BrokenProcessPool as e:
-            raise MedvqError(
-                "a worker process was killed, perhaps because memory ran out",
-                hint="give fewer --processes, or lower max_pixels in the recipe",
-            ) from e
+    Raises:
+        MedvqError: a worker was killed; whatever `do` raises.
+    """
+    processes = min(processes, len(tasks))
+    if processes < 2:
+        yield ((i, do(task)) for i, task in enumerate(tasks))
+        return
+    todo, tell = os.pipe()
+    workers: dict[Connection, ForkProcess] = {}
+    try:
+        for _ in range(processes):
+            ours, theirs = _FORK.Pipe(duplex=False)
+            worker = _FORK.Process(target=_serve, args=(os.getpid(), todo, theirs, (tell, ours, *workers), do, tasks))
+            worker.start()
+            theirs.close()
+            workers[ours] = worker
+        given = _tell(tell, 0, min(len(tasks), AHEAD * processes))
+        yield _received(tell, list(workers), given, len(tasks))
+    except BaseException:
+        for worker in workers.values():
+            worker.kill()
+            worker.join()  # so that nothing more is written
+        raise
+    finally:
+        # At this the workers end.
+        for end in (todo, tell):
+            os.close(end)
+        for pipe in workers:
+            pipe.close()
 
 
-def _in_flight(
-    executor: ProcessPoolExecutor, do: Callable[[T], R], tasks: Iterable[tuple[int, T]], most: int
-) -> Iterator[tuple[int, R]]:
-    todo = iter(tasks)
-    running = {executor.submit(do, task): i for i, task in islice(todo, most)}
-    while running:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield running.pop(future), future.result()
-            for i, task in islice(todo, 1):
-                running[executor.submit(do, task)] = i
+def _tell(tell: int, start: int, stop: int) -> int:
+    os.write(tell, b"".join(map(_PLACE.pack, range(start, stop))))
+    return stop
 
 
-def _start_worker(parent: int) -> None:
+def _received(tell: int, pipes: list[Connection], given: int, tasks: int) -> Iterator[tuple[int, Any]]:
+    done = 0
+    while done < tasks:
+        for pipe in wait(pipes):
+            assert isinstance(pipe, Connection)
+            try:
+                place, result, error = pipe.recv()
+            except (EOFError, OSError) as e:
+                raise MedvqError(
+                    "a worker process was killed, perhaps because memory ran out",
+                    hint="give fewer --processes, or lower max_pixels in the recipe",
+                ) from e
+            if error is not None:
+                raise error
+            done += 1
+            if given < tasks:
+                given = _tell(tell, given, given + 1)
+            yield place, result
+
+
+def _serve(
+    parent: int, todo: int, pipe: Connection, others: tuple[Any, ...], do: Callable[[T], R], tasks: Sequence[T]
+) -> None:
     """Leave Ctrl-C to the parent, and end when it is gone, however it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    for end in others:
+        os.close(end) if isinstance(end, int) else end.close()
+    gc.freeze()  # what was inherited is looked after elsewhere
+    gc.enable()
+    # Of a pipe with several readers each position is read by one.
+    while told := os.read(todo, _PLACE.size):
+        (place,) = _PLACE.unpack(told)
+        try:
+            pipe.send((place, do(tasks[place]), None))
+        except Exception as e:
+            if not isinstance(e, MedvqError):
+                e.add_note("".join(traceback.format_exception(e)))
+            pipe.send((place, None, e))
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which looks through all that is kept again whenever more of it is made."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

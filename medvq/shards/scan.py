@@ -138,12 +138,12 @@ def _is_named_image(path: str) -> bool:
 
 
 def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
-    parts = path.split("/")
-    if any(p.startswith(".") for p in parts):
+    if path.startswith(".") or "/." in path:
         return "hidden"
-    if parts[-1].lower() in JUNK or "__MACOSX" in parts:
+    name = path.rpartition("/")[2]
+    if name.lower() in JUNK or "__MACOSX" in path.split("/"):
         return "left by a file manager"
-    glob = next((g for g in ignore if fnmatch(path, g) or fnmatch(parts[-1], g)), None)
+    glob = next((g for g in ignore if fnmatch(path, g) or fnmatch(name, g)), None)
     return f"the recipe ignores {glob}" if glob else None
 
 

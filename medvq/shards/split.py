@@ -95,7 +95,7 @@ def find_leaks(members: Sequence[Member], paths: Sequence[str]) -> tuple[list[st
             value = m.content if kind == "bytes" else m.group
             if value is not None:
                 by_value[value].append(i)
-        for value, rows in sorted(by_value.items()):
+        for value, rows in sorted((v, rows) for v, rows in by_value.items() if len(rows) > 1):
             splits = sorted({members[i].split for i in rows})
             if len(splits) > 1:
                 found.append(

@@ -25,6 +25,8 @@ class Staging:
         self.folder = self.dest.parent / f".{self.dest.name}.packing"
         self.parts, self.records, self.out = (self.folder / n for n in ("parts", "records", "out"))
         self.arrays = self.folder / "arrays"
+        self.log = self.parts / "examined.jsonl"
+        """What was found out of images, a line for each part."""
         self._lock: int | None = None
         self._locked = self._opened = False
         self._made: list[Path] = []

@@ -1,8 +1,8 @@
-"""Packing beside the other writers: JPEGs whose bytes pass through. Run by `shards.py`.
+"""Packing beside the other writers: JPEGs whose bytes pass through. `shards.py` runs each setting in its own process.
 
 Strict decoding of every image, spread over as many processes, is the yardstick: a packer that decodes nothing publishes
 damaged images. It is done by the decoder that medvq uses, in a process that has imported it, as medvq's packing runs
-here in a process that has imported what it needs. The peers copy bytes, in one process, and check nothing.
+here in a process that has imported what it needs and no more. The peers copy bytes, in one process, and check nothing.
 
 The set is measured as it is and TIMES as large: what a packing does once (listing, planning, the index, starting
 processes) weighs less there, and published sets are that large.
@@ -10,16 +10,17 @@ processes) weighs less there, and published sets are that large.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import simplejpeg
-from peers import PEERS, Images
 
 from medvq.shards.pack import pack
 
@@ -59,21 +60,28 @@ def strictly(files: list[Path], processes: int) -> None:
     return None
 
 
-def measure_packing(source: Path, work: Path, processes: int, rounds: int, *, peers: bool) -> Seconds:
-    """Every contender in turn in every round; medians of the rounds, in seconds."""
-    files = sorted(source.rglob("*.jpg"))
+def others(files: list[Path]) -> dict[str, Callable[[Path], object]]:
+    """The peers' writers, which are imported where they are measured: a process with torch in it forks slowly."""
+    from peers import PEERS, Images
+
     labels = {folder: i for i, folder in enumerate(sorted({f.parent for f in files}))}
 
     def read() -> Images:
         return [(f.read_bytes(), labels[f.parent]) for f in files]
 
+    return {name: lambda out, name=name: PEERS[name].write(read(), out) for name in WRITERS}
+
+
+def measure_packing(source: Path, work: Path, processes: int, rounds: int, *, peers: bool) -> Seconds:
+    """Every contender in turn in every round; medians of the rounds, in seconds."""
+    files = sorted(source.rglob("*.jpg"))
     contenders: dict[str, Callable[[Path], object]] = {
         OURS: lambda out: pack(source, out, processes=processes, on_bad="skip", on_leak="report"),
         STRICT: lambda out: strictly(files, processes),
     }
     if peers:
         contenders["GNU tar"] = lambda out: subprocess.run(["tar", "-cf", str(out), str(source)], check=True)
-        contenders |= {name: lambda out, name=name: PEERS[name].write(read(), out) for name in WRITERS}
+        contenders |= others(files)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(rounds + 1):
         for name, run in contenders.items():
@@ -94,3 +102,9 @@ def report_packing(images: int, table: dict[str, Seconds]) -> None:
     rows += [[name, *(f"{s[name]:.2f}" if name in s else "–" for s in table.values())] for name in names]
     rows.append(["**medvq / strict decoding**", *(f"**{s[OURS] / s[STRICT]:.2f}**" for s in table.values())])
     print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+if __name__ == "__main__":
+    source, work, processes, rounds = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
+    alone = processes == 1 and source.name != "many"
+    print(json.dumps(measure_packing(source, work, processes, rounds, peers=alone)))

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import packing
 import torch
-from packing import TIMES, Seconds, measure_packing, multiplied, report_packing
+from packing import TIMES, Seconds, multiplied, report_packing
 from peers import BATCH, PEERS, Images, fit
 from PIL import Image
 
@@ -174,8 +175,8 @@ def packing_table(source: Path, work: Path, rounds: int) -> dict[str, Seconds]:
     table, large = {}, multiplied(source, work / "many", TIMES)
     for folder in (source, large):
         for processes in (1, 2):
-            arguments = ["--pack", str(folder), str(work), str(processes), "--rounds", str(rounds)]
-            done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+            arguments = [packing.__file__, str(folder), str(work), str(processes), str(rounds)]
+            done = subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True)
             count = len(list(folder.rglob("*.jpg")))
             table[f"{count:,} files, {processes}"] = json.loads(done.stdout.splitlines()[-1])
     shutil.rmtree(large)
@@ -192,14 +193,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with pbc/ and pbc28/")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="packing, or loading at these sizes")
     parser.add_argument("--measure", nargs=3, metavar=("WORK", "SIZE", "PROCESSES"), help="one setting, as JSON")
-    parser.add_argument("--pack", nargs=3, metavar=("SOURCE", "WORK", "PROCESSES"), help="packing, as JSON")
     options = parser.parse_args()
-    if options.pack:
-        source, work, processes = options.pack
-        peers = processes == "1" and Path(source).name != "many"
-        found = measure_packing(Path(source), Path(work), int(processes), options.rounds, peers=peers)
-        print(json.dumps(found), flush=True)
-        return
     if options.measure:
         work, size, processes = options.measure
         print(json.dumps(measure(Path(work), int(size), int(processes), options.rounds)), flush=True)

@@ -115,7 +115,7 @@ def test_a_source_that_cannot_be_read_costs_no_earlier_work(
         with pytest.raises(KeyboardInterrupt):
             pack(source, tmp_path / "new" / "out", RECIPE, processes=1)
     done = sorted(p.name for p in (tmp_path / "new" / ".out.packing" / "parts").iterdir())
-    assert len(done) == 18
+    assert len(done) == 10
     with pytest.raises(UsageError, match="no image fits"):
         pack(source, tmp_path / "new" / "out", Recipe(images=["{id}.xyz"]), processes=2)
     assert sorted(p.name for p in (tmp_path / "new" / ".out.packing" / "parts").iterdir()) == done
@@ -128,7 +128,7 @@ def _stop(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("torn", ["parts/part-000001.json", "parts/part-000002.bin", "records/train-000001.tar.json",
+@pytest.mark.parametrize("torn", ["parts/examined.jsonl", "parts/part-000002.bin", "records/train-000001.tar.json",
                                   "out/train-000002.tar"])  # fmt: skip
 def test_a_torn_file_in_the_staging_folder_is_made_again(
     source: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
@@ -143,8 +143,24 @@ def test_a_torn_file_in_the_staging_folder_is_made_again(
     assert signature(tmp_path / "out") == whole
 
 
+def test_what_was_logged_after_a_torn_line_is_not_done_again(
+    source: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / ".out.packing" / "parts" / "examined.jsonl"
+    with monkeypatch.context() as m:
+        m.setattr(staging.Staging, "publish", lambda self: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            pack(source, tmp_path / "out", RECIPE, processes=1)
+        log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+        with pytest.raises(Killed):
+            pack(source, tmp_path / "out", RECIPE, processes=1)
+    monkeypatch.setattr("medvq.shards.pack.examine_part", _stop)
+    pack(source, tmp_path / "out", RECIPE, processes=1)
+    assert signature(tmp_path / "out") == whole
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
-@pytest.mark.parametrize("name", ["part-", "train-", "index", "manifest"])
+@pytest.mark.parametrize("name", ["part-", "examined", "train-", "index", "manifest"])
 def test_a_disk_that_refuses_ends_in_one_clear_error_and_nothing_left(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, name: str
 ) -> None:
@@ -154,7 +170,7 @@ def test_a_disk_that_refuses_ends_in_one_clear_error_and_nothing_left(
     real = io.open
 
     def refuse(path: object, *args: object, **kw: object) -> object:
-        if os.path.basename(str(path)).startswith(name) and {"w", "wb"} & set(map(str, args)):
+        if os.path.basename(str(path)).startswith(name) and {"w", "wb", "a"} & set(map(str, args)):
             raise OSError(code, os.strerror(code), str(path))
         return real(path, *args, **kw)  # type: ignore[call-overload]
 
