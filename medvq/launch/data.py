@@ -65,7 +65,9 @@ def given_for(study: Study, given: Mapping[str, str]) -> dict[str, str]:
 def find_data(
     study: Study, jobs: Iterable[str], *, given: Mapping[str, str], datasets: Path, study_folder: Path, make: Say | None
 ) -> dict[str, Found | None]:
-    """The datasets that jobs read, by name. Missing synthetic ones are drawn, saying so to `make`; without it, None.
+    """The datasets that jobs read, by name. Missing synthetic ones are drawn, saying so to `make`.
+
+    Without `make` nothing will run yet: what is not there is None, unless `given` says that it is.
 
     Raises:
         UsageError: `given` names a dataset that the study lacks.
@@ -77,22 +79,28 @@ def find_data(
     for entry, source in used_data(study, jobs).items():
         for name, origin in source.origins(entry).items():
             path = place_of(origin, paths.get(name), name, datasets, study_folder)
-            if origin.synth and name not in paths and not (path / "manifest.json").exists():
-                if make is None:
-                    found[name] = None
-                    continue
+            there = name in paths or (path / "manifest.json").exists()
+            if origin.synth and not there and make is not None:
                 draw(origin.synth, path, make)
-            try:
-                manifest = read_manifest(path)
-            except NotFoundError as e:
-                raise NotFoundError(
-                    f"no dataset for {name}",
-                    where=str(path),
-                    hint=f"pack one with `medvq shard SOURCE {path}`, or point to one with --data {name}=FOLDER",
-                ) from e
-            ref = DatasetRef(path=str(path), digest=manifest.digest, name=manifest.name)
-            found[name] = Found(ref=ref, manifest=manifest)
+            found[name] = None if make is None and not there else at(path, name)
     return found
+
+
+def at(path: Path, name: str) -> Found:
+    """The dataset at `path`.
+
+    Raises:
+        NotFoundError: it is not there. DataError: its manifest is damaged.
+    """
+    try:
+        manifest = read_manifest(path)
+    except NotFoundError as e:
+        raise NotFoundError(
+            f"no dataset for {name}",
+            where=str(path),
+            hint=f"pack one with `medvq shard SOURCE {path}`, or point to one with --data {name}=FOLDER",
+        ) from e
+    return Found(ref=DatasetRef(path=str(path), digest=manifest.digest, name=manifest.name), manifest=manifest)
 
 
 def draw(synth: Synthetic, path: Path, say: Say) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medvq.config.errors import ConfigError, MedvqError
+from medvq.config.keys import canonical_json
 from medvq.config.locate import known
 from medvq.config.points import Point
 from medvq.config.switches import switches
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import read_yaml
-from medvq.launch.data import Found, find_data, given_for
+from medvq.launch.data import Found, at, given_for, place_of, used_data
 from medvq.launch.plan import Plan, jobs_for, make_plan
 from medvq.launch.start import Request, load
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset import Dataset
 from medvq.shards.order import steps_per_epoch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ASSUMED = (64, 64)
 """Height and width in pixels where neither the study nor a dataset says them."""
@@ -45,22 +49,15 @@ def describe(request: Request, job: str | None) -> dict[str, Any]:
     jobs = jobs_for(study, request.only)
     found: dict[str, Found | None] = {}
     missing: dict[str, str] = {}
-    given = given_for(study, request.data)
-    for name in {p.config.data.use for j in jobs for p in study.jobs[j]}:
-        users = [j for j in jobs if any(p.config.data.use == name for p in study.jobs[j])]
-        parts = study.data[name].origins(name)
-        try:
-            found |= find_data(
-                study,
-                users,
-                given={k: v for k, v in given.items() if k in parts},
-                datasets=request.datasets,
-                study_folder=request.runs / study.name,
-                make=None,
-            )
-        except MedvqError as e:
-            found = dict.fromkeys(parts) | found
-            missing[name] = str(e)
+    paths = given_for(study, request.data)
+    for entry, source in used_data(study, jobs).items():
+        for name, origin in source.origins(entry).items():
+            try:
+                path = place_of(origin, paths.get(name), name, request.datasets, request.runs / study.name)
+                synthetic = origin.synth and name not in paths and not (path / "manifest.json").exists()
+                found[name] = None if synthetic else at(path, name)
+            except MedvqError as e:
+                found[name], missing[name] = None, str(e)
     plan = make_plan(study, found, runs=request.runs, only=request.only)
     return {
         "study": study.name,
@@ -80,12 +77,18 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
     image = there[0].manifest.image if there else None
     size = source.shape or ((image.height, image.width) if image and image.height and image.width else ASSUMED)
     classes = source.classes or tuple(dict.fromkeys(c for data in there for c in data.manifest.classes))
+    shape = (source.channels, *size)
+    totals: dict[str, int] = {}
+    for spec, other in zip(specs, plan.study.jobs[job], strict=True):
+        model = canonical_json(spec.model)
+        if model not in totals:
+            totals[model] = sum(p.numel() for p in _built(other, shape, len(classes)).parameters())
     return {
         "task": first.config.task,
         "about": first.config.about,
         "input": [source.channels, *size],
         "classes": list(classes),
-        **_network(point, (source.channels, *size), len(classes)),
+        **_network(point, shape, len(classes)),
         "as_published": {
             name: {"about": about, "on": name in first.config.as_published}
             for name, about in switches(find_task(first.config.task), point.model).items()
@@ -96,6 +99,7 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
                 "run": s.run,
                 "identity": s.identity,
                 "values": s.values,
+                "parameters": totals[canonical_json(s.model)],
                 "steps": (0 if fits else _steps(s)) if len(there) == len(parts) else None,
                 "needs": {role: n.run for role, n in s.needs.items()},
             }
@@ -106,16 +110,11 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
 
 def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """Parameters, layers and the size of a checkpoint, without computing anything."""
-    import torch
-
     from medvq.models.count import count, head_parameters, layers
-    from medvq.models.registry import build
 
-    with torch.device("meta"):
-        heads = classes if find_task(point.config.task).head else 0
-        network = build(point.model, input_shape=shape, classes=heads)
+    network = _built(point, shape, classes)
     counts = count(network)
-    head_alone = heads and getattr(point.objective, "freeze", "none") == "encoder"
+    head_alone = find_task(point.config.task).head and getattr(point.objective, "freeze", "none") == "encoder"
     return {
         "parameters": {
             "total": counts.total,
@@ -132,6 +131,17 @@ def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[st
         # Adam keeps two moments beside every weight.
         "checkpoint_bytes": 4 * (3 * counts.total + counts.buffers),
     }
+
+
+def _built(point: Point, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The model of a point, without memory for its weights."""
+    import torch
+
+    from medvq.models.registry import build
+
+    with torch.device("meta"):
+        heads = classes if find_task(point.config.task).head else 0
+        return build(point.model, input_shape=shape, classes=heads)
 
 
 def _steps(spec: RunSpec) -> int:
@@ -172,6 +182,7 @@ def text(facts: dict[str, Any]) -> str:
         lines.append("  runs")
         for r in job["runs"]:
             steps = f"{r['steps']} steps" if r["steps"] is not None else "steps unknown before the data are there"
+            steps += f", {r['parameters']:,} parameters" if r["parameters"] != p["total"] else ""
             needs = f"  needs {', '.join(r['needs'].values())}" if r["needs"] else ""
             lines.append(f"    {r['run']}  {steps}{needs}")
     return "\n".join(lines)

@@ -143,7 +143,23 @@ def test_dry_run_and_describe_work_before_there_are_data(cli, tmp_path):
     assert "no dataset" in facts["missing"]["cells"]
     assert "pretrain" in cli("describe", "quickstart").stdout_text
     assert any(s["study"] == "quickstart" for s in cli.json("describe"))
+    assert [r["state"] for r in cli.json("run", "quickstart", "--dry-run")["runs"]] == ["planned"] * 9
+    sent = cli.json("submit", "quickstart", "--profile", "gpu", "--dry-run")
+    assert len(sent["runs"]) == 9
+    assert sent["scripts"]
+    assert "no dataset for cells" in cli("run", "quickstart", "--dry-run", "--data", "cells=no", code=3).stderr_text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_describe_counts_each_model_and_finds_each_dataset_by_itself(cli, tmp_path):
+    facts = cli.json("describe", "brain-vqvae")
+    totals = {r["values"]["model.codebook_size"]: r["parameters"] for r in facts["jobs"]["grid"]["runs"]}
+    assert totals[512] - totals[32] == 480 * 128
+    cli("synth", "smear", "tree", "--samples", 30, "--size", 32)
+    cli("shard", "tree", "adni", "--recipe", "smear")
+    facts = cli.json("describe", "brain-vqvae", "--data", "adni-mri=adni")
+    assert "adni-mri" not in facts["missing"]
+    assert all("oasis" in why for name, why in facts["missing"].items() if name.startswith("oasis"))
 
 
 def test_the_published_setting_has_the_published_parameters(cli, tmp_path):
