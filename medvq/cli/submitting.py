@@ -37,17 +37,19 @@ def submit(
     """
     from medvq.config.profile import load_profile
     from medvq.launch.plan import record
+    from medvq.launch.room import check_fit
     from medvq.launch.slurm import submit as slurm
     from medvq.launch.start import Request, plan_for
     from medvq.launch.watch import Watch
 
     place = load_profile(profile)
-    slurm.slurm_of(place)
+    slurm.slurm_of(place)  # before anything is drawn
     request = Request(
         study=study, only=only, sets=sets, smoke=smoke, workers=workers, data=pairs(data), datasets=datasets, runs=runs
     )
     watch = Watch(active=lambda *_: None, ended=lambda *_: None, note=lambda text: typer.echo(text, err=True))
     plan = plan_for(request, None if dry_run else watch)
+    check_fit(plan.runs, slurm.slurm_of(place))
     if dry_run:
         seen = slurm.look(plan, retry=retry, offline=True)
         scripts = slurm.texts(plan, place, seen)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from medvq.config.errors import MissingError
+from medvq.config.errors import MedvqError, MissingError, UsageError
+from medvq.config.profile import Slurm
 from medvq.config.study import Resources
 from medvq.launch.slurm.allocation import allocation
 from medvq.runs.spec import RunSpec
@@ -19,6 +20,8 @@ class Room:
 
     cores: int
     gpus: int
+    fixed: bool = False
+    """In a SLURM job Ray gives no more than the job has; elsewhere workers may share cores."""
 
     @property
     def places(self) -> int:
@@ -40,7 +43,7 @@ class Room:
 
     def shared(self, runs: int) -> Room:
         """What each of `runs` side by side has."""
-        return Room(cores=max(1, self.cores // runs), gpus=self.gpus // runs)
+        return replace(self, cores=max(1, self.cores // runs), gpus=self.gpus // runs)
 
 
 def measure() -> Room:
@@ -49,7 +52,7 @@ def measure() -> Room:
 
     given = allocation()
     if given is not None:
-        return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes))
+        return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes), fixed=True)
     return Room(cores=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
 
 
@@ -57,21 +60,60 @@ def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, in
     """Workers and threads of a run: as told, else one worker per GPU or core, as many as divide the batch.
 
     `batch_size` is what is computed at once: the global batch, or a part of it where gradients are accumulated.
+
+    Raises:
+        UsageError: more workers are asked for than there are GPUs for, or than the SLURM job has cores for.
+        MissingError: GPUs are asked for, and there are none.
     """
     room = room.of(resources)
     fitting = max(n for n in range(1, room.places + 1) if batch_size % n == 0)
     workers = fitting if resources.workers == "auto" else resources.workers
+    if room.gpus and workers > room.gpus:
+        raise UsageError(
+            f"{workers} workers of one GPU each, and there are {room.gpus}",
+            hint="take --workers auto, or resources.gpus_per_worker: 0 to train on cores",
+        )
+    if room.fixed and workers > room.cores:
+        raise UsageError(
+            f"{workers} workers, and the SLURM job has {room.cores} cores",
+            hint="take --workers auto, or a profile with more cpus_per_node",
+        )
     shared_out = max(1, room.cores // max(workers, 1))
     return workers, shared_out if resources.threads == "auto" else resources.threads
+
+
+def check_fit(specs: Sequence[RunSpec], slurm: Slurm) -> None:
+    """Whether runs can be done in SLURM jobs of this kind.
+
+    Raises:
+        UsageError, MissingError: as `shape_of`; or torchrun is to reach over several nodes.
+    """
+    nodes = slurm.nodes
+    room = Room(cores=slurm.cpus_per_node * nodes, gpus=slurm.gpus_per_node * nodes, fixed=True)
+    for spec in specs:
+        train, resources = spec.config.train, spec.config.resources
+        try:
+            workers, _ = shape_of(resources, train.batch_size // train.accumulate, room)
+        except MedvqError as e:
+            raise type(e)(e.error, where=f"job {spec.job}", hint=e.hint) from e
+        if workers and resources.launcher == "torchrun" and nodes > 1:
+            raise UsageError(
+                "torchrun starts workers on one node only",
+                where=f"job {spec.job}",
+                hint="set resources.launcher to ray",
+            )
 
 
 def side_by_side(wanted: int | Literal["auto"], todo: Sequence[RunSpec], room: Room) -> int:
     """How many runs go at a time, never more than there are places.
 
     `auto` is as many as have workers' worth of places, and no more than could ever be ready together. A run that
-    leaves the number of its workers open then gets what its share of the machine has.
+    leaves the number of its workers open then gets what its share of the machine has. In a SLURM job one goes after
+    the other.
     """
     asked = [spec.config.resources for spec in todo]
+    if wanted == "auto" and room.fixed:
+        return 1
     places = min(room.of(resources).places for resources in asked)
     fitting = places // max([1, *(r.workers for r in asked if isinstance(r.workers, int))])
     return max(1, min(places, min(fitting, _width(todo)) if wanted == "auto" else wanted))

@@ -128,7 +128,11 @@ def _fit(
             resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})},
             placement_strategy="SPREAD",
         ),
-        "run_config": RunConfig(name=name, storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
+        "run_config": RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
     }
     if local:
         common["train_loop_config"]["store"] = str(storage / f"ranks-{name}")

@@ -24,6 +24,11 @@ jobs:
 
 
 @pytest.fixture
+def text():
+    return STUDY
+
+
+@pytest.fixture
 def planned(smear, tmp_path):
     def _planned(text=STUDY, only=(), data=None):
         (tmp_path / "s.yaml").write_text(text)

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from medvq.config.errors import MissingError
+from medvq.config.errors import MissingError, UsageError
+from medvq.config.profile import Slurm
 from medvq.config.study import Resources
-from medvq.launch.room import Room, shape_of, side_by_side
+from medvq.launch.room import Room, check_fit, shape_of, side_by_side
 
 
 def runs(*needs, workers="auto"):
@@ -60,6 +61,28 @@ def test_a_run_may_go_without_gpus_and_may_insist_on_them():
     todo[0].config.resources = Resources(gpus_per_worker=0)
     assert side_by_side(9, todo, room) == 2
     assert side_by_side(9, todo[:1], room) == 8
+
+
+def test_more_workers_than_there_is_room_for_are_refused():
+    """Ray would wait for them without a word."""
+    with pytest.raises(UsageError, match="8 workers of one GPU each, and there are 1"):
+        shape_of(Resources(workers=8), 24, Room(cores=4, gpus=1))
+    assert shape_of(Resources(workers=8, gpus_per_worker=0), 24, Room(cores=4, gpus=1)) == (8, 1)
+    assert shape_of(Resources(workers=4), 24, Room(cores=2, gpus=0)) == (4, 1)
+    with pytest.raises(UsageError, match="4 workers, and the SLURM job has 2 cores"):
+        shape_of(Resources(workers=4), 24, Room(cores=2, gpus=0, fixed=True))
+    assert side_by_side("auto", [*runs([]), *runs([])], Room(cores=8, gpus=0, fixed=True)) == 1
+
+
+def test_what_a_profile_has_no_room_for_is_told_before_it_is_sent(planned, text):
+    plan = planned(text.replace("defaults:", "defaults:\n  resources: {workers: 4}"), only=["alone"])
+    check_fit(plan.runs, Slurm(time="1 h", cpus_per_node=2, nodes=2))
+    with pytest.raises(UsageError, match="4 workers") as e:
+        check_fit(plan.runs, Slurm(time="1 h", cpus_per_node=2))
+    assert e.value.where == "job alone"
+    plan = planned(text.replace("defaults:", "defaults:\n  resources: {launcher: torchrun}"), only=["alone"])
+    with pytest.raises(UsageError, match="one node"):
+        check_fit(plan.runs, Slurm(time="1 h", nodes=2))
 
 
 def test_slots_see_their_own_gpus(monkeypatch):
