@@ -67,6 +67,11 @@ class Work:
             raise UsageError(
                 "runs in this process cannot go side by side", hint="give them workers of their own: --workers 1"
             )
+        if slots > 1 and allocation() is not None and any(launcher == "ray" for launcher, *_ in self.shapes.values()):
+            raise UsageError(
+                "runs of one SLURM job go one after the other",
+                hint="leave --parallel away; `medvq submit` sends each run as a SLURM job of its own",
+            )
         self.slots = [Slot(_visible(i, self.room.gpus) if slots > 1 else None) for i in range(slots)]
 
     def do(self) -> None:
@@ -193,6 +198,12 @@ class Work:
         self.given_up |= {s.run for s in (failed if error else tried)}
         if isinstance(error, MedvqError):
             raise error
+        if isinstance(error, OSError) and not failed:
+            raise MedvqError(
+                f"the run folder cannot be written: {error.strerror or error}",
+                where=str(error.filename or self.plan.folder),
+                hint="free some space or mend the permissions; the same command then goes on",
+            ) from error
         if error is not None and not failed and not self.stop.asked:
             self._mourn([*tried, *left], bool(tried), error)
         self._tell(slot, ended=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from medvq.runs.folder import RunFolder
+from medvq.runs.state import status_of
 from medvq.train.run import Outcome, WorkItem, run_one
 from medvq.train.world import World
 
@@ -32,7 +34,7 @@ def work_through(items: Sequence[WorkItem], world: World, stop_file: Path) -> li
     """Do the runs in order on this rank, until a stop is asked for.
 
     One that fails ends the group, unless this process is alone and can go on with the next: ranks that wait for
-    each other cannot, nor can a process whose GPU has raised an error.
+    each other cannot, nor can a process whose GPU has raised an error, or that cannot write the failure down.
     """
     outcomes: list[Outcome] = []
     for item in items:
@@ -42,7 +44,11 @@ def work_through(items: Sequence[WorkItem], world: World, stop_file: Path) -> li
         try:
             outcomes.append(run_one(item, world, asked))
         except Exception:
-            if world.size > 1 or world.device.type != "cpu":
+            if (
+                world.size > 1
+                or world.device.type != "cpu"
+                or status_of(RunFolder(Path(item.folder))).state != "failed"
+            ):
                 raise
             outcomes.append("failed")
     return outcomes

@@ -28,6 +28,22 @@ def other():
         process.kill()
 
 
+def test_a_folder_that_cannot_be_written_ends_the_command(cli, smear, tmp_path, text):
+    """Without an attempt on disk the run looked as if it had never begun, and was begun again for ever."""
+    (tmp_path / "s.yaml").write_text(text)
+    arguments = ("run", "s.yaml", "--only", "alone", "--workers", 0, "--data", f"cells={smear}")
+    (run,) = cli.json(*arguments, "--dry-run")["runs"]
+    (tmp_path / run["folder"]).mkdir(parents=True)
+    (tmp_path / run["folder"] / "logs").write_text("in the way")
+    said = cli(*arguments, code=1).stderr_text
+    assert f"{run['folder']}/logs: cannot make this folder" in said
+    (tmp_path / run["folder"] / "logs").unlink()
+    for attempt in range(1, 9):
+        (tmp_path / run["folder"] / "logs" / f"attempt-{attempt}-rank-0.log").mkdir(parents=True)
+    said = cli(*arguments, code=1).stderr_text
+    assert "rank-0.log: the run folder cannot be written: Is a directory" in said
+
+
 def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp_path):
     """It was taken for an attempt of this one that had come to nothing, and the command ended with exit 6."""
     plan = planned(only=["alone"])
