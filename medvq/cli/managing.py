@@ -105,9 +105,7 @@ def prune(
     from medvq.results.collect import study_folders
 
     found = manage.garbage(runs, study_folders(study, runs))
-    if as_json:
-        print_json({"removed": [{"path": str(g.path), "bytes": g.bytes, "why": g.why} for g in found]})
-    else:
+    if not as_json:
         for item in found:
             typer.echo(f"{item.bytes / 1e6:8.1f} MB  {item.path}  {item.why}")
     if not found:
@@ -115,6 +113,8 @@ def prune(
     elif not dry_run:
         _ask(f"remove {len(found)} folders?", yes)
         manage.remove(found)
+    if as_json:
+        print_json({"removed": [{"path": str(g.path), "bytes": g.bytes, "why": g.why} for g in found]})
 
 
 def doctor(

@@ -75,8 +75,10 @@ def run(
     found = states_of(plan)
     print_json(summary(plan)) if as_json else say_tables(plan.study.name, runs)
     bad = [name for name, (state, _) in found.items() if state in ("failed", "blocked")]
-    if stopped or (not bad and any(state == "stopped" for state, _ in found.values())):
-        raise StoppedError("stopped with a checkpoint", hint="the same command goes on")
+    left = {state for state, _ in found.values()} - {"done"}
+    if left and (stopped or (not bad and "stopped" in left)):
+        kept = "with a checkpoint" if "stopped" in left else "before there was a checkpoint"
+        raise StoppedError(f"stopped {kept}", hint="the same command goes on")
     if any(state != "done" for state, _ in found.values()):
         raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")
 

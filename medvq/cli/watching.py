@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 StudyHere = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")]
+GOING = ("queued", "running")
 EVERY = 5.0
 """Seconds between looks with `--watch`."""
 PlanNumber = Annotated[str | None, typer.Option("--plan", metavar="N|all", help="Another plan than the last.")]
@@ -34,18 +35,22 @@ def status(
 
     [dim]medvq status quickstart --watch[/]
     """
-    from medvq.results.status import ENDED, text
+    from medvq.results.status import text
 
+    before = True
     while True:
         found = _look(study, runs, plan)
         if as_json:
-            print_json(found[0] if study else found)
+            chosen = [{**f, "runs": [r for r in f["runs"] if not state or r["state"] in state]} for f in found]
+            print_json(chosen[0] if study else chosen)
         else:
             if watch:
                 typer.echo("\033[2J\033[H", nl=False)
             typer.echo("\n\n".join(text(f, tuple(state)) for f in found))
-        if not watch or all(r["state"] in ENDED for f in found for r in f["runs"]):
+        going = any(r["state"] in GOING for f in found for r in f["runs"])
+        if not watch or not (going or before):  # between two runs nothing goes on for a moment
             break
+        before = going
         time.sleep(EVERY)
     if exit_code:
         _end(found, as_json)
@@ -70,7 +75,7 @@ def wait(
     pause = 1.0
     while True:
         found = _look(study, runs, None)
-        going = [r for f in found for r in f["runs"] if r["state"] in ("queued", "running")]
+        going = [r for f in found for r in f["runs"] if r["state"] in GOING]
         if not going or time.monotonic() > end:
             break
         time.sleep(min(pause, max(end - time.monotonic(), 0)))
@@ -120,7 +125,7 @@ def _end(found: list[dict[str, Any]], as_json: bool) -> None:
         RunsFailedError: some ended without a result.
     """
     states = [r["state"] for f in found for r in f["runs"]]
-    going = sum(s in ("queued", "running") for s in states)
+    going = sum(s in GOING for s in states)
     bad = sum(s != "done" for s in states)
     if as_json and (going or bad):
         raise typer.Exit(StillRunningError.code if going else RunsFailedError.code)

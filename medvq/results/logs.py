@@ -9,13 +9,14 @@ from pathlib import Path
 
 from medvq.config.errors import NotFoundError
 from medvq.runs.folder import RunFolder
+from medvq.runs.state import status_of
 from medvq.runs.submission import latest, submissions
 
 PAUSE = 0.5
 
 
 def pieces(folder: RunFolder, *, rank: int, attempt: int | None, follow: bool) -> Iterator[str]:
-    """The text of the logs in order, a heading before each; with `follow` until the run has its result.
+    """The text of the logs in order, a heading before each; with `follow` until the run is done or has failed.
 
     Raises:
         NotFoundError: there is no log.
@@ -23,7 +24,7 @@ def pieces(folder: RunFolder, *, rank: int, attempt: int | None, follow: bool) -
     read: dict[Path, int] = {}
     shown: Path | None = None
     while True:
-        last = folder.result.exists()
+        last = folder.result.exists() or status_of(folder).state == "failed"
         for path in _files(folder, rank, attempt):
             with open(path, "rb") as f:
                 f.seek(read.get(path, 0))

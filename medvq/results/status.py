@@ -11,7 +11,6 @@ from medvq.results.cluster import Cluster, Place, settled, use
 from medvq.results.collect import Collected, Entry
 from medvq.runs.submission import last_lines
 
-ENDED = ("done", "failed", "blocked", "pruned")
 SHOWN = 3
 """Metrics of a run in a table."""
 
