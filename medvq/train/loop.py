@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medvq.models.base import VQModel
 from medvq.models.draws import Draws
+from medvq.models.dropout import dropping
 from medvq.models.quantize.base import Quantizer
 from medvq.train.optim import clip, rate
 from medvq.train.session import Session
@@ -31,6 +32,7 @@ def train(session: Session) -> bool:
         module = session.enter(epoch)
         for batch, draws in session.batches(epoch, position.batch):
             rate(settings, position.step, steps_per_epoch).apply(session.optimizer)
+            session.seed_own(draws)
             losses = gradient(session, module, batch, draws, epoch)
             clip(session.task, settings)
             session.optimizer.step()
@@ -56,7 +58,7 @@ def gradient(session: Session, module: torch.nn.Module, batch: Batch, draws: Dra
     """Fill in the gradient of the mean loss over the global batch; returns the losses, means over the rank's share."""
     parts = session.settings.accumulate
     if parts == 1:
-        with session.autocast():
+        with session.autocast(), dropping(draws):
             losses: dict[str, Any] = module(batch, draws, epoch)
         losses["loss"].backward()
         return losses
@@ -68,7 +70,7 @@ def gradient(session: Session, module: torch.nn.Module, batch: Batch, draws: Dra
         with contextlib.ExitStack() as stack:
             if i < parts - 1 and isinstance(module, DistributedDataParallel):
                 stack.enter_context(module.no_sync())  # ranks exchange the sum over all parts, once
-            with session.autocast():
+            with session.autocast(), dropping(part_draws):
                 losses = module(part, part_draws, epoch)
             (losses["loss"] / parts).backward()
         for name, value in losses.items():
@@ -96,7 +98,11 @@ def start_codebooks(session: Session, batch: Batch, draws: Draws, epoch: int) ->
 
     What a backward pass would need is dropped at once, so that this takes the memory of an evaluation.
     """
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing), session.autocast():
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing),
+        session.autocast(),
+        dropping(draws),
+    ):
         session.task(batch, draws, epoch)
     for module in session.task.modules():
         if isinstance(module, Quantizer):

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.errors import UsageError
+from medvq.config.keys import draw_key
 from medvq.config.study import Train
 from medvq.config.tasks import Task as Info
 from medvq.config.tasks import find_task
@@ -139,6 +140,11 @@ class Session:
         for read in ahead(self.loaders["train"].epoch(epoch, start), self.world.device):
             draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
             yield self.feed.training(read, draws), draws
+
+    def seed_own(self, draws: Draws) -> None:
+        """What a user's own code draws from torch's generator depends on the step, not on where the run was stopped."""
+        if self.spec.code:
+            torch.manual_seed(draw_key(draws.seed, draws.step, f"own code, rank {draws.rank}"))
 
     def evaluate(self, split: str) -> Evaluated:
         """Measure a split, each of its samples once over all ranks."""

@@ -14,6 +14,8 @@ from medvq.config.imported import prepare
 from medvq.config.keys import draw_key
 from medvq.config.models import find_model_config
 from medvq.config.tasks import find_task
+from medvq.models.dropout import keyed
+from medvq.models.norm import over_ranks
 from medvq.models.registry import build
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
@@ -60,6 +62,9 @@ def open_session(
         if role == "init":
             path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
             load_start(path, model)
+    if spec.code:
+        over_ranks(model)
+        keyed(model)
     model = arrange(model.to(world.device), spec.config.resources)
     pixels = pixels_of(spec, views["train"].parts, world.device)
     task = task_class(spec.config.task)(model, objective, pixels, classes, switched_on)

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from medvq.config.study import Resources
-from medvq.models.norm import GlobalBatchNorm2d
+from medvq.models.dropout import KeyedDropout
 from medvq.models.quantize.base import Quantizer
 from medvq.shards.loader import Batch
 from medvq.train.optim import FUSED_ON
@@ -28,12 +29,12 @@ def arrange(model: nn.Module, resources: Resources) -> nn.Module:
 
 
 def compilable(model: nn.Module) -> list[nn.Module]:
-    """The largest parts of a model without a codebook or statistics over ranks.
+    """The largest parts of a model without a codebook, statistics over ranks or keyed draws.
 
     Those stay with eager torch: Inductor has miscompiled updates of moving averages on CPU, and it cannot see through
     an exchange between ranks.
     """
-    if not any(isinstance(m, Quantizer | GlobalBatchNorm2d) for m in model.modules()):
+    if not any(isinstance(m, Quantizer | _BatchNorm | KeyedDropout) for m in model.modules()):
         return [model] if any(True for _ in model.parameters()) else []
     return [part for child in model.children() for part in compilable(child)]
 

@@ -9,7 +9,7 @@ from quantizer_cases import CASES, DIM
 
 from medvq.config.models import Svqvae, Vqvae
 from medvq.models.draws import Draws
-from medvq.models.norm import GlobalBatchNorm2d
+from medvq.models.norm import GlobalBatchNorm2d, over_ranks
 from medvq.models.registry import build
 
 STEPS = 4
@@ -112,7 +112,19 @@ def normalise(rank, world):
     weight = shard(torch.randn(4, 3, 5, 6, generator=generator), rank, world)
     out = norm(x)
     (out * weight).sum().backward()
+    flat = torch.nn.Sequential(torch.nn.BatchNorm1d(5, momentum=None), torch.nn.BatchNorm1d(5, affine=False))
+    deep = torch.nn.Sequential(torch.nn.BatchNorm3d(2, track_running_stats=False))
+    for net in (flat, deep):
+        over_ranks(net)
+    rows = shard(torch.randn(4, 5, generator=generator), rank, world)
+    for _ in range(2):
+        flat_out = flat(rows)
+    volumes = shard(torch.randn(4, 2, 3, 3, 3, generator=generator), rank, world)
     return {
+        "flat": flat_out.tolist(),
+        "flat_mean": [m.running_mean.tolist() for m in flat],
+        "flat_var": [m.running_var.tolist() for m in flat],
+        "deep": deep(volumes).tolist(),
         "out": out.tolist(),
         "grad": x.grad.tolist(),
         "weight": norm.weight.grad.tolist() + norm.bias.grad.tolist(),

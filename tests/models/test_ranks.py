@@ -59,10 +59,10 @@ def test_t12_batch_norm_uses_the_global_batch(brains):
 def test_t12_batch_norm_equals_the_stock_one_in_value_and_gradient(ranks):
     parts = ranks("rank_work:normalise")
     stock = rank_work.normalise(0, 1)
-    for key in ("out", "grad"):
+    for key in ("out", "grad", "flat", "deep"):
         close(parts[0][key] + parts[1][key], stock[key], 1e-4)
     close([a + b for a, b in zip(parts[0]["weight"], parts[1]["weight"], strict=True)], stock["weight"], 1e-4)
-    for key in ("mean", "var"):
+    for key in ("mean", "var", "flat_mean", "flat_var"):
         assert parts[0][key] == parts[1][key]
         close(parts[0][key], stock[key], 1e-5)
 

@@ -51,6 +51,69 @@ def test_more_ranks_give_the_same_numbers(small, size):
     assert positions[0] == positions[1], "counts are summed over all ranks"
 
 
+OWN = """\
+import torch
+from torch import nn
+
+from medvq.config.models import Custom
+
+
+class Net(nn.Module):
+    class Settings(Custom):
+        own_draws: bool = False
+        \"\"\"Whether it draws by itself as well.\"\"\"
+
+    def __init__(self, config, input_shape, classes):
+        super().__init__()
+        self.own_draws = config.own_draws
+        self.net = nn.Sequential(
+            nn.Conv2d(input_shape[0], 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout2d(0.3), nn.Flatten(),
+            nn.Linear(6 * 15 * 15, 8), nn.BatchNorm1d(8, momentum=None), nn.Dropout(0.4), nn.Linear(8, classes),
+        )
+
+    def forward(self, x):
+        if self.own_draws and self.training:
+            x = nn.functional.dropout(x, 0.2) + 0.1 * torch.randn_like(x)
+        return self.net(x)
+"""
+FIT = """\
+study: small
+data: {cells: {dataset: smear, size: 32}}
+jobs:
+  fit:
+    task: classify
+    model: {name: "lab_nets:Net"}
+    data: {use: cells}
+    train: {epochs: 2, batch_size: 24, optimizer: {lr: 1e-3}}
+"""
+
+
+@pytest.fixture
+def own(small, tmp_path, monkeypatch):
+    """Runs of a network of one's own, with BatchNorm and dropout."""
+    (tmp_path / "lab_nets.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lab_nets", raising=False)
+    yield lambda name, sets=(): small(name, FIT, sets)
+    sys.modules.pop("lab_nets", None)
+
+
+def test_batchnorm_and_dropout_of_ones_own_are_those_of_the_global_batch(own):
+    one, many = own("one"), own("many")
+    do(one, 1, "fit")
+    do(many, 2, "fit")
+    for a, b in zip(one.left("fit")[2], many.left("fit")[2], strict=True):
+        close(a["metrics"], b["metrics"])
+
+
+def test_what_ones_own_code_draws_does_not_depend_on_where_a_run_was_stopped(own):
+    whole, stopped = (own(name, ["model.own_draws=true"]) for name in ("whole", "stopped"))
+    assert do(whole, 1, "fit") == "done"
+    assert do(stopped, 1, "fit", stop_after=3) == "stopped"
+    assert do(stopped, 1, "fit") == "done"
+    assert whole.left("fit") == stopped.left("fit")
+
+
 def test_a_run_may_go_on_with_another_number_of_ranks(small):
     one, mixed = small("one"), small("mixed")
     one.do()
