@@ -27,15 +27,18 @@ def cancel(
     [dim]medvq cancel quickstart[/]
     """
     from medvq.launch.slurm import manage
+    from medvq.launch.watch import cancel_study
     from medvq.results.names import find_run
     from medvq.runs.folder import RunFolder
     from medvq.runs.owner import holder_of
     from medvq.runs.plan import last_plan
 
     wanted: dict[Path, list[str]] = {}
+    whole: set[Path] = set()
     for name in names:
         plan = last_plan(runs / name)
         if plan:
+            whole.add(runs / name)
             wanted.setdefault(runs / name, []).extend(r["run"] for r in plan.runs)
         else:
             found = find_run(name, runs).path
@@ -57,6 +60,8 @@ def cancel(
         manage.cancel(list(tasks.values()))
         for folder in live:
             manage.stop_here(folder)
+        for study in whole & {f.path.parent for f in live}:
+            cancel_study(study)
     if as_json:
         print_json({"cancelled": [*tasks, *(f.name for f in live)]})
 

@@ -15,6 +15,8 @@ from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus
 
+CANCEL = ".cancel"
+
 
 @dataclass
 class Stop:
@@ -42,6 +44,17 @@ class Watch:
     """A line of talk."""
     starting: Callable[[int, int, str], None] = field(default=lambda runs, workers, launcher: None)
     """A group of workers is being started for some runs."""
+
+
+def cancel_study(folder: Path) -> None:
+    """Ask those who do runs of a study outside SLURM to stop."""
+    (folder / CANCEL).touch()
+
+
+def cancelled(folder: Path) -> int | None:
+    """Changes when somebody asks by `cancel_study`; SLURM has its own way, and would start a job again."""
+    file = folder / CANCEL
+    return file.stat().st_mtime_ns if allocation() is None and file.exists() else None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from medvq.config.errors import MedvqError, UsageError
 from medvq.launch.plan import Runs
 from medvq.launch.room import Room, shape_of
 from medvq.launch.slurm.allocation import allocation
-from medvq.launch.watch import Stop, Watch
+from medvq.launch.watch import Stop, Watch, cancelled
 from medvq.runs import events
 from medvq.runs.owner import Busy, Term, claim
 from medvq.runs.process import Process
@@ -72,6 +72,7 @@ class Work:
                 "runs of one SLURM job go one after the other",
                 hint="leave --parallel away; `medvq submit` sends each run as a SLURM job of its own",
             )
+        self._uncancelled = cancelled(plan.folder)
         self.slots = [Slot(_visible(i, self.room.gpus) if slots > 1 else None) for i in range(slots)]
 
     def do(self) -> None:
@@ -82,6 +83,9 @@ class Work:
         """
         try:
             while True:
+                if not self.stop.asked and cancelled(self.plan.folder) != self._uncancelled:
+                    self.watch.note(f"{self.plan.folder.name} is cancelled: writing a checkpoint and stopping")
+                    self.stop.ask()
                 for slot in self.slots:
                     if slot.group is not None:
                         self._tell(slot)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import pytest
 
@@ -184,6 +185,23 @@ def done(tmp_path_factory, cli_in):
     cli = cli_in(tmp_path_factory.mktemp("smoke"))
     cli("run", "quickstart", "--smoke", "--workers", "0")
     return cli
+
+
+def test_a_cancelled_study_stops_whole(cli):
+    """The run under way had stopped, and the next one began."""
+    endless = [word for job in ("pretrain", "scratch") for word in ("--set", f"{job}:train.epochs=100000")]
+    going = cli.start("run", "quickstart", "--smoke", "--workers", 0, *endless)
+    try:
+        until = time.monotonic() + 120
+        while not list(cli.folder.glob("runs/*/*/progress.json")) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert "nothing" not in cli("cancel", "quickstart-smoke", "--yes").stderr_text
+        _, said = going.communicate(timeout=120)
+    finally:
+        going.kill()
+    assert going.returncode == 7, said
+    states = [r["state"] for r in cli.json("status", "quickstart-smoke")["runs"]]
+    assert sorted(states) == ["planned"] * 4 + ["stopped"]
 
 
 class TestSmoke:
