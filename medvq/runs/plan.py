@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,14 @@ def save_plan(study_folder: Path, content: dict[str, Any]) -> PlanRecord:
     if last and last.content == content:
         return last
     folder = make_folder(study_folder / "plans")
-    number = last.number + 1 if last else 1
-    write_json(folder / f"{number}.json", content)
+    with open(folder / ".lock", "w") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        last = last_plan(study_folder)
+        if last and last.content == content:
+            return last
+        number = last.number + 1 if last else 1
+        write_json(folder / f"{number}.json", content)
     return PlanRecord(number=number, content=content)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from medvq.runs import events, owner
 from medvq.runs.atomic import read_json, write_json
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim, holder_of
-from medvq.runs.plan import last_plan, save_plan
+from medvq.runs.plan import last_plan, load_plan, save_plan
 from medvq.runs.process import Process
 from medvq.runs.state import status_of, with_needs
 
@@ -228,6 +229,13 @@ def test_the_same_plan_keeps_its_number(tmp_path):
     assert save_plan(tmp_path, {"runs": [1]}).number == 1
     assert save_plan(tmp_path, {"runs": [2]}).number == 2
     assert last_plan(tmp_path).content == {"runs": [2]}
+
+
+def test_plans_made_at_once_have_numbers_of_their_own(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: save_plan(tmp_path, {"runs": [n]}), range(24)))
+    assert sorted(p.number for p in made) == list(range(1, 25))
+    assert all(load_plan(tmp_path, p.number) == p for p in made)
 
 
 def test_json_is_whole_or_not_there(tmp_path):
