@@ -93,7 +93,7 @@ def test_a_worker_that_dies_is_replaced_in_the_same_command(cli, study):
     os.kill(workers[-1], signal.SIGKILL)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
-    assert "a process died; starting again from the last checkpoint" in stderr
+    assert "a process died; starting again" in stderr
     assert study.left(cli.folder / "runs") == study.undisturbed
 
 
@@ -178,7 +178,7 @@ def test_a_failed_run_does_not_stop_the_others(cli, study):
 @pytest.mark.parametrize("how", ["budget", "file", "usr1"])
 def test_other_ways_to_stop(cli, study, how):
     more = ("--time-budget", "25 s") if how == "budget" else ()
-    process = cli.start(*study.args, "--workers", 0, "--only", "pretrain", "--set", "train.epochs=400", *more)
+    process = cli.start(*study.args, "--workers", 0, "--only", "pretrain", "--set", "train.epochs=100000", *more)
     wait_for(lambda: steps(cli.folder) > 3 or process.poll() is not None)
     if how == "file":
         next(cli.folder.glob("runs/*/pretrain-*/events.jsonl")).with_name("stop").touch()
@@ -192,7 +192,7 @@ def test_other_ways_to_stop(cli, study, how):
 
 @pytest.mark.parametrize("launcher", ["ray", "torchrun"])
 def test_nothing_listens_beyond_loopback(cli, study, launcher):
-    more = ("--set", f"resources.launcher={launcher}", "--only", "pretrain", "--set", "train.epochs=400")
+    more = ("--set", f"resources.launcher={launcher}", "--only", "pretrain", "--set", "train.epochs=100000")
     process = cli.start(*study.args, "--workers", 2, *more)
     wait_for(lambda: steps(cli.folder) > 0)
     found = {address for pid in {process.pid, *descendants(process.pid)} for address in listening(pid)}

@@ -62,8 +62,8 @@ def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp
         time.sleep(0.5)
         write_json(folder.result, {"metrics": {}})
 
-    threading.Thread(target=finish).start()
     begun = time.monotonic()
+    threading.Thread(target=finish).start()
     work.do()
     assert 0.3 < time.monotonic() - begun < 30
     assert folder.result.exists()

@@ -22,7 +22,11 @@ def do(runs, size, job="pretrain", stop_after=None):
     with tempfile.TemporaryDirectory() as meeting:
         command = [sys.executable, script, item]
         group = [subprocess.Popen([*command, str(r), str(size), f"{meeting}/ranks", *more]) for r in range(size)]
-        assert [p.wait(120) for p in group] == [0] * size
+        try:
+            assert [p.wait(300) for p in group] == [0] * size
+        finally:
+            for p in group:
+                p.kill()
     return "done"
 
 
