@@ -6,12 +6,12 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe
 from medvq.shards.detect import SPLIT_WORDS
+from medvq.shards.masks import Masks
 from medvq.shards.patterns import compile_pattern
 from medvq.shards.scan import Entry, Left, Scan
 from medvq.shards.tables import Told, read_list, read_table
@@ -74,25 +74,29 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
     reader = Reader(recipe, told)
-    masks, rest = _take_masks(found.images, recipe, reader)
-    out.released, rest = _take_released(rest, recipe)
+    masks = Masks(found.images, recipe, reader.meaning)
+    out.released, rest = _take_released(masks.rest, recipe)
     for released in out.released:
         out.ignored += [Left(p, f"a copy in the released {released.percent:g} % set") for p in released.paths]
+    fitting: list[tuple[Entry, dict[str, str]]] = []
     for entry in rest:
         fields = next((m for p in recipe.images if (m := compile_pattern(p).match(entry.path))), None)
         if fields is None:
             where = "it does not fit the layout " + " or ".join(recipe.images)
             (out.bad if strict else out.ignored).append(Left(entry.path, where))
-            continue
+        else:
+            fitting.append((entry, fields))
+            masks.claim(entry.path, fields)
+    for entry, fields in fitting:
         sample, problem = reader.sample(entry.path, entry.size, entry.mtime, fields)
-        mask, trouble = _mask_of(masks, _mask_key(fields, recipe, reader))
+        mask, trouble = masks.of(entry.path, fields)
         if problem or trouble:
             out.bad.append(Left(entry.path, problem or trouble or ""))
         elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
             out.ignored.append(Left(entry.path, f"the recipe keeps no split {sample.split}"))
         else:
             out.samples.append(replace(sample, mask=mask) if mask else sample)
-    out.ignored += [Left(e.path, "a mask without an image") for es in masks.values() for e in es]
+    out.ignored += [Left(e.path, "a mask without an image") for e in masks.orphans()]
     if strict and recipe.masks is None:
         _note_twins(out)
     _finish_labels(out, recipe)
@@ -117,45 +121,6 @@ def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released]
         else:
             released[n].paths.append(entry.path)
     return released, rest
-
-
-Masks = dict[tuple[str, ...], list[Entry]]
-
-
-def _mask_key(fields: dict[str, str], recipe: Recipe, reader: Reader) -> tuple[str, ...]:
-    """What a mask and its image have in common: the id, and the fields that are in both patterns."""
-    if recipe.masks is None:
-        return ()
-    shared = _shared_fields(recipe.masks, *recipe.images)
-    return (fields["id"], *(reader.meaning(k, fields[k]) for k in shared))
-
-
-@cache
-def _shared_fields(*patterns: str) -> list[str]:
-    fields = [set(re.findall(r"\{(\w+)\}", p)) for p in patterns]
-    return sorted(set.intersection(*fields) - {"ext", "name", "id"})
-
-
-def _take_masks(entries: list[Entry], recipe: Recipe, reader: Reader) -> tuple[Masks, list[Entry]]:
-    """Masks by what they share with their images, and the files that are no masks."""
-    masks: Masks = defaultdict(list)
-    if recipe.masks is None:
-        return masks, entries
-    pattern, rest = compile_pattern(recipe.masks), []
-    for entry in entries:
-        fields = pattern.match(entry.path)
-        if fields is None:
-            rest.append(entry)
-        else:
-            masks[_mask_key(fields, recipe, reader)].append(entry)
-    return masks, rest
-
-
-def _mask_of(masks: Masks, key: tuple[str, ...]) -> tuple[Entry | None, str | None]:
-    found = masks.pop(key, []) if masks else []
-    if len(found) > 1:
-        return None, "it has several masks: " + ", ".join(e.path for e in found)
-    return (found[0] if found else None), None
 
 
 class Reader:

@@ -129,6 +129,33 @@ def test_two_masks_for_one_image_are_bad(tmp_path: Path) -> None:
     assert ["several masks" in b.reason for b in read_source(tmp_path / "s").arranged.bad] == [True]
 
 
+def test_a_mask_goes_to_the_image_of_its_whole_name(tmp_path: Path) -> None:
+    recipe = Recipe(images=["data/{class}/{name}"], masks="mask/{class}/{name}")
+    for i, name in enumerate(["x0.jpg", "x0.png", "x1.jpg", "x1.png", "x2.jpg"]):
+        picture(tmp_path / "s" / "data" / "a" / name, i)
+    for i, name in enumerate(["x0.png", "x1.bmp", "x2.png"]):
+        picture(tmp_path / "s" / "mask" / "a" / name, 10 + i, channels=1)
+    found = read_source(tmp_path / "s", recipe).arranged
+    assert {s.path: s.mask.path if s.mask else None for s in found.samples} == {
+        "data/a/x0.jpg": None, "data/a/x0.png": "mask/a/x0.png", "data/a/x2.jpg": "mask/a/x2.png"
+    }  # fmt: skip
+    assert [(b.path, "mask/a/x1.bmp is the mask of data/a/x1.jpg or data/a/x1.png" in b.reason) for b in found.bad] == [
+        ("data/a/x1.jpg", True), ("data/a/x1.png", True)
+    ]  # fmt: skip
+    assert found.ignored == []
+
+
+def test_one_mask_for_two_images_of_one_name_is_nobodys(tmp_path: Path) -> None:
+    for i, folder in enumerate(["x", "y"]):
+        picture(tmp_path / "s" / "data" / folder / "p0.png", i)
+        picture(tmp_path / "s" / "data" / folder / f"q{i}.png", 5 + i)
+    for name in ("p0.png", "q0.png"):
+        picture(tmp_path / "s" / "mask" / name, 9, channels=1)
+    found = read_source(tmp_path / "s", Recipe(images=["data/{*}/{name}"], masks="mask/{name}")).arranged
+    assert [b.path for b in found.bad] == ["data/x/p0.png", "data/y/p0.png"]
+    assert {s.path: s.mask is not None for s in found.samples} == {"data/x/q0.png": True, "data/y/q1.png": False}
+
+
 def test_a_group_by_regular_expression(tmp_path: Path) -> None:
     for i in range(4):
         picture(tmp_path / "s" / "ab"[i % 2] / f"218{i // 2}_{i}.png", i)
