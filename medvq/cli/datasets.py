@@ -36,10 +36,12 @@ def shard(
 
     [dim]medvq shard data/smear datasets/smear[/]
     """
-    from medvq.cli.packing import pack_folder, settings_of
+    from medvq.cli.packing import pack_folder, remarks, settings_of
 
     settings = settings_of(recipe, size=size, store=store, opaque_keys=opaque_keys)
     report = pack_folder(source, dest, settings, processes, on_bad, on_leak, dry_run=dry_run)
+    for line in [] if dry_run else remarks(report):
+        typer.echo(line, err=True)
     if as_json:
         print_json(report)
     elif dry_run:

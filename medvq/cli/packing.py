@@ -11,6 +11,8 @@ from medvq.config.locate import find
 from medvq.config.recipe import Recipe, load_recipe, parse_size
 
 STORES = ("auto", "png", "jpeg", "npy")
+MOST_LINES = 8
+"""Lines of what is worth knowing that are said of a packing; the manifest has all."""
 
 
 def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaque_keys: bool) -> Recipe:
@@ -66,6 +68,18 @@ def pack_folder(
             source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress
         )
     return dict(vars(report))
+
+
+def remarks(report: dict[str, Any]) -> list[str]:
+    """What a person should know of a packing that went well: leaks that were let pass, then notes, a line each."""
+    from medvq.shards.report import leak_text
+    from medvq.shards.scan import printable
+
+    lines = [f"leak between splits: {leak_text(found)}" for found in report["leaks"]]
+    lines += [f"note: {note}" for note in report["notes"]]
+    more = [f"and {len(lines) - MOST_LINES} more in the manifest"] if len(lines) > MOST_LINES else []
+    shown = [printable(line) for line in lines[:MOST_LINES]]
+    return [line if len(line) <= 300 else line[:297] + "..." for line in shown] + more
 
 
 def inspect_text(facts: dict[str, Any]) -> str:

@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medvq.config.locate import find
 
@@ -132,6 +134,32 @@ def test_shard_verify_inspect(cli, smear, tmp_path):
     found = cli.json("verify", "ds", code=5)
     assert not found["ok"]
     assert found["problems"][0]["shard"] == shard.name
+
+
+def test_shard_says_what_is_worth_knowing_on_stderr(cli, tmp_path):
+    def image(path, seed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
+
+    for i in range(11):
+        for split in ("train", "val"):
+            image(tmp_path / "tree" / split / "data" / "a" / f"{split}{i}.png", i)
+    image(tmp_path / "tree" / "train" / "data" / "b" / "0.png", 50)
+    mask = tmp_path / "tree" / "train" / "mask" / "a" / "train0.png"
+    mask.parent.mkdir(parents=True)
+    Image.fromarray(np.ones((24, 24), np.uint8)).save(mask)
+    found = cli("shard", "tree", "out", "--on-leak", "report")
+    assert len(found.stdout_text.splitlines()) == 1
+    said = found.stderr_text.splitlines()
+    assert len(said) == 9
+    assert said[0].startswith("leak between splits: the same bytes in train and val: train/data/a/train")
+    assert said[-1] == "and 5 more in the manifest"
+    for i in range(1, 11):
+        (tmp_path / "tree" / "val" / "data" / "a" / f"val{i}.png").unlink()
+    found = cli("shard", "tree", "out2", "--on-leak", "report")
+    assert [line.split(":")[0] for line in found.stderr_text.splitlines()] == ["leak between splits"] + ["note"] * 2
+    assert "masks hold other values than 0 and 255: 1;" in found.stderr_text
+    assert "no mask reaches 128" in found.stderr_text
 
 
 def test_dry_run_and_describe_work_before_there_are_data(cli, tmp_path):
