@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
         else:
             out.samples.append(replace(sample, mask=mask) if mask else sample)
     out.ignored += [Left(e.path, "a mask without an image") for e in masks.orphans()]
+    reader.refuse_merged({s.split for s in out.samples})
     if strict and recipe.masks is None:
         _note_twins(out)
     _finish_labels(out, recipe)
@@ -126,27 +128,33 @@ def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released]
 class Reader:
     """Puts together what path and tables say of an image."""
 
-    def __init__(self, recipe: Recipe, told: list[Told]) -> None:
-        self.told = told
-        self.listed, self.lists = set(recipe.splits.lists), set(recipe.splits.lists.values())
+    def __init__(self, recipe: Recipe, told: list[Told], *, overrule: bool = False) -> None:
+        """`overrule`: tables may put an image in another split than its path, which no pattern can leave out."""
+        self.told, self.overrule = told, overrule
+        self.listed = set(recipe.splits.lists)
         self.known: dict[str, str | None] = {}
         self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
-        self.split_names = {**SPLIT_WORDS, **{k.lower(): v for k, v in recipe.splits.names.items()}}
+        self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
+        self.spellings: dict[str, str] = {}
         self.group = re.compile(recipe.group) if recipe.group else None
 
     def sample(self, path: str, size: int, mtime: int, fields: dict[str, str]) -> tuple[Sample, str | None]:
         """The sample at `path`, whose pattern gave `fields`, and what is wrong with it."""
-        label, split, group = fields.get("class"), fields.get("split"), fields.get("group")
         problem: str | None = None
-        labels = [label] if label is not None else []
+        labels = [fields["class"]] if "class" in fields else []
+        splits = [("its path", fields["split"])] if "split" in fields else []
+        groups = [("its path", fields["group"])] if "group" in fields else []
         for table in self.told:
             said, trouble = table.about(path, fields["id"])
             problem = problem or trouble
             if said:
                 labels += [said.label] if said.label is not None else []
-                if said.split and table.table.file in self.lists and split in self.listed and split != said.split:
-                    problem = problem or f"it is listed for {split} and for {said.split}"
-                split, group = said.split or split, said.group or group
+                splits += [(table.table.file, said.split)] if said.split else []
+                groups += [(table.table.file, said.group)] if said.group else []
+        divided = self.listed and fields.get("split") not in self.listed  # a folder such as `trainval`
+        if (divided or self.overrule) and "split" in fields and len(splits) > 1:
+            del splits[0]
+        split = splits[-1][1] if splits else None
         if self.listed and split not in self.listed:
             problem = problem or "it is in no list of splits"
         if self.group:
@@ -154,15 +162,17 @@ class Reader:
             if match is None:
                 problem = problem or f"the group pattern {self.group.pattern} does not match"
             else:
-                group = match.group(1)
+                groups = [("its path", match.group(1)), *(g for g in groups if g[0] != "its path")]
+        problem = problem or _disagreement("splits", [(where, self._split(name)) for where, name in splits])
+        problem = problem or _disagreement("groups", [(where, _nfc(name)) for where, name in groups])
         meant = [self._class(name) for name in labels]
         if self.aliases and None in meant:
             name = labels[meant.index(None)]
             problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := nearest(name, self.aliases)) else "")
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
-        sample = Sample(path, size, mtime, fields["id"], meant[0] if meant else None, self._split(split), _nfc(group))
-        return sample, problem
+        label, group = meant[0] if meant else None, groups[-1][1] if groups else None
+        return Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group)), problem
 
     def meaning(self, field: str, text: str) -> str:
         """What the text of a field of a path stands for, so that spellings of one class or split are one."""
@@ -175,10 +185,39 @@ class Reader:
             self.known[name] = self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
         return self.known[name]
 
+    def refuse_merged(self, splits: Collection[str]) -> None:
+        """Nothing, where each of `splits` comes from one name of the source, or from names that mean the same.
+
+        Raises:
+            UsageError: two names became one, as what cannot stand in a shard's name was replaced.
+        """
+        for split in sorted(splits):
+            names = sorted({unicodedata.normalize("NFC", n) for n, s in self.spellings.items() if s == split})
+            known = [n for n in names if _lower(n) in self.split_names or n == split]
+            if len(names) > max(1, len(known)):
+                first = next(n for n in names if n not in known)
+                raise UsageError(
+                    f"the splits {' and '.join(names)} of the source would become one, called {split}",
+                    hint=f"say what each means in a recipe, such as `splits: {{names: {{{first}: test}}}}`",
+                )
+
     def _split(self, name: str | None) -> str:
         if name is None:
             return "train"
-        return self.split_names.get(name.lower()) or re.sub(r"[^A-Za-z0-9_-]", "_", unicodedata.normalize("NFC", name))
+        if name not in self.spellings:
+            plain = re.sub(r"[^A-Za-z0-9_-]", "_", unicodedata.normalize("NFC", name))
+            self.spellings[name] = self.split_names.get(_lower(name)) or plain
+        return self.spellings[name]
+
+
+def _disagreement(what: str, told: list[tuple[str, str | None]]) -> str | None:
+    if len(told) < 2 or len({value for _, value in told}) == 1:
+        return None
+    return f"two {what}: " + " and ".join(f"{value} by {where}" for where, value in told)
+
+
+def _lower(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _nfc(text: str | None) -> str | None:

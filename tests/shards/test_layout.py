@@ -91,8 +91,10 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
     found = read_source(tmp_path / "s", recipe).arranged
     assert {s.path[-7:]: s.split for s in found.samples} == {"b_0.jpg": "train", "b_2.jpg": "test"}
     assert [b.reason for b in found.bad] == [
-        "it is listed for train and for test", "it is in no list of splits", "it is in no list of splits"
-    ]  # fmt: skip
+        "two splits: train by train.txt and test by test.txt",
+        "it is in no list of splits",
+        "it is in no list of splits",
+    ]
     assert found.ignored == []
 
 
@@ -174,6 +176,33 @@ def test_split_names_are_understood_renamed_and_chosen(tmp_path: Path) -> None:
     found = read_source(tmp_path / "s", recipe).arranged
     assert sorted(s.split for s in found.samples) == ["test", "train", "val"]
     assert found.ignored[0].reason == "the recipe keeps no split fold_3"
+
+
+def test_two_splits_of_the_source_never_become_one_unasked(tmp_path: Path) -> None:
+    for i, name in enumerate(["训练", "测试", "Valid", "validation"]):
+        picture(tmp_path / "s" / name / "a" / f"{i}.png", i)
+    images = ["{split}/{class}/{name}"]
+    with pytest.raises(UsageError, match="测试 and 训练 of the source would become one, called __") as e:
+        read_source(tmp_path / "s", Recipe(images=images))
+    assert "splits: {names: {测试:" in str(e.value.hint)
+    assert read_source(tmp_path / "s", Recipe(images=images, splits=Splits(keep=["val"]))).arranged.ignored
+    named = Recipe(images=images, splits=Splits(names={"训练": "train", "测试": "test"}))
+    found = read_source(tmp_path / "s", named).arranged
+    assert Counter(s.split for s in found.samples) == {"train": 1, "test": 1, "val": 2}
+
+
+def test_lists_divide_a_folder_that_they_do_not_name(tmp_path: Path) -> None:
+    for i, name in enumerate(["trainval/a.png", "trainval/b.png", "test/c.png", "test/d.png"]):
+        picture(tmp_path / "s" / name, i)
+    put(tmp_path / "s" / "train.txt", "a")
+    put(tmp_path / "s" / "val.txt", "b\nd")
+    put(tmp_path / "s" / "test.txt", "c\nd")
+    lists = {n: f"{n}.txt" for n in ("train", "val", "test")}
+    found = read_source(tmp_path / "s", Recipe(images=["{split}/{name}"], splits=Splits(lists=lists))).arranged
+    assert [(s.path, s.split) for s in found.samples] == [
+        ("test/c.png", "test"), ("trainval/a.png", "train"), ("trainval/b.png", "val")
+    ]  # fmt: skip
+    assert found.bad[0].reason == "two splits: test by its path and val by val.txt and test by test.txt"
 
 
 def test_released_subsets_come_first_in_the_ranking(tmp_path: Path) -> None:
