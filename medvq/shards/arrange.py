@@ -88,6 +88,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
         else:
             fitting.append((entry, fields))
             masks.claim(entry.path, fields)
+            reader.claim(entry.path, fields)
     for entry, fields in fitting:
         sample, problem = reader.sample(entry.path, entry.size, entry.mtime, fields)
         mask, trouble = masks.of(entry.path, fields)
@@ -137,6 +138,11 @@ class Reader:
         self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
         self.spellings: dict[str, str] = {}
         self.group = re.compile(recipe.group) if recipe.group else None
+
+    def claim(self, path: str, fields: dict[str, str]) -> None:
+        """Note that there is an image at `path`, before `sample` is asked of any."""
+        for table in self.told:
+            table.claim(path, fields["id"])
 
     def sample(self, path: str, size: int, mtime: int, fields: dict[str, str]) -> tuple[Sample, str | None]:
         """The sample at `path`, whose pattern gave `fields`, and what is wrong with it."""

@@ -67,9 +67,10 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         detected = detect([e.path for e in found.images])
         recipe = recipe.model_copy(update={"images": [detected.images], "masks": recipe.masks or detected.masks})
         layout = detected.about
-        if "{class}" not in detected.images and not recipe.tables:
-            files = [e.path for e in found.others]
-            table = guess_table(source, files, [e.path for e in found.images])
+        if not recipe.tables:
+            files, images = [e.path for e in found.others], [e.path for e in found.images]
+            table, notes = guess_table(source, files, images, labelled="{class}" in detected.images)
+            found.notes += notes
             if table:
                 recipe = recipe.model_copy(update={"tables": [table]})
                 layout += f"; labels in {table.file}"
