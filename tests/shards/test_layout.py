@@ -36,6 +36,15 @@ from medvq.shards.understand import read_source, understand
         (["data/a/1.png", "data/b/1.png", "mask/a/1.png"], "data/{class}/{name}", "mask/{class}/{name}"),
         (["only/1.png", "only/2.png"], "only/{name}", None),
         (["a/1.png", "a/2.png", "b/3.png", "stray.png"], "{class}/{name}", None),
+        (["a/1.png", "a/1_mask.png", "b/2.png", "b/2_mask.png"], "{class}/{name}", "{class}/{id}_mask.{ext}"),
+        (["a/1.png", "a/1_mask.png", "a/2.png"], "a/{name}", "a/{id}_mask.{ext}"),
+        (["1.jpg", "1-SEG.png", "2.jpg", "2-SEG.png"], "{name}", "{id}-SEG.{ext}"),
+        (["train/a/1.png", "train/a/1_segmentation.png", "val/b/2.png"], "{split}/{class}/{name}",
+         "{split}/{class}/{id}_segmentation.{ext}"),
+        (["images/1.jpg", "images/2.jpg", "masks/1_mask.png"], "images/{name}", "masks/{id}_mask.{ext}"),
+        (["data/a/1.png", "data/b/1.png", "mask/a/1_Seg.png", "mask/b/1.png", "mask/a/2_Seg.png"],
+         "data/{class}/{name}", "mask/{class}/{name}"),
+        (["with_mask/0-with-mask.jpg", "without_mask/0.jpg"], "{class}/{name}", None),
     ],
 )  # fmt: skip
 def test_usual_layouts_are_detected(paths: list[str], images: str, masks: str | None) -> None:
@@ -156,6 +165,34 @@ def test_one_mask_for_two_images_of_one_name_is_nobodys(tmp_path: Path) -> None:
     found = read_source(tmp_path / "s", Recipe(images=["data/{*}/{name}"], masks="mask/{name}")).arranged
     assert [b.path for b in found.bad] == ["data/x/p0.png", "data/y/p0.png"]
     assert {s.path: s.mask is not None for s in found.samples} == {"data/x/q0.png": True, "data/y/q1.png": False}
+
+
+def test_masks_beside_their_images_are_detected_and_never_images(tmp_path: Path) -> None:
+    for i, name in enumerate(["a/x0", "a/x1", "b/x0", "b/x2"]):
+        picture(tmp_path / "s" / f"{name}.jpg", i)
+        put(tmp_path / "s" / f"{name}_mask.png", encode(pixels(i, channels=1)))
+    picture(tmp_path / "s" / "b" / "x1.jpg", 8)
+    put(tmp_path / "s" / "b" / "x1-Seg.png", encode(pixels(9, channels=1)))
+    put(tmp_path / "s" / "b" / "x9_mask.png", encode(pixels(10, channels=1)))
+    understood = read_source(tmp_path / "s")
+    found = understood.arranged
+    assert understood.layout == "class folders, masks beside the images"
+    assert understood.recipe.masks == "{class}/{id}_mask.{ext}"
+    assert {s.path: s.mask.path if s.mask else None for s in found.samples} == {
+        "a/x0.jpg": "a/x0_mask.png", "a/x1.jpg": "a/x1_mask.png", "b/x0.jpg": "b/x0_mask.png", "b/x1.jpg": None,
+        "b/x2.jpg": "b/x2_mask.png",
+    }  # fmt: skip
+    assert [(b.path, "named as a mask" in b.reason) for b in found.bad] == [("b/x1-Seg.png", True)]
+    assert [(i.path, i.reason) for i in found.ignored] == [("b/x9_mask.png", "a mask without an image")]
+
+
+def test_names_that_end_as_masks_do_without_images_beside_are_images(tmp_path: Path) -> None:
+    for i in range(5):
+        picture(tmp_path / "s" / "ab"[i % 2] / f"{i}_mask.png", i)
+    picture(tmp_path / "s" / "a" / "0.png", 9)
+    found = read_source(tmp_path / "s").arranged
+    assert len(found.samples) == 6
+    assert "1 images are named as masks of others (a/0_mask.png)" in found.notes[0]
 
 
 def test_a_group_by_regular_expression(tmp_path: Path) -> None:
