@@ -261,9 +261,14 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
         by_fold[name.casefold()].append(name)
     twins = [names for names in by_fold.values() if len(names) > 1]
     if twins:
+        places = sorted({s.path.rpartition("/")[0] or "." for s in out.samples if s.label in twins[0]})
+        more = f" and {len(places) - 4} more folders" if len(places) > 4 else ""
+        first, second = twins[0][-2:]
         raise UsageError(
-            "; ".join(" and ".join(t) for t in twins) + " differ only in case",
-            hint="rename a folder, or list `classes` with their other spellings in a recipe",
+            "classes that differ only in case: " + "; ".join(" and ".join(t) for t in twins),
+            where=", ".join(places[:4]) + more,
+            hint=f"rename one, or say in a recipe that they are one class, `classes: {{{second}: [{first}], ...}}`; "
+            "nothing was decoded yet, and bad files are listed once this is mended",
         )
     out.classes = (recipe.class_names() or sorted(labelled)) if labelled else []
     if len(out.classes) > MOST_CLASSES:
