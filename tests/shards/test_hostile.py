@@ -129,7 +129,7 @@ def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
     assert "classes: {benign: [Benign], ...}" in str(e.value.hint)
     assert "bad files are listed once this is mended" in str(e.value.hint)
     recipe = Recipe(images=["{class}/{name}"], classes={"benign": ["Benign"], "other": []})
-    with pytest.raises(BadSamplesError, match="broken.jpg"):
+    with pytest.raises(BadSamplesError, match=r"broken\.jpg"):
         pack(root, tmp_path / "out", recipe, processes=1)
     assert pack(root, tmp_path / "out", recipe, processes=1, on_bad="skip").written == 5
 
