@@ -60,9 +60,9 @@ def pack_folder(
     if processes < 0:
         raise UsageError(f"cannot work with {processes} processes", where="--processes")
     if dry_run:
-        from medvq.shards.explain import explain
+        from medvq.shards.explain import facts_of_source
 
-        return {"text": explain(source, settings)}
+        return facts_of_source(source, settings)
     from medvq.shards.pack import pack
 
     with counting("packing") as progress:

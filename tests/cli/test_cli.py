@@ -122,6 +122,20 @@ def test_shard_verify_inspect(cli, smear, tmp_path):
     assert hidden["written"] == 120
     assert not re.search(rb"P\d{3}_\d{4}", b"".join(p.read_bytes() for p in (tmp_path / "hidden").iterdir()))
     assert "layout" in cli("shard", tree, "none", "--dry-run").stdout_text
+    told = cli.json("shard", tree, "none", "--dry-run", "--recipe", "smear")
+    assert (told["seen"], told["samples"], told["bad"], told["masks"]) == (
+        report["seen"], 120, [], "{split}/mask/{class}/{name}"
+    )  # fmt: skip
+    assert {name: found["samples"] for name, found in told["splits"].items()} == report["splits"]
+    assert {n for found in told["splits"].values() for n in found["classes"]} == set(told["classes"])
+    assert told["splits"]["train"]["groups"] >= 3
+    assert told["ignored"] == [{"path": "README.txt", "reason": "not an image"}]
+    assert told["layout"] in told["text"]
+    detected = cli.json("shard", tree, "none", "--dry-run")
+    assert "course layout" in detected["layout"]
+    assert (
+        "patients.csv names the images (file) and is not used, as labels come from the folders" in detected["notes"][0]
+    )
     assert cli.json("verify", "ds", "--deep") == {"ok": True, "problems": []}
     facts = cli.json("inspect", "ds", "--sheet", "sheet.png")
     assert facts["digest"] == report["digest"]
@@ -160,6 +174,18 @@ def test_shard_says_what_is_worth_knowing_on_stderr(cli, tmp_path):
     assert [line.split(":")[0] for line in found.stderr_text.splitlines()] == ["leak between splits"] + ["note"] * 2
     assert "masks hold other values than 0 and 255: 1;" in found.stderr_text
     assert "no mask reaches 128" in found.stderr_text
+
+
+def test_synth_says_what_it_draws(cli, tmp_path):
+    asked = ("synth", "smear", "tree", "--samples", "30", "--size", "16")
+    planned = cli.json(*asked, "--dry-run")
+    assert "none is drawn yet" in cli(*asked, "--dry-run").stdout_text
+    assert list(tmp_path.iterdir()) == []
+    assert cli.json(*asked) == planned
+    assert (planned["drawn"], sum(s["samples"] for s in planned["splits"].values())) == (30, 30)
+    assert cli.json(*asked, "--dry-run") == {**planned, "drawn": 0}
+    assert cli(*asked).stdout_text.startswith("tree: 30 images of 16 px (train ")
+    cli(*asked[:-1], "17", "--dry-run", code=2)
 
 
 def test_dry_run_and_describe_work_before_there_are_data(cli, tmp_path):
