@@ -36,10 +36,12 @@ def shard(
 
     [dim]medvq shard data/smear datasets/smear[/]
     """
-    from medvq.cli.packing import pack_folder, settings_of
+    from medvq.cli.packing import pack_folder, remarks, settings_of
 
     settings = settings_of(recipe, size=size, store=store, opaque_keys=opaque_keys)
     report = pack_folder(source, dest, settings, processes, on_bad, on_leak, dry_run=dry_run)
+    for line in [] if dry_run else remarks(report):
+        typer.echo(line, err=True)
     if as_json:
         print_json(report)
     elif dry_run:
@@ -101,6 +103,8 @@ def synth(
     samples: Annotated[int, typer.Option(min=30, help="Images in all splits together.")] = 2000,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height in pixels.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other images.")] = 0,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Draw a synthetic blood smear: five white cell classes, masks, patients, train/val/test.
 
@@ -112,8 +116,13 @@ def synth(
     from medvq.shards.synth import smear
 
     with counting("drawing") as progress:
-        smear(dest, samples=samples, size=size, seed=seed, progress=progress)
-    typer.echo(f"{dest}: {samples} images of {size} px")
+        facts = smear(dest, samples=samples, size=size, seed=seed, dry_run=dry_run, progress=progress)
+    if as_json:
+        print_json(facts)
+        return
+    splits = ", ".join(f"{name} {found['samples']}" for name, found in facts["splits"].items())
+    would = ", none is drawn yet" if dry_run and facts["drawn"] else ""
+    typer.echo(f"{dest}: {samples} images of {size} px ({splits}){would}")
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,10 @@ from medvq.config.locate import find
 from medvq.config.recipe import Recipe, load_recipe, parse_size
 
 STORES = ("auto", "png", "jpeg", "npy")
+MOST_LINES = 8
+"""Lines of what is worth knowing that are said of a packing; the manifest has all."""
+MOST_SIZES = 5
+"""Sizes of images that are shown."""
 
 
 def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaque_keys: bool) -> Recipe:
@@ -56,9 +60,9 @@ def pack_folder(
     if processes < 0:
         raise UsageError(f"cannot work with {processes} processes", where="--processes")
     if dry_run:
-        from medvq.shards.explain import explain
+        from medvq.shards.explain import facts_of_source
 
-        return {"text": explain(source, settings)}
+        return facts_of_source(source, settings)
     from medvq.shards.pack import pack
 
     with counting("packing") as progress:
@@ -68,21 +72,40 @@ def pack_folder(
     return dict(vars(report))
 
 
+def remarks(report: dict[str, Any]) -> list[str]:
+    """What a person should know of a packing that went well: leaks that were let pass, then notes, a line each."""
+    from medvq.shards.report import leak_text
+    from medvq.shards.scan import printable
+
+    lines = [f"leak between splits: {leak_text(found)}" for found in report["leaks"]]
+    lines += [f"note: {note}" for note in report["notes"]]
+    more = [f"and {len(lines) - MOST_LINES} more in the manifest"] if len(lines) > MOST_LINES else []
+    shown = [printable(line) for line in lines[:MOST_LINES]]
+    return [line if len(line) <= 300 else line[:297] + "..." for line in shown] + more
+
+
 def inspect_text(facts: dict[str, Any]) -> str:
     """What `medvq inspect` prints of a dataset's facts."""
-    image, statistics = facts["image"], facts["statistics"]
-    size = f"{image['width']}×{image['height']}" if image["width"] and image["height"] else "several sizes"
-    lines = [f"{facts['name']}: {facts['samples']} images, {size}, digest {facts['digest'][:12]}", ""]
+    image, statistics, sizes = facts["image"], facts["statistics"], facts["sizes"]
+    size = f"{image['width']}×{image['height']}" if len(sizes) == 1 else f"{len(sizes)} sizes"
+    lines = [f"{facts['name']}: {facts['samples']} images, {size}, digest {facts['digest'][:12]}"]
+    if len(sizes) > 1:
+        shown = ", ".join(f"{width}×{height}: {n}" for width, height, n in sizes[:MOST_SIZES])
+        more = f", and {len(sizes) - MOST_SIZES} more sizes" if len(sizes) > MOST_SIZES else ""
+        lines.append(f"width×height {shown}{more}")
     names = facts["classes"]
-    rows = [["split", "images", "masks", "groups", *names]]
+    rows = [["", "images", "masks", "groups", *names]]
     for split, found in facts["splits"].items():
         counts = [str(found["classes"].get(n, 0)) for n in names]
         rows.append([split, str(found["samples"]), str(found["masks"]), str(found["groups"] or "-"), *counts])
+    for percent, n in facts["subsets"].items():
+        if percent != "100":
+            counts = [str(facts["subset_classes"][percent].get(name, 0)) for name in names]
+            rows.append([f"{percent} % of train", str(n), "", "", *counts])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines += ["  " + "  ".join(t.rjust(w) for t, w in zip(row, widths, strict=True)) for row in rows]
-    subsets = ", ".join(f"{percent} %: {n}" for percent, n in facts["subsets"].items())
+    lines += ["", *("  " + "  ".join(t.rjust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows)]
     mean, std = (" ".join(f"{v:.4f}" for v in statistics[k]) for k in ("mean", "std"))
-    lines += ["", f"training subsets {subsets}", f"mean {mean}, std {std} of {statistics['split']}, pixels in [0, 1]"]
+    lines += ["", f"mean {mean}, std {std} of {statistics['split']}, pixels in [0, 1]"]
     lines.append(", ".join(f"{n} {what}" for what, n in facts["counts"].items()))
     lines += [f"skipped {row['path']}: {row['reason']}" for row in facts["skipped"]]
     lines += [f"note: {note}" for note in facts["notes"]]

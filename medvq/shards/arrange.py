@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe
 from medvq.shards.detect import SPLIT_WORDS
+from medvq.shards.masks import Masks
 from medvq.shards.patterns import compile_pattern
 from medvq.shards.scan import Entry, Left, Scan
 from medvq.shards.tables import Told, read_list, read_table
@@ -74,25 +75,31 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
     reader = Reader(recipe, told)
-    masks, rest = _take_masks(found.images, recipe, reader)
-    out.released, rest = _take_released(rest, recipe)
+    masks = Masks(found.images, recipe, reader.meaning)
+    out.released, rest = _take_released(masks.rest, recipe)
     for released in out.released:
         out.ignored += [Left(p, f"a copy in the released {released.percent:g} % set") for p in released.paths]
+    fitting: list[tuple[Entry, dict[str, str]]] = []
     for entry in rest:
         fields = next((m for p in recipe.images if (m := compile_pattern(p).match(entry.path))), None)
         if fields is None:
             where = "it does not fit the layout " + " or ".join(recipe.images)
             (out.bad if strict else out.ignored).append(Left(entry.path, where))
-            continue
+        else:
+            fitting.append((entry, fields))
+            masks.claim(entry.path, fields)
+            reader.claim(entry.path, fields)
+    for entry, fields in fitting:
         sample, problem = reader.sample(entry.path, entry.size, entry.mtime, fields)
-        mask, trouble = _mask_of(masks, _mask_key(fields, recipe, reader))
+        mask, trouble = masks.of(entry.path, fields)
         if problem or trouble:
             out.bad.append(Left(entry.path, problem or trouble or ""))
         elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
             out.ignored.append(Left(entry.path, f"the recipe keeps no split {sample.split}"))
         else:
             out.samples.append(replace(sample, mask=mask) if mask else sample)
-    out.ignored += [Left(e.path, "a mask without an image") for es in masks.values() for e in es]
+    out.ignored += [Left(e.path, "a mask without an image") for e in masks.orphans()]
+    reader.refuse_merged({s.split for s in out.samples})
     if strict and recipe.masks is None:
         _note_twins(out)
     _finish_labels(out, recipe)
@@ -119,69 +126,41 @@ def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released]
     return released, rest
 
 
-Masks = dict[tuple[str, ...], list[Entry]]
-
-
-def _mask_key(fields: dict[str, str], recipe: Recipe, reader: Reader) -> tuple[str, ...]:
-    """What a mask and its image have in common: the id, and the fields that are in both patterns."""
-    if recipe.masks is None:
-        return ()
-    shared = _shared_fields(recipe.masks, *recipe.images)
-    return (fields["id"], *(reader.meaning(k, fields[k]) for k in shared))
-
-
-@cache
-def _shared_fields(*patterns: str) -> list[str]:
-    fields = [set(re.findall(r"\{(\w+)\}", p)) for p in patterns]
-    return sorted(set.intersection(*fields) - {"ext", "name", "id"})
-
-
-def _take_masks(entries: list[Entry], recipe: Recipe, reader: Reader) -> tuple[Masks, list[Entry]]:
-    """Masks by what they share with their images, and the files that are no masks."""
-    masks: Masks = defaultdict(list)
-    if recipe.masks is None:
-        return masks, entries
-    pattern, rest = compile_pattern(recipe.masks), []
-    for entry in entries:
-        fields = pattern.match(entry.path)
-        if fields is None:
-            rest.append(entry)
-        else:
-            masks[_mask_key(fields, recipe, reader)].append(entry)
-    return masks, rest
-
-
-def _mask_of(masks: Masks, key: tuple[str, ...]) -> tuple[Entry | None, str | None]:
-    found = masks.pop(key, []) if masks else []
-    if len(found) > 1:
-        return None, "it has several masks: " + ", ".join(e.path for e in found)
-    return (found[0] if found else None), None
-
-
 class Reader:
     """Puts together what path and tables say of an image."""
 
-    def __init__(self, recipe: Recipe, told: list[Told]) -> None:
-        self.told = told
-        self.listed, self.lists = set(recipe.splits.lists), set(recipe.splits.lists.values())
+    def __init__(self, recipe: Recipe, told: list[Told], *, overrule: bool = False) -> None:
+        """`overrule`: tables may put an image in another split than its path, which no pattern can leave out."""
+        self.told, self.overrule = told, overrule
+        self.listed = set(recipe.splits.lists)
         self.known: dict[str, str | None] = {}
         self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
-        self.split_names = {**SPLIT_WORDS, **{k.lower(): v for k, v in recipe.splits.names.items()}}
+        self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
+        self.spellings: dict[str, str] = {}
         self.group = re.compile(recipe.group) if recipe.group else None
+
+    def claim(self, path: str, fields: dict[str, str]) -> None:
+        """Note that there is an image at `path`, before `sample` is asked of any."""
+        for table in self.told:
+            table.claim(path, fields["id"])
 
     def sample(self, path: str, size: int, mtime: int, fields: dict[str, str]) -> tuple[Sample, str | None]:
         """The sample at `path`, whose pattern gave `fields`, and what is wrong with it."""
-        label, split, group = fields.get("class"), fields.get("split"), fields.get("group")
         problem: str | None = None
-        labels = [label] if label is not None else []
+        labels = [fields["class"]] if "class" in fields else []
+        splits = [("its path", fields["split"])] if "split" in fields else []
+        groups = [("its path", fields["group"])] if "group" in fields else []
         for table in self.told:
             said, trouble = table.about(path, fields["id"])
             problem = problem or trouble
             if said:
                 labels += [said.label] if said.label is not None else []
-                if said.split and table.table.file in self.lists and split in self.listed and split != said.split:
-                    problem = problem or f"it is listed for {split} and for {said.split}"
-                split, group = said.split or split, said.group or group
+                splits += [(table.table.file, said.split)] if said.split else []
+                groups += [(table.table.file, said.group)] if said.group else []
+        divided = self.listed and fields.get("split") not in self.listed  # a folder such as `trainval`
+        if (divided or self.overrule) and "split" in fields and len(splits) > 1:
+            del splits[0]
+        split = splits[-1][1] if splits else None
         if self.listed and split not in self.listed:
             problem = problem or "it is in no list of splits"
         if self.group:
@@ -189,15 +168,17 @@ class Reader:
             if match is None:
                 problem = problem or f"the group pattern {self.group.pattern} does not match"
             else:
-                group = match.group(1)
+                groups = [("its path", match.group(1)), *(g for g in groups if g[0] != "its path")]
+        problem = problem or _disagreement("splits", [(where, self._split(name)) for where, name in splits])
+        problem = problem or _disagreement("groups", [(where, _nfc(name)) for where, name in groups])
         meant = [self._class(name) for name in labels]
         if self.aliases and None in meant:
             name = labels[meant.index(None)]
             problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := nearest(name, self.aliases)) else "")
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
-        sample = Sample(path, size, mtime, fields["id"], meant[0] if meant else None, self._split(split), _nfc(group))
-        return sample, problem
+        label, group = meant[0] if meant else None, groups[-1][1] if groups else None
+        return Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group)), problem
 
     def meaning(self, field: str, text: str) -> str:
         """What the text of a field of a path stands for, so that spellings of one class or split are one."""
@@ -210,10 +191,39 @@ class Reader:
             self.known[name] = self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
         return self.known[name]
 
+    def refuse_merged(self, splits: Collection[str]) -> None:
+        """Nothing, where each of `splits` comes from one name of the source, or from names that mean the same.
+
+        Raises:
+            UsageError: two names became one, as what cannot stand in a shard's name was replaced.
+        """
+        for split in sorted(splits):
+            names = sorted({unicodedata.normalize("NFC", n) for n, s in self.spellings.items() if s == split})
+            known = [n for n in names if _lower(n) in self.split_names or n == split]
+            if len(names) > max(1, len(known)):
+                first = next(n for n in names if n not in known)
+                raise UsageError(
+                    f"the splits {' and '.join(names)} of the source would become one, called {split}",
+                    hint=f"say what each means in a recipe, such as `splits: {{names: {{{first}: test}}}}`",
+                )
+
     def _split(self, name: str | None) -> str:
         if name is None:
             return "train"
-        return self.split_names.get(name.lower()) or re.sub(r"[^A-Za-z0-9_-]", "_", unicodedata.normalize("NFC", name))
+        if name not in self.spellings:
+            plain = re.sub(r"[^A-Za-z0-9_-]", "_", unicodedata.normalize("NFC", name))
+            self.spellings[name] = self.split_names.get(_lower(name)) or plain
+        return self.spellings[name]
+
+
+def _disagreement(what: str, told: list[tuple[str, str | None]]) -> str | None:
+    if len(told) < 2 or len({value for _, value in told}) == 1:
+        return None
+    return f"two {what}: " + " and ".join(f"{value} by {where}" for where, value in told)
+
+
+def _lower(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _nfc(text: str | None) -> str | None:
@@ -251,9 +261,14 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
         by_fold[name.casefold()].append(name)
     twins = [names for names in by_fold.values() if len(names) > 1]
     if twins:
+        places = sorted({s.path.rpartition("/")[0] or "." for s in out.samples if s.label in twins[0]})
+        more = f" and {len(places) - 4} more folders" if len(places) > 4 else ""
+        first, second = twins[0][-2:]
         raise UsageError(
-            "; ".join(" and ".join(t) for t in twins) + " differ only in case",
-            hint="rename a folder, or list `classes` with their other spellings in a recipe",
+            "classes that differ only in case: " + "; ".join(" and ".join(t) for t in twins),
+            where=", ".join(places[:4]) + more,
+            hint=f"rename one, or say in a recipe that they are one class, `classes: {{{second}: [{first}], ...}}`; "
+            "nothing was decoded yet, and bad files are listed once this is mended",
         )
     out.classes = (recipe.class_names() or sorted(labelled)) if labelled else []
     if len(out.classes) > MOST_CLASSES:

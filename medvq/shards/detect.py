@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from medvq.config.errors import UsageError
+from medvq.shards.patterns import stem
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
@@ -16,6 +18,8 @@ SPLIT_WORDS = {
 """Usual names of splits, in lower case, and ours."""
 DATA_WORDS = frozenset({"data", "image", "images", "img", "imgs"})
 MASK_WORDS = frozenset({"mask", "masks", "label_masks", "segmentation", "segmentations", "groundtruth", "gt"})
+MASK_END = re.compile(r"(.+)([_-](?:mask|seg|segmentation))", re.IGNORECASE | re.DOTALL)
+"""How the stem of a mask ends, where it is not that of its image."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class Layout:
     masks: str | None
     about: str
     """In words."""
+    beside: frozenset[str] = frozenset()
+    """Paths that lie beside an image and are named as its mask, such as `x_mask.png` beside `x.jpg`."""
+    doubtful: frozenset[str] = frozenset()
+    """The same, where most names that end so have no such image, so that they count as images."""
 
 
 def detect(paths: Sequence[str]) -> Layout:
@@ -34,6 +42,8 @@ def detect(paths: Sequence[str]) -> Layout:
     Raises:
         UsageError: no layout fits.
     """
+    beside, doubtful = _beside(paths)
+    paths = [p for p in paths if p not in beside]
     prefix = _wrapper(paths)
     parts = [p[len(prefix) :].split("/") for p in paths]
     literal = "/".join("{*}" if {"{", "}"} & set(folder) else folder for folder in prefix.split("/"))
@@ -50,12 +60,38 @@ def detect(paths: Sequence[str]) -> Layout:
     folders = [p for p in parts if _shape(p) == shape]
     if shape == ("class",) and len({p[0] for p in folders}) == 1 and n == images.total():
         only = "{*}" if {"{", "}"} & set(folders[0][0]) else folders[0][0]
-        return Layout(f"{literal}{only}/{{name}}", None, "one flat folder of images, no labels")
-    mask_shape = tuple("mask" if w == "data" else w for w in shape)
-    mask_pattern = None
+        pattern, shape = f"{literal}{only}/{{name}}", ()
+    else:
+        pattern = literal + _pattern(shape, folders)
+    mask_shape, mask_pattern, where = tuple("mask" if w == "data" else w for w in shape), None, ""
     if mask_shape in masks:
-        mask_pattern = literal + _pattern(mask_shape, [p for p in parts if _shape(p) == mask_shape])
-    return Layout(literal + _pattern(shape, folders), mask_pattern, _in_words(shape, mask_pattern))
+        files = [p for p in parts if _shape(p) == mask_shape]
+        end = _common_end([f[-1] for f in files], {stem(f[-1]) for f in folders})
+        mask_pattern, where = _named(literal + _pattern(mask_shape, files), end), ", masks in a parallel tree"
+    elif beside:
+        end = Counter(match[2] for p in beside if (match := MASK_END.fullmatch(stem(p)))).most_common(1)[0][0]
+        mask_pattern, where = _named(pattern, end), ", masks beside the images"
+    return Layout(pattern, mask_pattern, _in_words(shape) + where, beside, doubtful)
+
+
+def _beside(paths: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Of the names that end as masks' do, those with an image so named beside them: as masks, and as doubtful."""
+    stems = {p.rpartition("/")[0] + "/" + stem(p) for p in paths}
+    ends = [(p, match) for p in paths if (match := MASK_END.fullmatch(stem(p)))]
+    ends = [(p, match) for p, match in ends if not MASK_WORDS & set(p.lower().split("/")[:-1])]
+    found = frozenset(p for p, match in ends if p.rpartition("/")[0] + "/" + match[1] in stems)
+    return (found, frozenset()) if 3 * len(found) >= 2 * len(ends) else (frozenset(), found)
+
+
+def _common_end(names: Sequence[str], images: Collection[str]) -> str:
+    """What most masks of a parallel tree have behind the stem of their image; empty where they have nothing."""
+    ends = Counter(m[2] for n in names if (m := MASK_END.fullmatch(stem(n))) and m[1] in images)
+    end, n = ends.most_common(1)[0] if ends else ("", 0)
+    return end if n > sum(stem(name) in images for name in names) else ""
+
+
+def _named(pattern: str, end: str) -> str:
+    return pattern.removesuffix("{name}") + "{id}" + end + ".{ext}" if end else pattern
 
 
 def _wrapper(paths: Sequence[str]) -> str:
@@ -101,8 +137,8 @@ def _pattern(shape: tuple[str, ...], folders: list[list[str]]) -> str:
     return "/".join([*pieces, "{name}"])
 
 
-def _in_words(shape: tuple[str, ...], masks: str | None) -> str:
-    what = {
+def _in_words(shape: tuple[str, ...]) -> str:
+    return {
         (): "one flat folder of images, no labels",
         ("class",): "class folders",
         ("split",): "split folders, no labels",
@@ -113,4 +149,3 @@ def _in_words(shape: tuple[str, ...], masks: str | None) -> str:
         ("split", "data"): "split folders, no labels",
         ("split", "data", "class"): "split folders with class folders (course layout)",
     }.get(shape, "folders: " + "/".join(shape))
-    return what + (", masks in a parallel tree" if masks else "")

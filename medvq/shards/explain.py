@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medvq.config.recipe import Recipe
+from medvq.shards.arrange import Arranged, Sample
 from medvq.shards.manifest import split_order
 from medvq.shards.scan import Left, printable
 from medvq.shards.understand import Understood, read_source
@@ -24,6 +26,52 @@ def explain(source: Path, recipe: Recipe | None = None) -> str:
     return text_of(read_source(source, recipe))
 
 
+def facts_of_source(source: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+    """What would be packed and how, as plain values, and `text` in words; nothing is decoded or written.
+
+    {text, name, layout, images, masks, tables, classes, seen, samples, splits: {name: {samples, masks, groups,
+    classes}}, bad: [{path, reason}], ignored: [{path, reason}], notes}; splits that are yet to be made are in `make`.
+
+    Raises:
+        NotFoundError, UsageError: as `read_source`.
+    """
+    understood = read_source(source, recipe)
+    recipe, arranged = understood.recipe, understood.arranged
+    return {
+        "text": text_of(understood),
+        "name": recipe.name,
+        "layout": understood.layout,
+        "images": recipe.images,
+        "masks": recipe.masks,
+        "tables": [t.file for t in recipe.tables],
+        "classes": arranged.classes,
+        "seen": understood.seen,
+        "samples": len(arranged.samples),
+        "splits": _splits(arranged),
+        "make": {name: {"of": made.of, "share": made.share} for name, made in recipe.splits.make.items()},
+        "bad": [{"path": printable(r.path), "reason": r.reason} for r in arranged.bad],
+        "ignored": [{"path": printable(r.path), "reason": r.reason} for r in arranged.ignored],
+        "notes": arranged.notes,
+    }
+
+
+def _splits(arranged: Arranged) -> dict[str, dict[str, Any]]:
+    by_split: dict[str, list[Sample]] = defaultdict(list)
+    for s in arranged.samples:
+        by_split[s.split].append(s)
+    out: dict[str, dict[str, Any]] = {}
+    for split in split_order(by_split):
+        rows = by_split[split]
+        counts = Counter(s.label for s in rows)
+        out[split] = {
+            "samples": len(rows),
+            "masks": sum(s.mask is not None for s in rows),
+            "groups": len({s.group for s in rows} - {None}) or None,
+            "classes": {name: counts[name] for name in arranged.classes},
+        }
+    return out
+
+
 def text_of(understood: Understood) -> str:
     """Layout, samples by split and class, masks, groups, what will be done to pixels, and what will be left out."""
     recipe, arranged = understood.recipe, understood.arranged
@@ -33,14 +81,10 @@ def text_of(understood: Understood) -> str:
     lines += [f"table      {t.file}: {_columns(t.model_dump())}" for t in recipe.tables]
     lines.append(f"files      {understood.seen} seen: {len(arranged.samples)} samples, {len(arranged.bad)} bad, "
                  f"{len(arranged.ignored)} ignored")  # fmt: skip
-    by_split = Counter(s.split for s in arranged.samples)
-    for split in split_order(by_split):
-        rows = [s for s in arranged.samples if s.split == split]
-        masks, groups = sum(s.mask is not None for s in rows), len({s.group for s in rows if s.group is not None})
-        extra = (f", {masks} masks" if masks else "") + (f", {groups} groups" if groups else "")
-        lines.append(f"split      {split}: {len(rows)} samples{extra}")
-        counts = Counter(s.label for s in rows)
-        lines += [f"             {name}: {counts[name]}" for name in arranged.classes]
+    for split, found in _splits(arranged).items():
+        extra = "".join(f", {found[what]} {what}" for what in ("masks", "groups") if found[what])
+        lines.append(f"split      {split}: {found['samples']} samples{extra}")
+        lines += [f"             {name}: {n}" for name, n in found["classes"].items()]
     for name, made in recipe.splits.make.items():
         how = f"stratified by class, groups and copies together, seed {recipe.splits.seed}"
         lines.append(f"make       {name}: {made.share:.4g} of {made.of}, {how}")

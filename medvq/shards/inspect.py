@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvq.config.errors import DataError, UsageError
-from medvq.shards.manifest import INDEX, read_manifest, split_order
+from medvq.shards.manifest import INDEX, Manifest, read_manifest, split_order
 from medvq.shards.subset import take
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from PIL import Image
 
 SUBSETS = (100, 50, 10, 1)
@@ -20,14 +21,17 @@ VERIFY = "run `medvq verify --deep` on the dataset"
 
 
 def describe(dataset: Path) -> dict[str, Any]:
-    """The dataset as plain values: {name, digest, samples, classes, splits, subsets, image, statistics, ...}.
+    """The dataset as plain values: {name, digest, samples, classes, splits, subsets, sizes, image, statistics, ...}.
+
+    `subset_classes` is {percent: {class: n}} of train; `sizes` is [[width, height, n], ...], the commonest first.
 
     Raises:
-        NotFoundError: there is none. DataError: its manifest is damaged.
+        NotFoundError: there is none. DataError: its manifest is damaged, or its index where sizes differ.
     """
     m = read_manifest(Path(dataset))
     train = m.splits.get("train")
-    counts = list(train.classes.values()) or [train.samples] if train else []
+    counts = [train.classes[c] for c in m.classes] or [train.samples] if train else []
+    subsets = {str(p): list(take(counts, p).values()) for p in SUBSETS} if train else {}
     return {
         "dataset": str(dataset),
         "name": m.name,
@@ -40,7 +44,9 @@ def describe(dataset: Path) -> dict[str, Any]:
             for n in split_order(m.splits)
             for s in [m.splits[n]]
         },
-        "subsets": {str(p): sum(take(counts, p).values()) for p in SUBSETS} if train else {},
+        "subsets": {percent: sum(n) for percent, n in subsets.items()},
+        "subset_classes": {percent: dict(zip(m.classes, n, strict=False)) for percent, n in subsets.items()},
+        "sizes": _sizes(Path(dataset), m),
         "image": {
             "width": m.image.width,
             "height": m.image.height,
@@ -67,6 +73,24 @@ def describe(dataset: Path) -> dict[str, Any]:
         "source": m.source,
         "cite": m.cite,
     }
+
+
+def _sizes(dataset: Path, m: Manifest) -> list[list[int]]:
+    if m.image.width is not None and m.image.height is not None:
+        return [[m.image.width, m.image.height, m.samples]]
+    found = _index(dataset, ["width", "height"]).group_by(["width", "height"]).aggregate([([], "count_all")])
+    rows = [(r["width"], r["height"], r["count_all"]) for r in found.to_pylist()]
+    return [list(row) for row in sorted(rows, key=lambda r: (-r[2], r))]
+
+
+def _index(dataset: Path, columns: list[str] | None = None) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(dataset / INDEX, columns=columns)
+    except (OSError, pa.ArrowException) as e:
+        raise DataError("the index cannot be read", where=str(dataset / INDEX), hint=VERIFY) from e
 
 
 def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Path:
@@ -111,14 +135,9 @@ def _drawable(name: str, label: int) -> str:
 
 def _first_rows(dataset: Path, per_class: int) -> list[dict[str, Any]]:
     """The first rows of every split and class of the index, without making Python objects of the others."""
-    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(dataset / INDEX)
-    except (OSError, pa.ArrowException) as e:
-        raise DataError("the index cannot be read", where=str(dataset / INDEX), hint=VERIFY) from e
+    table = _index(dataset)
     pairs = table.select(["split", "label"]).group_by(["split", "label"]).aggregate([]).to_pylist()
     out: list[dict[str, Any]] = []
     for pair in pairs:

@@ -111,7 +111,7 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
         raise UsageError(
             "no array is called *_images", where=str(source), hint=f"it holds {', '.join(shapes) or 'none'}"
         )
-    reader = Reader(recipe, [read_table(t, source.parent) for t in recipe.tables])
+    reader = Reader(recipe, [read_table(t, source.parent) for t in recipe.tables], overrule=True)
     names, out = recipe.class_names(), Arranged(notes=[])
     for split in splits:
         shape = shapes[f"{split}_images"]

@@ -41,14 +41,17 @@ class BadSamplesError(DataError):
         )
 
 
+def leak_text(found: dict[str, Any]) -> str:
+    """One leak in words."""
+    return f"the same {found['kind']} in {' and '.join(found['splits'])}: {', '.join(found['samples'])}"
+
+
 class LeakError(DataError):
     """Splits share groups or bytes; `found` lists all (exit 5)."""
 
     def __init__(self, leaks: Leaks) -> None:
         self.found = leaks.found
-        lines = [
-            f"  the same {f['kind']} in {' and '.join(f['splits'])}: {', '.join(f['samples'])}" for f in leaks.found
-        ]
+        lines = [f"  {leak_text(found)}" for found in leaks.found]
         super().__init__(
             "\n".join([f"{len(lines)} leaks between splits, and nothing was published", *lines]),
             hint="mend the splits, or record the leaks in the manifest with --on-leak report",

@@ -52,7 +52,13 @@ class Image:
 
 
 def smear(
-    dest: Path, *, samples: int, size: int = 64, seed: int = 0, progress: Progress | None = None
+    dest: Path,
+    *,
+    samples: int,
+    size: int = 64,
+    seed: int = 0,
+    dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draws `samples` images of `size` pixels under `dest`; the bytes are a function of (samples, size, seed) alone.
 
@@ -73,7 +79,7 @@ def smear(
     if not _is_whole(dest, images, texts):
         _refuse_other(dest)
         try:
-            drawn = _publish(dest, images, texts, size, seed, progress)
+            drawn = len(images) if dry_run else _publish(dest, images, texts, size, seed, progress)
         except OSError as e:
             if not _is_whole(dest, images, texts):  # else another drawing of the same was first
                 raise MedvqError(

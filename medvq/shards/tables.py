@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvq.config.errors import DataError, NotFoundError, UsageError, nearest
 from medvq.config.recipe import Table
+from medvq.shards.patterns import stem
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,36 @@ class Told:
     """By id, or by path where the table matches paths."""
     conflicts: dict[str, str] = field(default_factory=dict)
     """Ids of which the table says two different things, and what."""
-    used: set[str] = field(default_factory=set)
-    """Ids that some image had."""
+    used: dict[str, str] = field(default_factory=dict)
+    """Ids that some image had, and the first image."""
+    several: dict[str, list[str]] = field(default_factory=dict)
+    """Ids that are the names of several images, and these."""
 
-    def about(self, path: str, stem: str) -> tuple[Said | None, str | None]:
+    def claim(self, path: str, id_: str) -> None:
+        """Note that the image at `path` is there, before what is said of any image is asked."""
+        key = self._key(path, id_)
+        if key is None:
+            return
+        # An {id} that is only a part of the name, such as a patient's, is meant to stand for several images.
+        if key in self.used and (self.table.match == "path" or nfc(id_) == nfc(stem(path))):
+            self.several.setdefault(key, [self.used[key]]).append(path)
+        self.used.setdefault(key, path)
+
+    def about(self, path: str, id_: str) -> tuple[Said | None, str | None]:
         """What is said of the image, or what is wrong with it."""
-        key = self._key(path, stem)
+        key = self._key(path, id_)
         if key is None:
             return None, f"no row for it in {self.table.file}" if self.table.complete else None
-        self.used.add(key)
-        return self.rows.get(key), self.conflicts.get(key)
+        said = self.rows.get(key)
+        if key in self.several and said and not (self.table.match == "path" and key == nfc(path)):
+            return said, f"{self.table.file} line {said.line}: {key} is the name of {_shown(self.several[key])}"
+        return said, self.conflicts.get(key)
 
-    def _key(self, path: str, stem: str) -> str | None:
+    def _key(self, path: str, id_: str) -> str | None:
+        """The row's id, in NFC as all of them: file systems and spreadsheets write accents in other ways."""
+        path, id_ = nfc(path), nfc(id_)
         if self.table.match == "id":
-            return next((k for k in (stem, path.rsplit("/", 1)[-1]) if k in self.rows), None)
+            return next((k for k in (id_, path.rsplit("/", 1)[-1]) if k in self.rows), None)
         parts = path.split("/")
         # The table's paths may start above or below the source; the longest common end decides.
         for i in range(len(parts)):
@@ -58,6 +76,15 @@ class Told:
             for key in self.rows:
                 self._names.setdefault(key.rsplit("/", 1)[-1], []).append(key)
         return self._names
+
+
+def nfc(text: str) -> str:
+    """Text in the form in which names are compared."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _shown(paths: list[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -125,7 +152,7 @@ def read_table(table: Table, source: Path) -> Told:
             raise UsageError(f"the table has no column {column!r}", where=str(path), hint=nearest(column, header))
     told = Told(table)
     for line, row in rows:
-        key = _id_of(row, ids, table)
+        key = nfc(_id_of(row, ids, table))
         if not key:
             continue
         label, problem = _label_of(row, table)
@@ -154,7 +181,7 @@ def read_list(split: str, file: str, source: Path) -> Told:
     names = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     paths = any("/" in name for _, name in names)
     told = Told(Table(file=file, id="line", split="line", match="path" if paths else "id", complete=False))
-    told.rows = {name: Said(n, split=split) for n, name in names}
+    told.rows = {nfc(name): Said(n, split=split) for n, name in names}
     return told
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from medvq.config.errors import NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Arranged, arrange
-from medvq.shards.detect import detect
+from medvq.shards.detect import Layout, detect
 from medvq.shards.guess import guess_table
 from medvq.shards.npz import NpzOrigin, arrange_npz
 from medvq.shards.origin import Origin
+from medvq.shards.patterns import compile_pattern
 from medvq.shards.scan import Left, Scan, printable, scan
 
 GENERIC = frozenset({"data", "dataset", "images", "image", "train", "training", "raw"})
@@ -67,9 +68,11 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         detected = detect([e.path for e in found.images])
         recipe = recipe.model_copy(update={"images": [detected.images], "masks": recipe.masks or detected.masks})
         layout = detected.about
-        if "{class}" not in detected.images and not recipe.tables:
-            files = [e.path for e in found.others]
-            table = guess_table(source, files, [e.path for e in found.images])
+        _set_apart(found, detected, recipe.masks)
+        if not recipe.tables:
+            files, images = [e.path for e in found.others], [e.path for e in found.images]
+            table, notes = guess_table(source, files, images, labelled="{class}" in detected.images)
+            found.notes += notes
             if table:
                 recipe = recipe.model_copy(update={"tables": [table]})
                 layout += f"; labels in {table.file}"
@@ -83,6 +86,21 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         )
     seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
     return Understood(recipe, layout, arranged, seen, Origin(str(source.resolve())))
+
+
+def _set_apart(found: Scan, detected: Layout, masks: str | None) -> None:
+    """What lies beside an image and is named as its mask never enters as an image unremarked."""
+    pattern = compile_pattern(masks) if masks else None
+    odd = {p for p in detected.beside if not (pattern and pattern.match(p))}
+    reason = f"it is named as a mask of the image beside it, but masks here are {masks}; write a recipe"
+    found.bad += [Left(e.path, reason) for e in found.images if e.path in odd]
+    found.images = [e for e in found.images if e.path not in odd]
+    if detected.doubtful:
+        first = min(detected.doubtful)
+        found.notes.append(
+            f"{len(detected.doubtful)} images are named as masks of others ({first}); if they are, "
+            'say so in a recipe: `masks: "{class}/{id}_mask.{ext}"` or alike'
+        )
 
 
 def _read_npz(source: Path, recipe: Recipe) -> Understood:

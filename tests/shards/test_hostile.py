@@ -122,10 +122,16 @@ def test_names_of_one_look_and_stems_of_one_name(tmp_path: Path) -> None:
 
 def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "cells", {"Benign": 2, "benign": 2, "other": 1})
-    with pytest.raises(UsageError, match="Benign and benign differ only in case"):
+    put(root / "other" / "broken.jpg", b"\xff\xd8\xff junk")
+    with pytest.raises(UsageError, match="differ only in case: Benign and benign") as e:
         pack(root, tmp_path / "out", processes=1)
-    recipe = Recipe(images=["{class}/{name}"], classes=["benign", "other"])
-    assert pack(root, tmp_path / "out", recipe, processes=1, on_bad="skip").written >= 1
+    assert e.value.where == "Benign, benign"
+    assert "classes: {benign: [Benign], ...}" in str(e.value.hint)
+    assert "bad files are listed once this is mended" in str(e.value.hint)
+    recipe = Recipe(images=["{class}/{name}"], classes={"benign": ["Benign"], "other": []})
+    with pytest.raises(BadSamplesError, match=r"broken\.jpg"):
+        pack(root, tmp_path / "out", recipe, processes=1)
+    assert pack(root, tmp_path / "out", recipe, processes=1, on_bad="skip").written == 5
 
 
 def test_a_mask_of_another_size_or_that_does_not_decode_is_bad(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ from medvq.shards.understand import read_source, understand
         (["data/a/1.png", "data/b/1.png", "mask/a/1.png"], "data/{class}/{name}", "mask/{class}/{name}"),
         (["only/1.png", "only/2.png"], "only/{name}", None),
         (["a/1.png", "a/2.png", "b/3.png", "stray.png"], "{class}/{name}", None),
+        (["a/1.png", "a/1_mask.png", "b/2.png", "b/2_mask.png"], "{class}/{name}", "{class}/{id}_mask.{ext}"),
+        (["a/1.png", "a/1_mask.png", "a/2.png"], "a/{name}", "a/{id}_mask.{ext}"),
+        (["1.jpg", "1-SEG.png", "2.jpg", "2-SEG.png"], "{name}", "{id}-SEG.{ext}"),
+        (["train/a/1.png", "train/a/1_segmentation.png", "val/b/2.png"], "{split}/{class}/{name}",
+         "{split}/{class}/{id}_segmentation.{ext}"),
+        (["images/1.jpg", "images/2.jpg", "masks/1_mask.png"], "images/{name}", "masks/{id}_mask.{ext}"),
+        (["data/a/1.png", "data/b/1.png", "mask/a/1_Seg.png", "mask/b/1.png", "mask/a/2_Seg.png"],
+         "data/{class}/{name}", "mask/{class}/{name}"),
+        (["with_mask/0-with-mask.jpg", "without_mask/0.jpg"], "{class}/{name}", None),
     ],
 )  # fmt: skip
 def test_usual_layouts_are_detected(paths: list[str], images: str, masks: str | None) -> None:
@@ -91,8 +100,10 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
     found = read_source(tmp_path / "s", recipe).arranged
     assert {s.path[-7:]: s.split for s in found.samples} == {"b_0.jpg": "train", "b_2.jpg": "test"}
     assert [b.reason for b in found.bad] == [
-        "it is listed for train and for test", "it is in no list of splits", "it is in no list of splits"
-    ]  # fmt: skip
+        "two splits: train by train.txt and test by test.txt",
+        "it is in no list of splits",
+        "it is in no list of splits",
+    ]
     assert found.ignored == []
 
 
@@ -129,6 +140,61 @@ def test_two_masks_for_one_image_are_bad(tmp_path: Path) -> None:
     assert ["several masks" in b.reason for b in read_source(tmp_path / "s").arranged.bad] == [True]
 
 
+def test_a_mask_goes_to_the_image_of_its_whole_name(tmp_path: Path) -> None:
+    recipe = Recipe(images=["data/{class}/{name}"], masks="mask/{class}/{name}")
+    for i, name in enumerate(["x0.jpg", "x0.png", "x1.jpg", "x1.png", "x2.jpg"]):
+        picture(tmp_path / "s" / "data" / "a" / name, i)
+    for i, name in enumerate(["x0.png", "x1.bmp", "x2.png"]):
+        picture(tmp_path / "s" / "mask" / "a" / name, 10 + i, channels=1)
+    found = read_source(tmp_path / "s", recipe).arranged
+    assert {s.path: s.mask.path if s.mask else None for s in found.samples} == {
+        "data/a/x0.jpg": None, "data/a/x0.png": "mask/a/x0.png", "data/a/x2.jpg": "mask/a/x2.png"
+    }  # fmt: skip
+    assert [(b.path, "mask/a/x1.bmp is the mask of data/a/x1.jpg or data/a/x1.png" in b.reason) for b in found.bad] == [
+        ("data/a/x1.jpg", True), ("data/a/x1.png", True)
+    ]  # fmt: skip
+    assert found.ignored == []
+
+
+def test_one_mask_for_two_images_of_one_name_is_nobodys(tmp_path: Path) -> None:
+    for i, folder in enumerate(["x", "y"]):
+        picture(tmp_path / "s" / "data" / folder / "p0.png", i)
+        picture(tmp_path / "s" / "data" / folder / f"q{i}.png", 5 + i)
+    for name in ("p0.png", "q0.png"):
+        picture(tmp_path / "s" / "mask" / name, 9, channels=1)
+    found = read_source(tmp_path / "s", Recipe(images=["data/{*}/{name}"], masks="mask/{name}")).arranged
+    assert [b.path for b in found.bad] == ["data/x/p0.png", "data/y/p0.png"]
+    assert {s.path: s.mask is not None for s in found.samples} == {"data/x/q0.png": True, "data/y/q1.png": False}
+
+
+def test_masks_beside_their_images_are_detected_and_never_images(tmp_path: Path) -> None:
+    for i, name in enumerate(["a/x0", "a/x1", "b/x0", "b/x2"]):
+        picture(tmp_path / "s" / f"{name}.jpg", i)
+        put(tmp_path / "s" / f"{name}_mask.png", encode(pixels(i, channels=1)))
+    picture(tmp_path / "s" / "b" / "x1.jpg", 8)
+    put(tmp_path / "s" / "b" / "x1-Seg.png", encode(pixels(9, channels=1)))
+    put(tmp_path / "s" / "b" / "x9_mask.png", encode(pixels(10, channels=1)))
+    understood = read_source(tmp_path / "s")
+    found = understood.arranged
+    assert understood.layout == "class folders, masks beside the images"
+    assert understood.recipe.masks == "{class}/{id}_mask.{ext}"
+    assert {s.path: s.mask.path if s.mask else None for s in found.samples} == {
+        "a/x0.jpg": "a/x0_mask.png", "a/x1.jpg": "a/x1_mask.png", "b/x0.jpg": "b/x0_mask.png", "b/x1.jpg": None,
+        "b/x2.jpg": "b/x2_mask.png",
+    }  # fmt: skip
+    assert [(b.path, "named as a mask" in b.reason) for b in found.bad] == [("b/x1-Seg.png", True)]
+    assert [(i.path, i.reason) for i in found.ignored] == [("b/x9_mask.png", "a mask without an image")]
+
+
+def test_names_that_end_as_masks_do_without_images_beside_are_images(tmp_path: Path) -> None:
+    for i in range(5):
+        picture(tmp_path / "s" / "ab"[i % 2] / f"{i}_mask.png", i)
+    picture(tmp_path / "s" / "a" / "0.png", 9)
+    found = read_source(tmp_path / "s").arranged
+    assert len(found.samples) == 6
+    assert "1 images are named as masks of others (a/0_mask.png)" in found.notes[0]
+
+
 def test_a_group_by_regular_expression(tmp_path: Path) -> None:
     for i in range(4):
         picture(tmp_path / "s" / "ab"[i % 2] / f"218{i // 2}_{i}.png", i)
@@ -147,6 +213,33 @@ def test_split_names_are_understood_renamed_and_chosen(tmp_path: Path) -> None:
     found = read_source(tmp_path / "s", recipe).arranged
     assert sorted(s.split for s in found.samples) == ["test", "train", "val"]
     assert found.ignored[0].reason == "the recipe keeps no split fold_3"
+
+
+def test_two_splits_of_the_source_never_become_one_unasked(tmp_path: Path) -> None:
+    for i, name in enumerate(["训练", "测试", "Valid", "validation"]):
+        picture(tmp_path / "s" / name / "a" / f"{i}.png", i)
+    images = ["{split}/{class}/{name}"]
+    with pytest.raises(UsageError, match="测试 and 训练 of the source would become one, called __") as e:
+        read_source(tmp_path / "s", Recipe(images=images))
+    assert "splits: {names: {测试:" in str(e.value.hint)
+    assert read_source(tmp_path / "s", Recipe(images=images, splits=Splits(keep=["val"]))).arranged.ignored
+    named = Recipe(images=images, splits=Splits(names={"训练": "train", "测试": "test"}))
+    found = read_source(tmp_path / "s", named).arranged
+    assert Counter(s.split for s in found.samples) == {"train": 1, "test": 1, "val": 2}
+
+
+def test_lists_divide_a_folder_that_they_do_not_name(tmp_path: Path) -> None:
+    for i, name in enumerate(["trainval/a.png", "trainval/b.png", "test/c.png", "test/d.png"]):
+        picture(tmp_path / "s" / name, i)
+    put(tmp_path / "s" / "train.txt", "a")
+    put(tmp_path / "s" / "val.txt", "b\nd")
+    put(tmp_path / "s" / "test.txt", "c\nd")
+    lists = {n: f"{n}.txt" for n in ("train", "val", "test")}
+    found = read_source(tmp_path / "s", Recipe(images=["{split}/{name}"], splits=Splits(lists=lists))).arranged
+    assert [(s.path, s.split) for s in found.samples] == [
+        ("test/c.png", "test"), ("trainval/a.png", "train"), ("trainval/b.png", "val")
+    ]  # fmt: skip
+    assert found.bad[0].reason == "two splits: test by its path and val by val.txt and test by test.txt"
 
 
 def test_released_subsets_come_first_in_the_ranking(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -123,6 +124,71 @@ def test_folder_and_table_must_agree(tmp_path: Path) -> None:
     put(tmp_path / "s" / "t.csv", "file,label\na/a_000.jpg,a\na/a_001.jpg,b\nb/b_000.jpg,b\nb/b_001.jpg,b\n")
     recipe = Recipe(images=["{class}/{name}"], tables=[Table(file="t.csv", id="file", match="path", label="label")])
     assert [b.path for b in read_source(tmp_path / "s", recipe).arranged.bad] == ["a/a_001.jpg"]
+
+
+def test_path_and_table_must_agree_about_split_and_group(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / "s" / ("train" if i < 2 else "test") / f"p{i // 2}_{i}.png", i)
+    rows = "0,Training,p0\n1,test,p0\n2,test,p0\n3,,\n"
+    put(tmp_path / "s" / "t.csv", "id,split,patient\n" + rows)
+    table = Table(file="t.csv", id="id", split="split", group="patient")
+    found = read_source(tmp_path / "s", Recipe(images=["{split}/{group}_{id}.png"], tables=[table])).arranged
+    assert [(s.path, s.split, s.group) for s in found.samples] == [
+        ("test/p1_3.png", "test", "p1"), ("train/p0_0.png", "train", "p0")
+    ]  # fmt: skip
+    assert [(b.path, b.reason) for b in found.bad] == [
+        ("test/p1_2.png", "two groups: p1 by its path and p0 by t.csv"),
+        ("train/p0_1.png", "two splits: train by its path and test by t.csv"),
+    ]
+    chosen = Recipe(images=["{*}/{*}_{id}.png"], tables=[table])
+    found = read_source(tmp_path / "s", chosen).arranged
+    assert ([s.split for s in found.samples], found.bad) == (["test", "train", "train", "test"], [])
+
+
+def test_names_are_compared_as_they_look(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / "s" / f"{unicodedata.normalize('NFD', f'é{i}')}.png", i)
+    put(tmp_path / "s" / "labels.csv", "id,label\n" + "".join(f"é{i},{'ab'[i % 2]}\n" for i in range(4)))
+    for recipe in (None, Recipe(images=["{name}"], tables=[Table(file="labels.csv", id="id", label="label")])):
+        found = read_source(tmp_path / "s", recipe).arranged
+        assert [s.label for s in found.samples] == ["a", "b", "a", "b"]
+        assert found.notes == []
+
+
+def test_a_row_that_names_several_images_labels_none(tmp_path: Path) -> None:
+    for i, path in enumerate(["x/p0.png", "y/p0.png", "x/p1.png", "y/P2_1.png", "y/P2_2.png"]):
+        picture(tmp_path / "s" / path, i)
+    put(tmp_path / "s" / "t.csv", "id,label\np0,a\np1,b\nP2,b\n")
+    table = Table(file="t.csv", id="id", label="label")
+    found = read_source(tmp_path / "s", Recipe(images=["{*}/{id}_{*}.png", "{*}/{name}"], tables=[table])).arranged
+    assert [s.path for s in found.samples] == ["x/p1.png", "y/P2_1.png", "y/P2_2.png"], "P2 is meant for two"
+    assert [b.reason for b in found.bad] == ["t.csv line 2: p0 is the name of x/p0.png, y/p0.png"] * 2
+    put(tmp_path / "s" / "t.csv", "id,label\nx/p0.png,a\ny/p0.png,b\nx/p1.png,b\ny/P2_1.png,a\ny/P2_2.png,b\n")
+    by_path = Table(file="t.csv", id="id", label="label", match="path")
+    found = read_source(tmp_path / "s", Recipe(images=["{*}/{name}"], tables=[by_path])).arranged
+    assert ([s.label for s in found.samples], found.bad) == (["a", "b", "a", "b", "b"], [])
+
+
+@pytest.mark.parametrize(
+    ("folders", "tables", "why"),
+    [
+        ("", {"labels": "id,label", "patients": "id,label,patient"}, "several tables have labels"),
+        ("", {"labels": "id,grade,stain"}, "no column is known to hold labels"),
+        ("ab", {"labels": "id,label"}, "labels come from the folders"),
+    ],
+)
+def test_a_table_that_names_the_images_and_is_not_used_is_told(
+    tmp_path: Path, folders: str, tables: dict[str, str], why: str
+) -> None:
+    for i in range(4):
+        picture(tmp_path / "s" / (folders and folders[i % 2]) / f"p{i}.png", i)
+    for name, header in tables.items():
+        rows = [f"p{i}" + ",x" * header.count(",") for i in range(4)]
+        put(tmp_path / "s" / f"{name}.csv", "\n".join([header, *rows]))
+    put(tmp_path / "s" / "other.csv", "id,label\nq1,a\n")
+    notes = read_source(tmp_path / "s").arranged.notes
+    assert [n.split(" names")[0] for n in notes] == [f"{name}.csv" for name in tables]
+    assert all(why in n for n in notes)
 
 
 def test_paths_of_a_table_may_start_above_the_source(tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_a_medmnist_file_becomes_a_dataset(tmp_path: Path, shape: tuple[int, ...
     assert signature(tmp_path / "one") == signature(tmp_path / "out")
 
 
+def test_a_table_may_divide_the_rows_in_another_way(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **arrays({"train": 4, "val": 2}))
+    put(tmp_path / "t.csv", "row,split\ntrain/3,test\nval/0,train\n")
+    table = Table(file="t.csv", id="row", split="split", complete=False)
+    report = pack(tmp_path / "x.npz", tmp_path / "out", Recipe(tables=[table]), processes=1)
+    assert report.splits == {"train": 4, "val": 1, "test": 1}
+
+
 def test_a_folder_with_one_file_and_its_table(tmp_path: Path) -> None:
     np.savez(tmp_path / "s" / "x.npz" if (tmp_path / "s").mkdir() is None else "", **arrays({"train": 6, "val": 3}))
     rows = "".join(f"{s},{i},{'xyz'[i % 3]},p{i // 2}{s}\n" for s, n in (("train", 6), ("val", 3)) for i in range(n))

@@ -4,13 +4,15 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
-from trees import course, encode, facts, pixels, put, rows_of
+from trees import course, encode, facts, picture, pixels, put, rows_of
 
+from medvq.cli.packing import inspect_text
 from medvq.config.errors import DataError, NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards import inspect
@@ -148,6 +150,25 @@ def test_shards_are_plain_tars_without_owner_or_time(dataset: Path) -> None:
                 assert info.isreg()
                 assert info.pax_headers == {}
         assert shard.stat().st_size % tarfile.RECORDSIZE == 0
+
+
+def test_inspect_counts_sizes_and_the_classes_of_subsets(tmp_path: Path) -> None:
+    for i in range(20):
+        picture(tmp_path / "s" / "ab"[i < 4] / f"{i}.png", i, size=(16, 16 + max(0, i - 12)))
+    recipe = Recipe(images=["{class}/{name}"], classes=["b", "a"])
+    pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
+    found = inspect.describe(tmp_path / "out")
+    assert found["sizes"] == [[16, 16, 13], *([16 + k, 16, 1] for k in range(1, 8))]
+    assert found["subset_classes"] == {
+        "100": {"b": 4, "a": 16}, "50": {"b": 2, "a": 8}, "10": {"b": 1, "a": 1}, "1": {"b": 1, "a": 1}
+    }  # fmt: skip
+    lines = inspect_text(found).splitlines()
+    assert "20 images, 8 sizes" in lines[0]
+    assert lines[1] == "width×height 16×16: 13, 17×16: 1, 18×16: 1, 19×16: 1, 20×16: 1, and 3 more sizes"
+    assert ["50 % of train", "10", "2", "8"] in [re.split(r"\s{2,}", line.strip()) for line in lines]
+    pack(tmp_path / "s", tmp_path / "one", Recipe(size=(8, 12)), processes=1)
+    (tmp_path / "one" / "index.parquet").unlink()
+    assert inspect.describe(tmp_path / "one")["sizes"] == [[12, 8, 20]]
 
 
 def test_inspect_counts_what_is_there_and_draws_it(dataset: Path, tmp_path: Path) -> None:
