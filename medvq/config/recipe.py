@@ -88,9 +88,9 @@ class Table(Schema):
     values: dict[str, str] = {}
     """Values of the label column and the class they mean."""
     group: str | None = None
-    """The column with the group (patient, lesion, slide)."""
+    """The column with the group (patient, lesion, slide); it must agree with `{group}` of the path."""
     split: str | None = None
-    """The column with the split."""
+    """The column with the split; it must agree with `{split}` of the path."""
     complete: bool = True
     """An image without a row is a bad sample; false where the table tells about some images only."""
 

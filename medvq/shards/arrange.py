@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,14 +79,10 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     out.released, rest = _take_released(masks.rest, recipe)
     for released in out.released:
         out.ignored += [Left(p, f"a copy in the released {released.percent:g} % set") for p in released.paths]
-    fitting: list[tuple[Entry, dict[str, str]]] = []
-    for entry in rest:
-        fields = next((m for p in recipe.images if (m := compile_pattern(p).match(entry.path))), None)
-        if fields is None:
-            where = "it does not fit the layout " + " or ".join(recipe.images)
-            (out.bad if strict else out.ignored).append(Left(entry.path, where))
-        else:
-            fitting.append((entry, fields))
+    fitting: Iterable[Fitting] = _fitting(rest, recipe, out.bad if strict else out.ignored)
+    if recipe.masks or told:
+        fitting = list(fitting)
+        for entry, fields in fitting:
             masks.claim(entry.path, fields)
             reader.claim(entry.path, fields)
     for entry, fields in fitting:
@@ -107,6 +103,21 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     for rows in (out.samples, out.bad, out.ignored):
         rows.sort(key=lambda r: r.path)
     return out
+
+
+Fitting = tuple[Entry, dict[str, str]]
+"""An image and what its path says."""
+
+
+def _fitting(entries: list[Entry], recipe: Recipe, others: list[Left]) -> Iterator[Fitting]:
+    """The images that fit a pattern, the first counts; those that fit none go to `others`."""
+    patterns = [compile_pattern(p) for p in recipe.images]
+    for entry in entries:
+        fields = next((m for p in patterns if (m := p.match(entry.path))), None)
+        if fields is None:
+            others.append(Left(entry.path, "it does not fit the layout " + " or ".join(recipe.images)))
+        else:
+            yield entry, fields
 
 
 def _inside(file: str) -> str:
@@ -169,8 +180,10 @@ class Reader:
                 problem = problem or f"the group pattern {self.group.pattern} does not match"
             else:
                 groups = [("its path", match.group(1)), *(g for g in groups if g[0] != "its path")]
-        problem = problem or _disagreement("splits", [(where, self._split(name)) for where, name in splits])
-        problem = problem or _disagreement("groups", [(where, _nfc(name)) for where, name in groups])
+        if len(splits) > 1:
+            problem = problem or _disagreement("splits", [(where, self._split(name)) for where, name in splits])
+        if len(groups) > 1:
+            problem = problem or _disagreement("groups", [(where, _nfc(name)) for where, name in groups])
         meant = [self._class(name) for name in labels]
         if self.aliases and None in meant:
             name = labels[meant.index(None)]
@@ -217,7 +230,7 @@ class Reader:
 
 
 def _disagreement(what: str, told: list[tuple[str, str | None]]) -> str | None:
-    if len(told) < 2 or len({value for _, value in told}) == 1:
+    if len({value for _, value in told}) == 1:
         return None
     return f"two {what}: " + " and ".join(f"{value} by {where}" for where, value in told)
 

@@ -76,9 +76,9 @@ def detect(paths: Sequence[str]) -> Layout:
 
 def _beside(paths: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Of the names that end as masks' do, those with an image so named beside them: as masks, and as doubtful."""
-    stems = {p.rpartition("/")[0] + "/" + stem(p) for p in paths}
     ends = [(p, match) for p in paths if (match := MASK_END.fullmatch(stem(p)))]
     ends = [(p, match) for p, match in ends if not MASK_WORDS & set(p.lower().split("/")[:-1])]
+    stems = {p.rpartition("/")[0] + "/" + stem(p) for p in paths} if ends else set()
     found = frozenset(p for p, match in ends if p.rpartition("/")[0] + "/" + match[1] in stems)
     return (found, frozenset()) if 3 * len(found) >= 2 * len(ends) else (frozenset(), found)
 

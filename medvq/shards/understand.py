@@ -70,7 +70,9 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         layout = detected.about
         _set_apart(found, detected, recipe.masks)
         if not recipe.tables:
-            files, images = [e.path for e in found.others], [e.path for e in found.images]
+            masks = compile_pattern(recipe.masks) if recipe.masks else None
+            files = [e.path for e in found.others]
+            images = [e.path for e in found.images if not (masks and masks.match(e.path))]
             table, notes = guess_table(source, files, images, labelled="{class}" in detected.images)
             found.notes += notes
             if table:

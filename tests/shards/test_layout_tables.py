@@ -214,6 +214,16 @@ def test_a_table_beside_flat_images_is_found(tmp_path: Path) -> None:
     assert "labels in meta.csv" in understood.layout
 
 
+def test_masks_do_not_hide_a_table(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / "s" / f"p{i}.png", i)
+        picture(tmp_path / "s" / f"p{i}_mask.png", 10 + i, channels=1)
+    put(tmp_path / "s" / "t.csv", "id,label\n" + "".join(f"p{i},{'ab'[i % 2]}\n" for i in range(5)))
+    found = read_source(tmp_path / "s").arranged
+    assert [s.label for s in found.samples if s.mask] == ["a", "b", "a", "b", "a"]
+    assert [b.reason for b in found.bad] == ["no row for it in t.csv"]
+
+
 @pytest.mark.parametrize("text", [b'id,label\n0,x\n9,"' + b"y" * 200_000 + b'"\n', b"\xff\xfeid,label\n1", b"id\0"])
 def test_a_file_that_is_no_table_is_an_error_where_it_is_named_and_else_none(tmp_path: Path, text: bytes) -> None:
     for i in range(3):
