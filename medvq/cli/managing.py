@@ -59,9 +59,11 @@ def cancel(
         _ask(f"end {len(lines)} runs?", yes)
         manage.cancel(list(tasks.values()))
         for folder in live:
-            manage.stop_here(folder)
-        for study in whole & {f.path.parent for f in live}:
-            cancel_study(study)
+            holder = holder_of(folder.owner)
+            if holder and holder.term is None and folder.path.parent in whole:
+                cancel_study(folder.path.parent)  # what does this run would go on with the next
+            else:
+                manage.stop_here(folder)
     if as_json:
         print_json({"cancelled": [*tasks, *(f.name for f in live)]})
 

@@ -114,7 +114,9 @@ def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[st
 
     network = _built(point, shape, classes)
     counts = count(network)
-    head_alone = find_task(point.config.task).head and getattr(point.objective, "freeze", "none") == "encoder"
+    head_alone = (
+        classes and find_task(point.config.task).head and getattr(point.objective, "freeze", "none") == "encoder"
+    )
     return {
         "parameters": {
             "total": counts.total,
