@@ -71,10 +71,17 @@ def sbatch_text(slurm: Slurm, sent: Sent) -> str:
         mail_type="END,FAIL" if slurm.mail else None,
         wckey=None,  # type: ignore[arg-type]
         stderr_to_stdout=True,
-        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *slurm.setup],
+        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *_listening(sent), *slurm.setup],
         additional_parameters={k: v for k, v in more.items() if v is not None},
         use_srun=False,
     )
+
+
+def _listening(sent: Sent) -> list[str]:
+    """Before the profile's own lines, which may take long: a signal would end bash, and so the job."""
+    started = shlex.quote(str(sent.record.with_suffix(".job")))
+    traps = ["asked=", "trap 'asked=USR1' USR1", "trap 'asked=TERM' TERM"]
+    return [*traps, f'echo "$SLURM_ARRAY_JOB_ID" > {started}']
 
 
 def _command(slurm: Slurm, sent: Sent) -> str:
@@ -85,18 +92,14 @@ def _command(slurm: Slurm, sent: Sent) -> str:
         settings.append(f"MEDVQ_PYTHON={shlex.quote(slurm.python)}")
     if slurm.interface:
         settings.append(f"MEDVQ_INTERFACE={shlex.quote(slurm.interface)}")
-    started = shlex.quote(str(sent.record.with_suffix(".job")))
     return f"""\
 export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(sent.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
 unset RAY_ADDRESS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
-echo "$SLURM_ARRAY_JOB_ID" > {started}
-trap 'asked=USR1' USR1
-trap 'asked=TERM' TERM
-# Python cannot hear a signal as it starts, and would die of it.
+# Python cannot hear a signal as it starts, and would die of it; the second before each is for bash to begin with that.
 (trap '' USR1 TERM; exec {python} -m medvq.launch.slurm.job {record} "$SLURM_ARRAY_TASK_ID") &
 run=$!
 while kill -0 "$run" 2>/dev/null; do
-    if [ -z "$asked" ]; then wait "$run"; else kill -"$asked" "$run" 2>/dev/null; sleep 1; fi
+    if [ -z "$asked" ]; then wait "$run"; else sleep 1; kill -"$asked" "$run" 2>/dev/null; fi
 done
 wait "$run"
 code=$?
