@@ -39,7 +39,7 @@ def main() -> int:
     elif time_is_up(ran, seconds(slurm["time"]) - seconds(slurm["grace"])):
         write_down(folder, "limit")
     history = events.read(folder.events)
-    reason = reason_to_give_up(history, restart=given.restart, requeues=slurm["requeues"])
+    reason = reason_to_give_up(history, restart=given.restart + 1, requeues=slurm["requeues"])
     if reason:
         print(reason, file=sys.stderr, flush=True)
         log = submission.log(index)

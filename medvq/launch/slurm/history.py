@@ -28,15 +28,15 @@ def suspects(histories: Sequence[Events]) -> tuple[str, ...]:
 
 
 def reason_to_give_up(history: Events, *, restart: int, requeues: int) -> str | None:
-    """Why a run should not be started again by itself; None where it should.
+    """Why a start of a run's job should not be; None where it should.
 
     Args:
         history: the run's events.
-        restart: how often SLURM has started its job again.
+        restart: which start it is, from 0: how often SLURM has started the job again by then.
         requeues: how often it may.
     """
-    if restart >= requeues:
-        return f"started again {restart} times, and the profile allows {requeues} (`requeues`)"
+    if restart > requeues:
+        return f"the profile allows to start it again {requeues} times (`requeues`), and this is number {restart}"
     ends = fruitless_ends(history)
     if len(ends) < FRUITLESS:
         return None

@@ -1,0 +1,54 @@
+"""After an attempt: what is written down, and what the batch script is told."""
+
+import json
+import sys
+
+import pytest
+
+from medvq.config.profile import Slurm
+from medvq.launch.slurm import again
+from medvq.launch.slurm.history import GIVE_UP
+from medvq.runs import events
+from medvq.runs.folder import RunFolder
+
+RUN = "pretrain-0123"
+
+
+class Attempt:
+    """The end of an attempt at a run in SLURM job 13, the only task of submission 1."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.record, self.folder = folder / "submissions/1.json", RunFolder(folder / RUN)
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        self.record.parent.mkdir()
+        self.folder.path.mkdir()
+
+    def __call__(self, *, code=137, restart=0, **slurm):
+        """Exit code of `again` after the driver ended with `code`, and what it printed."""
+        slurm = Slurm(**{"time": "1 h", **slurm}).model_dump(mode="json")
+        self.record.write_text(json.dumps({"number": 1, "job": "12", "tasks": {"0": RUN}, "slurm": slurm}))
+        facts = {"JOB_ID": "13", "JOB_NODELIST": "n1", "RESTART_COUNT": str(restart), "CPUS_PER_TASK": "1"}
+        for name, value in facts.items():
+            self.monkeypatch.setenv(f"SLURM_{name}", value)
+        self.monkeypatch.setenv("SLURMD_NODENAME", "n1")
+        self.monkeypatch.setattr(sys, "argv", ["again", str(self.record), "0", str(code), "9"])
+        return again.main(), self.capsys.readouterr().out.strip()
+
+    def events(self):
+        return [e["event"] for e in events.read(self.folder.events)]
+
+
+@pytest.fixture
+def attempt(tmp_path, monkeypatch, capsys):
+    return Attempt(tmp_path, monkeypatch, capsys)
+
+
+def test_a_job_is_started_again_as_often_as_the_profile_allows(attempt):
+    assert attempt(requeues=1, restart=0)[0] == 0
+    assert attempt(requeues=1, restart=1)[0] == GIVE_UP
+    assert attempt.events() == ["crashed", "crashed", "failed"]
+
+
+def test_a_job_that_may_not_come_back_does_not(attempt):
+    assert attempt(requeues=0)[0] == GIVE_UP
+    assert attempt.events() == ["crashed", "failed"]
