@@ -7,7 +7,7 @@ import pytest
 
 from medvq.config.profile import Slurm
 from medvq.launch.slurm import again
-from medvq.launch.slurm.history import GIVE_UP
+from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
 
@@ -52,3 +52,9 @@ def test_a_job_is_started_again_as_often_as_the_profile_allows(attempt):
 def test_a_job_that_may_not_come_back_does_not(attempt):
     assert attempt(requeues=0)[0] == GIVE_UP
     assert attempt.events() == ["crashed", "failed"]
+
+
+def test_a_run_that_is_done_ends_well_whatever_broke_down_after_that(attempt):
+    attempt.folder.result.write_text("{}")
+    assert attempt(code=137)[0] == ENDED_WELL
+    assert attempt.events() == []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from medvq.config.profile import Slurm
+from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
 from medvq.launch.slurm.script import Sent, sbatch_text
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -121,3 +122,9 @@ def test_a_signal_during_the_lines_of_the_profile_reaches_the_run(batch, tmp_pat
         time.sleep(0.01)
     process.send_signal(signal.SIGUSR1)
     assert process.wait(20) == 5
+
+
+@pytest.mark.parametrize(("again", "code"), [(ENDED_WELL, 0), (GIVE_UP, 9), (1, 9)])
+def test_the_job_ends_as_its_run_does(batch, tmp_path, again, code):
+    assert batch(Slurm(time="1 h"), code=9, again=again).wait(20) == code
+    assert not (tmp_path / "told").exists(), "no requeue"

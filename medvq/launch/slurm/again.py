@@ -1,7 +1,7 @@
 """After an attempt that did not come to its end: write down how it ended, and say whether to start the job again.
 
 The batch script calls it with the submission, the index, the exit code and the seconds that the job ran, and requeues
-the job if this exits with 0. Nodes to stay away from go to stdout.
+the job if this exits with 0; it ends well itself if this exits with ENDED_WELL. Nodes to stay away from go to stdout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from medvq.config.profile import Slurm
 from medvq.config.units import seconds
 from medvq.launch.slurm.allocation import allocation
-from medvq.launch.slurm.history import GIVE_UP, reason_to_give_up, suspects
+from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP, reason_to_give_up, suspects
 from medvq.launch.slurm.job import STOPPED, folder_of, write_down
 from medvq.launch.slurm.meeting import leave
 from medvq.launch.slurm.nodes import avoidable
@@ -30,7 +30,7 @@ def main() -> int:
     assert given is not None, "runs in a batch script"
     leave(folder.path.parent, given.job)
     if folder.result.exists():
-        return GIVE_UP
+        return ENDED_WELL
     if code != STOPPED:
         # A signal ended the driver, which runs on the first node; else any node may be to blame.
         how, hosts = (f"signal {code - 128}", given.nodes[:1]) if code > 128 else (f"exit {code}", given.nodes)

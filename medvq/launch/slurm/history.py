@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-GIVE_UP = 3
-"""Exit code of `again` when the job is not to come back; nor does it where `again` itself cannot start."""
+GIVE_UP, ENDED_WELL = 3, 4
+"""Exit codes of `again` when the job is not to come back, as where `again` itself cannot start, and when its run is
+done all the same."""
 FRUITLESS = 2
 """So many ends in a row without progress are enough."""
 Events = Sequence[dict[str, Any]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from medvq.config.profile import Slurm
 from medvq.config.units import seconds
 from medvq.launch.slurm.arrays import indices
+from medvq.launch.slurm.history import ENDED_WELL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,9 @@ code=$?
 case $code in 0|[2-6]) exit "$code" ;; esac
 # SLURM has begun to end the job, unless a person sent this signal, and knows best whether it comes back.
 [ "$asked" != TERM ] || sleep 120
-exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS") \\
-    || exit "$code"
+exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
+# What waits for this job waits for the run: it is done whatever broke down after that.
+case $? in 0) ;; {ENDED_WELL}) exit 0 ;; *) exit "$code" ;; esac
 for _ in {{1..40}}; do scontrol requeue "$SLURM_JOB_ID" && break; sleep 15; done
 [ -z "$exclude" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$exclude"
 sleep 60
