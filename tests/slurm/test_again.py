@@ -8,6 +8,7 @@ import pytest
 from medvq.config.profile import Slurm
 from medvq.launch.slurm import again
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
+from medvq.launch.slurm.job import STOPPED
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
 
@@ -34,6 +35,13 @@ class Attempt:
         self.monkeypatch.setattr(sys, "argv", ["again", str(self.record), "0", str(code), "9"])
         return again.main(), self.capsys.readouterr().out.strip()
 
+    def nodes(self, count):
+        """Give the cluster so many nodes."""
+        sinfo = self.record.with_name("sinfo")
+        sinfo.write_text(f"#!/bin/sh\necho 'gpu*|(null)|64|512000|(null)|{count}'\n")
+        sinfo.chmod(0o755)
+        self.monkeypatch.setenv("PATH", str(sinfo.parent), prepend=":")
+
     def events(self):
         return [e["event"] for e in events.read(self.folder.events)]
 
@@ -58,3 +66,19 @@ def test_a_run_that_is_done_ends_well_whatever_broke_down_after_that(attempt):
     attempt.folder.result.write_text("{}")
     assert attempt(code=137)[0] == ENDED_WELL
     assert attempt.events() == []
+
+
+def test_bad_nodes_come_after_those_that_the_profile_excludes(attempt):
+    attempt.nodes(4)
+    assert attempt(exclude=("n7",)) == (0, "n7,n1"), "SLURM replaces the list"
+
+
+def test_no_bad_node_leaves_slurms_list_as_it_is(attempt):
+    attempt.nodes(4)
+    assert attempt(code=STOPPED, exclude=("n7",)) == (0, "")
+    assert attempt(exclude=("n1",)) == (0, ""), "the profile has it already"
+
+
+def test_a_cluster_that_has_no_node_to_spare_gets_no_list(attempt):
+    attempt.nodes(2)
+    assert attempt(exclude=("n7",)) == (0, "")

@@ -15,7 +15,7 @@ from medvq.launch.slurm.allocation import allocation
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP, reason_to_give_up, suspects
 from medvq.launch.slurm.job import STOPPED, folder_of, write_down
 from medvq.launch.slurm.meeting import leave
-from medvq.launch.slurm.nodes import avoidable
+from medvq.launch.slurm.nodes import avoidable, excluded
 from medvq.runs import events
 from medvq.runs.submission import last_lines, load_submission
 
@@ -45,7 +45,9 @@ def main() -> int:
         log = submission.log(index)
         write_down(folder, "failed", error=reason, traceback=last_lines(log), log=str(log))
         return GIVE_UP
-    print(",".join(avoidable(Slurm.model_validate(slurm), suspects([history]))))
+    profile = Slurm.model_validate(slurm)
+    bad = avoidable(profile, suspects([history]))
+    print(",".join(excluded(profile, bad) if bad else ()))
     return 0
 
 

@@ -11,6 +11,7 @@ from medvq.config.profile import Slurm
 from medvq.config.units import seconds
 from medvq.launch.slurm.arrays import indices
 from medvq.launch.slurm.history import ENDED_WELL
+from medvq.launch.slurm.nodes import excluded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,6 @@ def sbatch_text(slurm: Slurm, sent: Sent) -> str:
         "requeue": True,
         "signal": f"B:USR1@{math.ceil(seconds(slurm.grace))}",
     }
-    exclude = [*slurm.exclude, *(h for h in sent.exclude if h not in slurm.exclude)]
     return _make_sbatch_string(
         command=_command(slurm, sent),
         folder=sent.record.parent,
@@ -65,7 +65,7 @@ def sbatch_text(slurm: Slurm, sent: Sent) -> str:
         gres=gpus if slurm.gpus_per_node else None,
         mem=f"{slurm.memory_gb}GB",
         constraint=slurm.constraint,
-        exclude=",".join(exclude) or None,
+        exclude=",".join(excluded(slurm, sent.exclude)) or None,
         dependency=sent.dependency,
         comment=sent.key,
         mail_user=slurm.mail,

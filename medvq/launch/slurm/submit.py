@@ -143,7 +143,8 @@ def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
     number = max((s.number for s in submissions(plan.folder)), default=0)
     code = place_of(plan.folder.parent, contents(_own(plan)))
     for i, array in enumerate(seen.arrays):
-        sent = _sent(plan, array, number + 1 + i, "medvq:key", dependency(array, jobs, ids), code, ())
+        waits, bad = dependency(array, jobs, ids), _bad(plan, array, slurm_of(profile))
+        sent = _sent(plan, array, number + 1 + i, "medvq:key", waits, code, bad)
         jobs.append(f"<{i + 1}>")
         ids |= {run: f"{jobs[-1]}_{index}" for index, run in array.tasks.items()}
         out.append(sbatch_text(slurm_of(profile), sent))
@@ -167,8 +168,6 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
         ids = dict(seen.queued)
         jobs: list[str] = []
         for array in seen.arrays:
-            histories = [events.read(plan.folder / run / "events.jsonl") for run in array.tasks.values()]
-            bad = avoidable(slurm, suspects(histories))
             intent = new_submission(
                 plan.folder,
                 {
@@ -181,7 +180,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
                     "after": list(array.after),
                 },
             )
-            waits = dependency(array, jobs, ids)
+            waits, bad = dependency(array, jobs, ids), _bad(plan, array, slurm)
             text = sbatch_text(slurm, _sent(plan, array, intent.number, intent.key, waits, code, bad))
             intent.path.with_suffix(".sbatch").write_text(text)
             job = _sbatch(intent, lock)
@@ -193,6 +192,12 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
 def _own(plan: Runs) -> set[str]:
     """Import paths of the user's own code in a plan."""
     return {path for spec in plan.runs for path in spec.code}
+
+
+def _bad(plan: Runs, array: Array, slurm: Slurm) -> tuple[str, ...]:
+    """Nodes that runs of an array broke down on, as many as they can stay away from."""
+    histories = [events.read(plan.folder / run / "events.jsonl") for run in array.tasks.values()]
+    return avoidable(slurm, suspects(histories))
 
 
 def _sent(
