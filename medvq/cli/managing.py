@@ -101,10 +101,10 @@ def prune(
 
     [dim]medvq prune --dry-run[/]
     """
-    from medvq.launch.slurm import manage
+    from medvq.launch.slurm.prune import garbage, remove
     from medvq.results.collect import study_folders
 
-    found = manage.garbage(runs, study_folders(study, runs))
+    found = garbage(runs, study_folders(study, runs), say=lambda text: typer.echo(text, err=True))
     if as_json:
         print_json({"removed": [{"path": str(g.path), "bytes": g.bytes, "why": g.why} for g in found]})
     else:
@@ -114,7 +114,7 @@ def prune(
         typer.echo("nothing to remove", err=True)
     elif not dry_run:
         _ask(f"remove {len(found)} folders?", yes)
-        manage.remove(found)
+        remove(found)
 
 
 def doctor(
