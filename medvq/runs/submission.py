@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class Submission:
     def started(self) -> Path:
         """Where the batch script writes the id of its job when it begins."""
         return self.path.with_suffix(".job")
+
+    def after(self, event: Mapping[str, Any] | None) -> bool:
+        """Whether it was made after that event of a run."""
+        return event is not None and float(self.content["time"]) > float(event["time"])
 
     def log(self, index: int) -> Path:
         """What the batch script of a task printed, over all requeues."""

@@ -1,5 +1,6 @@
 """Reading what SLURM prints, and what it means for a profile or a run."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from medvq.config.profile import Slurm
 from medvq.launch.slurm.checkup import check_partition, check_settings, parse_partitions
 from medvq.launch.slurm.nodes import fitting, gpus_of
 from medvq.launch.slurm.query import Account, Queued, in_bytes, in_seconds
-from medvq.results.cluster import Place, settled, use
+from medvq.results.cluster import Place, look, settled, use
 from medvq.runs.submission import Submission
 
 
@@ -95,11 +96,13 @@ def test_what_preemption_leaves_is_told(settings, partition, words):
     assert any(words in what for _, what, _ in found), found
 
 
+CONTENT = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm": {"nodes": 2}, "time": 100.0}
+
+
 def place(tmp_path, state=None, reason="None", account=None):
-    content = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm": {"nodes": 2}}
     queued = Queued(id="7_0", comment="", state=state, reason=reason, nodes="n1", left="1:00") if state else None
     return Place(
-        submission=Submission(path=tmp_path / "1.json", content=content), index=0, queued=queued, account=account
+        submission=Submission(path=tmp_path / "1.json", content=CONTENT), index=0, queued=queued, account=account
     )
 
 
@@ -129,9 +132,36 @@ def test_the_state_of_a_run_with_slurms_word(tmp_path, folder, state, reason, ex
     assert settled(SimpleNamespace(state=folder), place(tmp_path, state, reason), silent=False) == expected
 
 
-def test_without_slurms_word_what_was_sent_counts_as_queued(tmp_path):
-    assert settled(SimpleNamespace(state="planned"), place(tmp_path), silent=True)[0] == "queued"
-    assert settled(SimpleNamespace(state="planned"), None, silent=True) == ("planned", "")
+@pytest.mark.parametrize(
+    ("folder", "state"),
+    [("planned", "queued"), ("stopped", "queued"), ("blocked", "queued"), ("running", "running"), ("done", "done")],
+)
+def test_without_slurms_word_what_was_sent_and_has_not_ended_counts_as_queued(tmp_path, folder, state):
+    assert settled(SimpleNamespace(state=folder), place(tmp_path), silent=True)[0] == state
+    assert settled(SimpleNamespace(state=folder), None, silent=True) == (folder, "")
+
+
+@pytest.mark.parametrize(("failed_at", "state"), [(99, "queued"), (101, "failed")])
+def test_without_slurms_word_what_failed_may_have_been_sent_again(tmp_path, failed_at, state):
+    entry = SimpleNamespace(state="failed", status=SimpleNamespace(failure={"time": failed_at}))
+    assert settled(entry, place(tmp_path), silent=True)[0] == state
+
+
+def test_one_question_without_an_answer_is_not_the_end_of_a_run(tmp_path, monkeypatch):
+    study = tmp_path / "study"
+    (study / "submissions").mkdir(parents=True)
+    (study / "submissions/1.json").write_text(json.dumps(CONTENT))
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Socket timed out' >&2; exit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    entry = SimpleNamespace(run="r", state="stopped", folder=SimpleNamespace(path=study / "r"))
+    cluster = look([SimpleNamespace(folder=study, entries=[entry])])
+    assert settled(entry, cluster.places[study / "r"], cluster.silent)[0] == "queued"
+    assert "Socket timed out; what waits, runs or has ended is not known" in cluster.unknown[0]
+
+
+def test_without_accounting_what_left_the_queue_has_ended(tmp_path):
+    assert settled(SimpleNamespace(state="planned"), place(tmp_path), silent=False)[0] == "planned"
     said = place(tmp_path, account=account("OUT_OF_MEMORY"))
     assert settled(SimpleNamespace(state="planned"), said, silent=False) == ("failed", "SLURM job 7_0: out of memory")
 
