@@ -98,14 +98,17 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
         sent_again = entry.state == "failed" and place.submission.after(entry.status.failure)
         ended = entry.state in ("running", "failed") and not sent_again
         return (entry.state, "") if ended else ("queued", SILENT)
-    if entry.state in ("running", "failed"):
-        return entry.state, ""
     said = queued.state if queued else place.account.state if place.account else None
+    found: State = entry.state
+    if found == "running" and place.submission.held(entry.status.holder) and said != "COMPLETED":
+        found = "stopped"  # a run that was done since its folder was read is seen at the next look
+    if found in ("running", "failed"):
+        return found, ""
     if said is None:
-        return entry.state, "SLURM no longer knows it"
-    if said in FAILED and entry.state == "planned":
+        return found, "SLURM no longer knows it"
+    if said in FAILED and found == "planned":
         return "failed", f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
-    return entry.state, f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
+    return found, f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
 
 
 def _why(queued: Queued) -> str:

@@ -56,7 +56,7 @@ def _run(entry: Entry, place: Place | None, state: str, why: str) -> dict[str, A
         "attempts": status.attempts,
         "metrics": status.metrics,
         "epoch": status.epoch,
-        "progress": status.progress,
+        "progress": status.progress if state == "running" else None,
         "failure": failure,
         "reason": why,
         "slurm": place.id if place else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from medvq.config.errors import NotFoundError
 from medvq.runs.atomic import make_folder, read_json, write_json
+from medvq.runs.owner import Busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,18 @@ class Submission:
     def tasks(self) -> dict[int, str]:
         """Run names by their index in the array."""
         return {int(i): run for i, run in self.content["tasks"].items()}
+
+    @property
+    def mine(self) -> bool:
+        """Whether this user sent it; what others sent is not in what SLURM is asked for."""
+        return self.path.stat().st_uid == os.getuid()
+
+    def held(self, holder: Busy | None) -> bool:
+        """Whether the holder of a run is the job of this submission or of one before: gone, if SLURM says of this
+        user's jobs that this one neither waits nor runs.
+        """
+        within = holder is not None and holder.term is not None and 0 < holder.term.submission <= self.number
+        return within and self.job is not None and self.mine
 
     @property
     def started(self) -> Path:

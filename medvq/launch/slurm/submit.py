@@ -25,7 +25,8 @@ from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.slurm.snapshot import contents, place_of, snapshot
 from medvq.launch.start import states_of
 from medvq.runs import events
-from medvq.runs.state import RunStatus, State
+from medvq.runs.folder import RunFolder
+from medvq.runs.state import RunStatus, State, left, status_of
 from medvq.runs.submission import Submission, latest, load_submission, locked, new_submission, submissions
 
 Action = Literal["done", "new", "goes on", "is tried again", "queued", "running", "failed", "blocked"]
@@ -115,7 +116,9 @@ def look(plan: Runs, *, retry: bool, offline: bool) -> Outlook:
     queued: dict[str, query.Queued] = {}
     limit = TASKS_ASSUMED
     try:
-        queued = queued_runs(submissions(plan.folder), [r for r, (s, _) in found.items() if s != "done"])
+        sent = submissions(plan.folder)
+        queued = queued_runs(sent, [r for r, (s, _) in found.items() if s != "done"])
+        found = {run: _with_slurms_word(plan, run, *state, sent, queued) for run, state in found.items()}
         limit = TASKS_ASSUMED if offline else int(query.settings().get("MaxArraySize", TASKS_ASSUMED))
     except (MissingError, query.SilentError):
         if not offline:
@@ -131,6 +134,18 @@ def queued_runs(sent: Sequence[Submission], runs: Sequence[str]) -> dict[str, qu
     queue = query.queue()
     there = {run: queue.get(s.id_of(i)) for run, (s, i) in last.items()}
     return {run: q for run, q in there.items() if q and q.active}
+
+
+def _with_slurms_word(
+    plan: Runs, run: str, state: State, status: RunStatus, sent: list[Submission], queued: Mapping[str, query.Queued]
+) -> tuple[State, RunStatus]:
+    """The state of a run whose holder SLURM no longer has, such as after SIGKILL: read again, as it may be done."""
+    last = latest(sent).get(run)
+    if status.state != "running" or run in queued or last is None or not last[0].held(status.holder):
+        return state, status
+    now = status_of(RunFolder(plan.folder / run))
+    now = left(now) if now.state == "running" else now
+    return now.state, now
 
 
 def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
