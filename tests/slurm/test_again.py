@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from medvq.config.profile import Slurm
-from medvq.launch.slurm import again
+from medvq.launch.slurm import again, memory
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
 from medvq.launch.slurm.job import STOPPED
 from medvq.runs import events
@@ -82,3 +82,15 @@ def test_no_bad_node_leaves_slurms_list_as_it_is(attempt):
 def test_a_cluster_that_has_no_node_to_spare_gets_no_list(attempt):
     attempt.nodes(2)
     assert attempt(exclude=("n7",)) == (0, "")
+
+
+def test_a_job_that_used_up_its_memory_is_not_tried_elsewhere(attempt, tmp_path):
+    (tmp_path / "job_13").mkdir()
+    (tmp_path / "job_13/memory.events").write_text("oom_kill 1\n")
+    (tmp_path / "cgroup").write_text("0::/job_13/step_batch\n")
+    attempt.monkeypatch.setattr(memory.kills, "__defaults__", (tmp_path / "cgroup", tmp_path))
+    assert attempt(code=STOPPED)[0] == 0, "it was stopped, and goes on"
+    assert attempt(code=9, memory_gb=24)[0] == GIVE_UP
+    (failed,) = events.read(attempt.folder.events)
+    assert failed["event"] == "failed"
+    assert "memory of 24 GB was used up" in failed["error"]
