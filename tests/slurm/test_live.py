@@ -83,7 +83,7 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
         cwd=user.folder, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        job.until_start(0)
+        wait(lambda: list(user.folder.glob("runs/*/submissions/1.job")), 120)  # bash listens
         job.login("scancel", "--batch", "--signal=USR1", job.id)  # Python has hardly begun
         job.until_start(1)
         requeue = ("login", "--", "scontrol", "requeue", job.id)
@@ -127,8 +127,7 @@ def test_at_its_time_limit_it_goes_on_in_the_next_job_until_it_is_cancelled(user
     wait(lambda: job.events("checkpoint")[-1]["step"] > stopped)  # at first none, if the epoch's last step was done
     user("cancel", "pretrain", "--yes")
     wait(lambda: job.state()[0] == "CANCELLED")
-    (seen,) = user.json("status", "quickstart-smoke")["runs"]
-    assert seen["state"] == "stopped"
+    wait(lambda: [r["state"] for r in user.json("status", "quickstart-smoke")["runs"]] == ["stopped"])
     steps = [e["step"] for e in job.events("checkpoint", "stopped")]
     assert steps == sorted(steps)
 
