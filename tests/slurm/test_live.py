@@ -148,7 +148,7 @@ def test_break_downs_without_progress_come_to_an_end_and_not_twice_on_one_node(u
 
 
 def test_what_fails_by_its_own_fault_says_where_and_is_tried_again_on_demand(user, wait):
-    job = Job(user, wait).submit("--set", "train.optimizer.lr=1e38")
+    job = Job(user, wait, "requeues: 0").submit("--set", "train.optimizer.lr=1e38")
     user("wait", "quickstart-smoke", code=6)
     (seen,) = user.json("status", "quickstart-smoke")["runs"]
     assert seen["state"] == "failed"
