@@ -108,10 +108,10 @@ def prune(
 
     [dim]medvq prune --dry-run[/]
     """
-    from medvq.launch.slurm import manage
+    from medvq.launch.slurm.prune import garbage, remove
     from medvq.results.collect import study_folders
 
-    found = manage.garbage(runs, study_folders(study, runs))
+    found = garbage(runs, study_folders(study, runs), say=lambda text: typer.echo(text, err=True))
     if not as_json:
         for item in found:
             typer.echo(f"{item.bytes / 1e6:8.1f} MB  {item.path}  {item.why}")
@@ -119,7 +119,7 @@ def prune(
         typer.echo("nothing to remove", err=True)
     elif not dry_run:
         _ask(f"remove {len(found)} folders?", yes)
-        manage.remove(found)
+        remove(found)
     if as_json:
         print_json({"removed": [{"path": str(g.path), "bytes": g.bytes, "why": g.why} for g in found]})
 

@@ -14,6 +14,7 @@ from medvq.runs.state import State
 from medvq.runs.submission import Submission, latest, submissions
 
 FAILED = frozenset(("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "TIMEOUT"))
+SILENT = "SLURM does not say"
 NEVER = "DependencyNeverSatisfied"
 LITTLE, MUCH = 0.5, 0.95
 """Shares of what was asked for, below and above which a profile deserves a hint."""
@@ -42,8 +43,10 @@ class Cluster:
 
     places: dict[Path, Place] = field(default_factory=dict)
     """By run folder."""
-    silent: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     """What could not be asked, and why."""
+    silent: bool = False
+    """Whether squeue gave no answer: what was sent may still wait or run."""
 
 
 def look(collected: Sequence[Collected]) -> Cluster:
@@ -57,22 +60,23 @@ def look(collected: Sequence[Collected]) -> Cluster:
                 places[entry.folder.path] = Place(submission=submission, index=index)
     if not places:
         return Cluster()
-    silent: list[str] = []
+    unknown: list[str] = []
     done = {e.folder.path for c in collected for e in c.entries if e.state == "done"}
     if set(places) - done:
         try:
             queue = query.queue(query.GLANCE)
             places = {p: replace(place, queued=queue.get(place.id)) for p, place in places.items()}
         except MedvqError as e:
-            silent.append(f"squeue: {e.error}; what is queued, and why it waits, is not known")
+            words = "what waits, runs or has ended is not known; what was sent and not ended counts as queued"
+            return Cluster(places=places, unknown=(f"squeue: {e.error}; {words}",), silent=True)
     ended = {p.submission.job for path, p in places.items() if path in done or not (p.queued and p.queued.active)}
-    if not silent and ended - {None}:
+    if ended - {None}:
         try:
             known = query.accounts(sorted(job for job in ended if job), query.GLANCE)
             places = {p: replace(place, account=known.get(place.id)) for p, place in places.items()}
         except MedvqError as e:
-            silent.append(f"sacct: {e.error}; how SLURM jobs ended, and what they used, is not known")
-    return Cluster(places=places, silent=tuple(silent))
+            unknown.append(f"sacct: {e.error}; how SLURM jobs ended, and what they used, is not known")
+    return Cluster(places=places, unknown=tuple(unknown))
 
 
 def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str]:
@@ -81,7 +85,7 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
     Args:
         entry: what the run folder says.
         place: what SLURM says; None where the run was never sent.
-        silent: SLURM does not answer.
+        silent: squeue does not answer.
     """
     if place is None or entry.state == "done":
         return entry.state, ""
@@ -90,16 +94,21 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
         if queued.state == "PENDING":
             return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
         return "running", "" if entry.state == "running" else "starting"
-    if entry.state in ("running", "failed"):
-        return entry.state, ""
     if silent:
-        return ("queued" if entry.state == "planned" else entry.state), "as far as the folder tells"
+        sent_again = entry.state == "failed" and place.submission.after(entry.status.failure)
+        ended = entry.state in ("running", "failed") and not sent_again
+        return (entry.state, "") if ended else ("queued", SILENT)
     said = queued.state if queued else place.account.state if place.account else None
+    found: State = entry.state
+    if found == "running" and place.submission.held(entry.status.holder) and said != "COMPLETED":
+        found = "stopped"  # a run that was done since its folder was read is seen at the next look
+    if found in ("running", "failed"):
+        return found, ""
     if said is None:
-        return entry.state, "SLURM no longer knows it"
-    if said in FAILED and entry.state == "planned":
+        return found, "SLURM no longer knows it"
+    if said in FAILED and found == "planned":
         return "failed", f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
-    return entry.state, f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
+    return found, f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
 
 
 def _why(queued: Queued) -> str:

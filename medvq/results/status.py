@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from medvq.results.cluster import Cluster, Place, settled, use
+from medvq.results.cluster import SILENT, Cluster, Place, settled, use
 from medvq.results.collect import Collected, Entry
 from medvq.runs.submission import last_lines
 
@@ -22,9 +22,10 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
     states: dict[str, str] = {}
     for entry, record in zip(collected.entries, collected.plan.runs, strict=True):
         place = seen.places.get(entry.folder.path)
-        state, why = settled(entry, place, bool(seen.silent))
+        state, why = settled(entry, place, seen.silent)
         needs = [n["run"] for n in record["needs"].values()]
-        if state in ("planned", "stopped") and any(states.get(n) in ("failed", "blocked") for n in needs):
+        unsure = state in ("planned", "stopped") or why == SILENT
+        if unsure and any(states.get(n) in ("failed", "blocked") for n in needs):
             state, why = "blocked", "what it needs failed"
         states[entry.run] = state
         found.append(_run(entry, place, state, why))
@@ -33,7 +34,7 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
         "study": collected.study,
         "plan": collected.plan.number,
         "runs": found,
-        "notes": [*seen.silent, *use(places)],
+        "notes": [*seen.unknown, *use(places)],
     }
 
 
@@ -54,7 +55,7 @@ def _run(entry: Entry, place: Place | None, state: str, why: str) -> dict[str, A
         "attempts": status.attempts,
         "metrics": status.metrics,
         "epoch": status.epoch,
-        "progress": status.progress,
+        "progress": status.progress if state == "running" else None,
         "failure": failure,
         "reason": why,
         "slurm": place.id if place else None,

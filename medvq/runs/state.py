@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from medvq.runs import events
@@ -63,6 +63,12 @@ def status_of(folder: RunFolder) -> RunStatus:
         progress=read_json(folder.progress) if holder else None,
         work=work_of(log, time.time() if holder else None),
     )
+
+
+def left(status: RunStatus) -> RunStatus:
+    """The state of a run whose holder is known to be gone, though its last sign of life is not old yet. Pure."""
+    state: State = "stopped" if status.attempts else "planned"
+    return replace(status, state=state, holder=None, progress=None)
 
 
 def with_needs(runs: list[dict[str, Any]], states: dict[str, RunStatus]) -> dict[str, State]:

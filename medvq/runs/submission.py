@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvq.config.errors import NotFoundError
 from medvq.runs.atomic import make_folder, read_json, write_json
+from medvq.runs.owner import Busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +50,25 @@ class Submission:
         return {int(i): run for i, run in self.content["tasks"].items()}
 
     @property
+    def mine(self) -> bool:
+        """Whether this user sent it; what others sent is not in what SLURM is asked for."""
+        return self.path.stat().st_uid == os.getuid()
+
+    def held(self, holder: Busy | None) -> bool:
+        """Whether the holder of a run is the job of this submission or of one before: gone, if SLURM says of this
+        user's jobs that this one neither waits nor runs.
+        """
+        within = holder is not None and holder.term is not None and 0 < holder.term.submission <= self.number
+        return within and self.job is not None and self.mine
+
+    @property
     def started(self) -> Path:
         """Where the batch script writes the id of its job when it begins."""
         return self.path.with_suffix(".job")
+
+    def after(self, event: Mapping[str, Any] | None) -> bool:
+        """Whether it was made after that event of a run."""
+        return event is not None and float(self.content["time"]) > float(event["time"])
 
     def log(self, index: int) -> Path:
         """What the batch script of a task printed, over all requeues."""

@@ -83,7 +83,7 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
         cwd=user.folder, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        job.until_start(0)
+        wait(lambda: list(user.folder.glob("runs/*/submissions/1.job")), 120)  # bash listens
         job.login("scancel", "--batch", "--signal=USR1", job.id)  # Python has hardly begun
         job.until_start(1)
         requeue = ("login", "--", "scontrol", "requeue", job.id)
@@ -127,8 +127,7 @@ def test_at_its_time_limit_it_goes_on_in_the_next_job_until_it_is_cancelled(user
     wait(lambda: job.events("checkpoint")[-1]["step"] > stopped)  # at first none, if the epoch's last step was done
     user("cancel", "pretrain", "--yes")
     wait(lambda: job.state()[0] == "CANCELLED")
-    (seen,) = user.json("status", "quickstart-smoke")["runs"]
-    assert seen["state"] == "stopped"
+    wait(lambda: [r["state"] for r in user.json("status", "quickstart-smoke")["runs"]] == ["stopped"])
     steps = [e["step"] for e in job.events("checkpoint", "stopped")]
     assert steps == sorted(steps)
 
@@ -149,7 +148,7 @@ def test_break_downs_without_progress_come_to_an_end_and_not_twice_on_one_node(u
 
 
 def test_what_fails_by_its_own_fault_says_where_and_is_tried_again_on_demand(user, wait):
-    job = Job(user, wait).submit("--set", "train.optimizer.lr=1e38")
+    job = Job(user, wait, "requeues: 0").submit("--set", "train.optimizer.lr=1e38")
     user("wait", "quickstart-smoke", code=6)
     (seen,) = user.json("status", "quickstart-smoke")["runs"]
     assert seen["state"] == "failed"

@@ -1,14 +1,18 @@
 """Reading what SLURM prints, and what it means for a profile or a run."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from medvq.config.profile import Slurm
+from medvq.launch.slurm import submit
 from medvq.launch.slurm.checkup import check_partition, check_settings, parse_partitions
 from medvq.launch.slurm.nodes import fitting, gpus_of
 from medvq.launch.slurm.query import Account, Queued, in_bytes, in_seconds
-from medvq.results.cluster import Place, settled, use
+from medvq.results.cluster import Place, look, settled, use
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import Busy, Term
 from medvq.runs.submission import Submission
 
 
@@ -95,11 +99,13 @@ def test_what_preemption_leaves_is_told(settings, partition, words):
     assert any(words in what for _, what, _ in found), found
 
 
+CONTENT = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm": {"nodes": 2}, "time": 100.0}
+
+
 def place(tmp_path, state=None, reason="None", account=None):
-    content = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm": {"nodes": 2}}
     queued = Queued(id="7_0", comment="", state=state, reason=reason, nodes="n1", left="1:00") if state else None
     return Place(
-        submission=Submission(path=tmp_path / "1.json", content=content), index=0, queued=queued, account=account
+        submission=Submission(path=tmp_path / "1.json", content=CONTENT), index=0, queued=queued, account=account
     )
 
 
@@ -116,6 +122,7 @@ def account(state="COMPLETED", **more):
         ("planned", "PENDING", "DependencyNeverSatisfied", ("blocked", "what it needs failed")),
         ("planned", "RUNNING", "None", ("running", "starting")),
         ("running", "RUNNING", "None", ("running", "")),
+        ("running", "CANCELLED", "None", ("running", "")),
         ("planned", "FAILED", "NonZeroExitCode", ("failed", "SLURM job 7_0: failed")),
         ("stopped", "TIMEOUT", "TimeLimit", ("stopped", "SLURM job 7_0: timeout")),
         ("planned", "CANCELLED", "None", ("planned", "SLURM job 7_0: cancelled")),
@@ -126,12 +133,74 @@ def account(state="COMPLETED", **more):
     ],
 )
 def test_the_state_of_a_run_with_slurms_word(tmp_path, folder, state, reason, expected):
-    assert settled(SimpleNamespace(state=folder), place(tmp_path, state, reason), silent=False) == expected
+    entry = SimpleNamespace(state=folder, status=SimpleNamespace(holder=Busy(host="here", pid=1)))
+    assert settled(entry, place(tmp_path, state, reason), silent=False) == expected
 
 
-def test_without_slurms_word_what_was_sent_counts_as_queued(tmp_path):
-    assert settled(SimpleNamespace(state="planned"), place(tmp_path), silent=True)[0] == "queued"
-    assert settled(SimpleNamespace(state="planned"), None, silent=True) == ("planned", "")
+@pytest.mark.parametrize(
+    ("folder", "state"),
+    [("planned", "queued"), ("stopped", "queued"), ("blocked", "queued"), ("running", "running"), ("done", "done")],
+)
+def test_without_slurms_word_what_was_sent_and_has_not_ended_counts_as_queued(tmp_path, folder, state):
+    assert settled(SimpleNamespace(state=folder), place(tmp_path), silent=True)[0] == state
+    assert settled(SimpleNamespace(state=folder), None, silent=True) == (folder, "")
+
+
+@pytest.mark.parametrize(("failed_at", "state"), [(99, "queued"), (101, "failed")])
+def test_without_slurms_word_what_failed_may_have_been_sent_again(tmp_path, failed_at, state):
+    entry = SimpleNamespace(state="failed", status=SimpleNamespace(failure={"time": failed_at}))
+    assert settled(entry, place(tmp_path), silent=True)[0] == state
+
+
+def test_one_question_without_an_answer_is_not_the_end_of_a_run(tmp_path, monkeypatch):
+    study = tmp_path / "study"
+    (study / "submissions").mkdir(parents=True)
+    (study / "submissions/1.json").write_text(json.dumps(CONTENT))
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Socket timed out' >&2; exit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    entry = SimpleNamespace(run="r", state="stopped", folder=SimpleNamespace(path=study / "r"))
+    cluster = look([SimpleNamespace(folder=study, entries=[entry])])
+    assert settled(entry, cluster.places[study / "r"], cluster.silent)[0] == "queued"
+    assert "Socket timed out; what waits, runs or has ended is not known" in cluster.unknown[0]
+
+
+@pytest.mark.parametrize(
+    ("job", "mine", "state"),
+    [
+        ("CANCELLED", 1, "stopped"), ("FAILED", 1, "stopped"), (None, 1, "stopped"), ("COMPLETED", 1, "running"),
+        ("RUNNING", 1, "running"), ("CANCELLED", 0, "running"), ("CANCELLED", 2, "running"),
+    ],
+)  # fmt: skip
+def test_a_run_whose_slurm_job_has_ended_does_not_run(tmp_path, job, mine, state):
+    """`mine` is the submission that holds the run; 0 is a job sent by hand, 2 one that was sent later."""
+    (tmp_path / "1.json").touch()
+    status = SimpleNamespace(holder=Busy(host="n1", pid=1, term=Term(job="8", restart=0, submission=mine)))
+    assert settled(SimpleNamespace(state="running", status=status), place(tmp_path, job), silent=False)[0] == state
+    if job != "RUNNING":
+        assert settled(SimpleNamespace(state="running", status=status), place(tmp_path), silent=True)[0] == "running"
+
+
+@pytest.mark.parametrize(("says", "action"), [("CANCELLED", "goes on"), ("RUNNING", "running"), ("", "goes on")])
+def test_submit_sends_a_run_again_whose_slurm_job_was_killed_a_moment_ago(tmp_path, monkeypatch, says, action):
+    study, holder = tmp_path / "study", {"host": "n1", "boot": "b", "space": "", "pid": 1, "start": "1"}
+    term = {"job": "7", "restart": 0, "submission": 1}
+    for part in ("submissions", "r"):
+        (study / part).mkdir(parents=True)
+    (study / "submissions/1.json").write_text(json.dumps(CONTENT))
+    (study / "r/owner").write_text(json.dumps({"attempt": 1, "token": "t", "holder": holder, "term": term}))
+    (study / "r/events.jsonl").write_text('{"event": "attempt", "attempt": 1, "time": 1}\n')
+    line = f"7_0|{says}|n1|1:00|None|medvq:1" if says else ""
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{line}'\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    spec = SimpleNamespace(run="r", job="j", needs={})
+    plan = SimpleNamespace(runs=[spec], folder=study, folder_of=lambda spec: RunFolder(study / spec.run))
+    assert submit.look(plan, retry=False, offline=True).actions == {"r": action}
+
+
+def test_without_accounting_what_left_the_queue_has_ended(tmp_path):
+    assert settled(SimpleNamespace(state="planned"), place(tmp_path), silent=False)[0] == "planned"
     said = place(tmp_path, account=account("OUT_OF_MEMORY"))
     assert settled(SimpleNamespace(state="planned"), said, silent=False) == ("failed", "SLURM job 7_0: out of memory")
 

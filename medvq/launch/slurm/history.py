@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-GIVE_UP = 3
-"""Exit code of `again` when the job is not to come back; nor does it where `again` itself cannot start."""
+GIVE_UP, ENDED_WELL = 3, 4
+"""Exit codes of `again` when the job is not to come back, as where `again` itself cannot start, and when its run is
+done all the same."""
 FRUITLESS = 2
 """So many ends in a row without progress are enough."""
 Events = Sequence[dict[str, Any]]
@@ -28,15 +29,15 @@ def suspects(histories: Sequence[Events]) -> tuple[str, ...]:
 
 
 def reason_to_give_up(history: Events, *, restart: int, requeues: int) -> str | None:
-    """Why a run should not be started again by itself; None where it should.
+    """Why a start of a run's job should not be; None where it should.
 
     Args:
         history: the run's events.
-        restart: how often SLURM has started its job again.
+        restart: which start it is, from 0: how often SLURM has started the job again by then.
         requeues: how often it may.
     """
-    if restart >= requeues:
-        return f"started again {restart} times, and the profile allows {requeues} (`requeues`)"
+    if restart > requeues:
+        return f"the profile allows to start it again {requeues} times (`requeues`), and this is number {restart}"
     ends = fruitless_ends(history)
     if len(ends) < FRUITLESS:
         return None

@@ -31,6 +31,8 @@ def main() -> int:
         return _do(submission, folder)
     except MedvqError as e:
         _say(str(e))
+        if folder.result.exists():
+            return DONE
         if e.code in (2, 3, 5):
             write_down(folder, "failed", error=str(e), traceback=[], log=str(submission.log(index)))
             return e.code

@@ -43,6 +43,11 @@ def gpus_of(gres: str, kind: str | None) -> int:
     return sum(int(number) for name, number in found if kind in (None, name))
 
 
+def excluded(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
+    """What `--exclude` and `ExcNodeList` get: the profile's nodes, then these; SLURM knows one list only. Pure."""
+    return tuple(dict.fromkeys([*slurm.exclude, *bad]))
+
+
 def avoidable(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
     """As many of these nodes as a run can stay away from without waiting for ever; none where SLURM does not say."""
     if not bad:
@@ -52,4 +57,4 @@ def avoidable(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
     except MedvqError:
         return ()
     spare = fitting(slurm, listed) - len(slurm.exclude) - slurm.nodes
-    return tuple(bad[: max(spare, 0)])
+    return tuple([host for host in bad if host not in slurm.exclude][: max(spare, 0)])

@@ -10,6 +10,8 @@ from pathlib import Path
 from medvq.config.profile import Slurm
 from medvq.config.units import seconds
 from medvq.launch.slurm.arrays import indices
+from medvq.launch.slurm.history import ENDED_WELL
+from medvq.launch.slurm.nodes import excluded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,6 @@ def sbatch_text(slurm: Slurm, sent: Sent) -> str:
         "requeue": True,
         "signal": f"B:USR1@{math.ceil(seconds(slurm.grace))}",
     }
-    exclude = [*slurm.exclude, *(h for h in sent.exclude if h not in slurm.exclude)]
     return _make_sbatch_string(
         command=_command(slurm, sent),
         folder=sent.record.parent,
@@ -64,17 +65,24 @@ def sbatch_text(slurm: Slurm, sent: Sent) -> str:
         gres=gpus if slurm.gpus_per_node else None,
         mem=f"{slurm.memory_gb}GB",
         constraint=slurm.constraint,
-        exclude=",".join(exclude) or None,
+        exclude=",".join(excluded(slurm, sent.exclude)) or None,
         dependency=sent.dependency,
         comment=sent.key,
         mail_user=slurm.mail,
         mail_type="END,FAIL" if slurm.mail else None,
         wckey=None,  # type: ignore[arg-type]
         stderr_to_stdout=True,
-        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *slurm.setup],
+        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *_listening(sent), *slurm.setup],
         additional_parameters={k: v for k, v in more.items() if v is not None},
         use_srun=False,
     )
+
+
+def _listening(sent: Sent) -> list[str]:
+    """Before the profile's own lines, which may take long: a signal would end bash, and so the job."""
+    started = shlex.quote(str(sent.record.with_suffix(".job")))
+    traps = ["asked=", "trap 'asked=USR1' USR1", "trap 'asked=TERM' TERM"]
+    return [*traps, f'echo "$SLURM_ARRAY_JOB_ID" > {started}']
 
 
 def _command(slurm: Slurm, sent: Sent) -> str:
@@ -85,26 +93,23 @@ def _command(slurm: Slurm, sent: Sent) -> str:
         settings.append(f"MEDVQ_PYTHON={shlex.quote(slurm.python)}")
     if slurm.interface:
         settings.append(f"MEDVQ_INTERFACE={shlex.quote(slurm.interface)}")
-    started = shlex.quote(str(sent.record.with_suffix(".job")))
     return f"""\
 export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(sent.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
 unset RAY_ADDRESS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
-echo "$SLURM_ARRAY_JOB_ID" > {started}
-trap 'asked=USR1' USR1
-trap 'asked=TERM' TERM
-# Python cannot hear a signal as it starts, and would die of it.
+# Python cannot hear a signal as it starts, and would die of it; the second before each is for bash to begin with that.
 (trap '' USR1 TERM; exec {python} -m medvq.launch.slurm.job {record} "$SLURM_ARRAY_TASK_ID") &
 run=$!
 while kill -0 "$run" 2>/dev/null; do
-    if [ -z "$asked" ]; then wait "$run"; else kill -"$asked" "$run" 2>/dev/null; sleep 1; fi
+    if [ -z "$asked" ]; then wait "$run"; else sleep 1; kill -"$asked" "$run" 2>/dev/null; fi
 done
 wait "$run"
 code=$?
 case $code in 0|[2-6]) exit "$code" ;; esac
 # SLURM has begun to end the job, unless a person sent this signal, and knows best whether it comes back.
 [ "$asked" != TERM ] || sleep 120
-exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS") \\
-    || exit "$code"
+exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
+# What waits for this job waits for the run: it is done whatever broke down after that.
+case $? in 0) ;; {ENDED_WELL}) exit 0 ;; *) exit "$code" ;; esac
 for _ in {{1..40}}; do scontrol requeue "$SLURM_JOB_ID" && break; sleep 15; done
 [ -z "$exclude" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$exclude"
 sleep 60

@@ -25,7 +25,8 @@ from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.slurm.snapshot import contents, place_of, snapshot
 from medvq.launch.start import states_of
 from medvq.runs import events
-from medvq.runs.state import RunStatus, State
+from medvq.runs.folder import RunFolder
+from medvq.runs.state import RunStatus, State, left, status_of
 from medvq.runs.submission import Submission, latest, load_submission, locked, new_submission, submissions
 
 Action = Literal["done", "new", "goes on", "is tried again", "queued", "running", "failed", "blocked"]
@@ -115,7 +116,9 @@ def look(plan: Runs, *, retry: bool, offline: bool) -> Outlook:
     queued: dict[str, query.Queued] = {}
     limit = TASKS_ASSUMED
     try:
-        queued = queued_runs(submissions(plan.folder), [r for r, (s, _) in found.items() if s != "done"])
+        sent = submissions(plan.folder)
+        queued = queued_runs(sent, [r for r, (s, _) in found.items() if s != "done"])
+        found = {run: _with_slurms_word(plan, run, *state, sent, queued) for run, state in found.items()}
         limit = TASKS_ASSUMED if offline else int(query.settings().get("MaxArraySize", TASKS_ASSUMED))
     except (MissingError, query.SilentError):
         if not offline:
@@ -133,6 +136,18 @@ def queued_runs(sent: Sequence[Submission], runs: Sequence[str]) -> dict[str, qu
     return {run: q for run, q in there.items() if q and q.active}
 
 
+def _with_slurms_word(
+    plan: Runs, run: str, state: State, status: RunStatus, sent: list[Submission], queued: Mapping[str, query.Queued]
+) -> tuple[State, RunStatus]:
+    """The state of a run whose holder SLURM no longer has, such as after SIGKILL: read again, as it may be done."""
+    last = latest(sent).get(run)
+    if status.state != "running" or run in queued or last is None or not last[0].held(status.holder):
+        return state, status
+    now = status_of(RunFolder(plan.folder / run))
+    now = left(now) if now.state == "running" else now
+    return now.state, now
+
+
 def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
     """The batch scripts that would be sent; `<1>` stands for the id that SLURM gives to the first, `medvq:key` for the
     comment that it is found by.
@@ -143,7 +158,8 @@ def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
     number = max((s.number for s in submissions(plan.folder)), default=0)
     code = place_of(plan.folder.parent, contents(_own(plan)))
     for i, array in enumerate(seen.arrays):
-        sent = _sent(plan, array, number + 1 + i, "medvq:key", dependency(array, jobs, ids), code, ())
+        waits, bad = dependency(array, jobs, ids), _bad(plan, array, slurm_of(profile))
+        sent = _sent(plan, array, number + 1 + i, "medvq:key", waits, code, bad)
         jobs.append(f"<{i + 1}>")
         ids |= {run: f"{jobs[-1]}_{index}" for index, run in array.tasks.items()}
         out.append(sbatch_text(slurm_of(profile), sent))
@@ -167,8 +183,6 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
         ids = dict(seen.queued)
         jobs: list[str] = []
         for array in seen.arrays:
-            histories = [events.read(plan.folder / run / "events.jsonl") for run in array.tasks.values()]
-            bad = avoidable(slurm, suspects(histories))
             intent = new_submission(
                 plan.folder,
                 {
@@ -181,7 +195,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
                     "after": list(array.after),
                 },
             )
-            waits = dependency(array, jobs, ids)
+            waits, bad = dependency(array, jobs, ids), _bad(plan, array, slurm)
             text = sbatch_text(slurm, _sent(plan, array, intent.number, intent.key, waits, code, bad))
             intent.path.with_suffix(".sbatch").write_text(text)
             job = _sbatch(intent, lock)
@@ -193,6 +207,12 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
 def _own(plan: Runs) -> set[str]:
     """Import paths of the user's own code in a plan."""
     return {path for spec in plan.runs for path in spec.code}
+
+
+def _bad(plan: Runs, array: Array, slurm: Slurm) -> tuple[str, ...]:
+    """Nodes that runs of an array broke down on, as many as they can stay away from."""
+    histories = [events.read(plan.folder / run / "events.jsonl") for run in array.tasks.values()]
+    return avoidable(slurm, suspects(histories))
 
 
 def _sent(

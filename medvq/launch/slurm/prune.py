@@ -1,0 +1,108 @@
+"""What nobody needs any more: runs of older plans, and copies of code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medvq.config.errors import MedvqError
+from medvq.launch.slurm import query
+from medvq.runs.folder import RunFolder
+from medvq.runs.owner import holder_of
+from medvq.runs.plan import load_plan, plan_numbers
+from medvq.runs.submission import Submission, latest, submissions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """Something that can go."""
+
+    path: Path
+    bytes: int
+    why: str
+
+
+def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> list[Garbage]:
+    """Run folders that the last plan of their study does not have, and snapshots that no open run uses.
+
+    What goes on here, what SLURM has and what either needs is never among them; one question to SLURM, and only where
+    runs of older plans were sent and are not done. Without an answer all of these are kept, and `say` is told.
+    """
+    found: list[Garbage] = []
+    old = {folder: _older(folder) for folder in studies}
+    sent = {folder: _sent(folder, needs) for folder, needs in old.items()}
+    queue: dict[str, query.Queued] | None = {}
+    if any(sent.values()):
+        try:
+            queue = query.queue()
+        except MedvqError as e:
+            queue = None
+            say(f"squeue: {e.error}; runs of older plans that were sent and are not done are kept, with what they need")
+    for folder, needs in old.items():
+        going = {run for run, places in sent[folder].items() if queue is None or any(has(queue, *p) for p in places)}
+        going |= {run for run in needs if holder_of(RunFolder(folder / run).owner)}
+        for name in sorted(needs.keys() - with_needs(going, needs)):
+            run = RunFolder(folder / name)
+            if run.spec.exists():
+                found.append(Garbage(path=run.path, bytes=size(run.path), why="not in the last plan"))
+    used = {Path(code) for folder in runs.glob("*/submissions") for code in _open_code(folder.parent)}
+    for code in sorted((runs / ".code").glob("*")):
+        if code.resolve() not in used:
+            found.append(Garbage(path=code, bytes=size(code), why="code of runs that have ended"))
+    return found
+
+
+def _older(study_folder: Path) -> dict[str, list[str]]:
+    """Runs that only plans before the last have, with the runs that each needs."""
+    plans = [load_plan(study_folder, n) for n in plan_numbers(study_folder)]
+    keep = {r["run"] for plan in plans[-1:] for r in plan.runs}
+    all_runs = [r for plan in plans for r in plan.runs]
+    return {r["run"]: [n["run"] for n in r["needs"].values()] for r in all_runs if r["run"] not in keep}
+
+
+def _sent(study_folder: Path, runs: Iterable[str]) -> dict[str, list[tuple[Submission, int]]]:
+    """Those of some runs that SLURM took, or may have taken, and that have no result."""
+    found: dict[str, list[tuple[Submission, int]]] = {}
+    there = [s for s in submissions(study_folder) if s.content["job"] is not False]
+    tasks = [(run, s, index) for s in there for index, run in s.tasks.items()]
+    for run, submission, index in tasks:
+        if run in runs and not RunFolder(study_folder / run).result.exists():
+            found.setdefault(run, []).append((submission, index))
+    return found
+
+
+def has(queue: Mapping[str, query.Queued], submission: Submission, index: int) -> bool:
+    """Whether a task waits or runs; one whose `submit` was killed is known by its comment only. Pure."""
+    if submission.job:
+        task = queue.get(submission.id_of(index))
+        return task is not None and task.active
+    return any(q.comment == submission.key and q.active for q in queue.values())
+
+
+def with_needs(runs: Iterable[str], needs: Mapping[str, Sequence[str]]) -> set[str]:
+    """Some runs and all that they need. Pure."""
+    found: set[str] = set()
+    more = set(runs)
+    while more:
+        found |= more
+        more = {n for run in more for n in needs.get(run, ())} - found
+    return found
+
+
+def _open_code(study_folder: Path) -> list[str]:
+    """Snapshots of runs that may start again: their last submission is in SLURM's hands, and they have no result."""
+    last = latest(submissions(study_folder))
+    return [s.content["code"] for run, (s, _) in last.items() if not RunFolder(study_folder / run).result.exists()]
+
+
+def size(folder: Path) -> int:
+    """Bytes of everything in a folder."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def remove(found: Sequence[Garbage]) -> None:
+    """Remove it."""
+    for item in found:
+        shutil.rmtree(item.path)

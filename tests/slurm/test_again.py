@@ -1,0 +1,96 @@
+"""After an attempt: what is written down, and what the batch script is told."""
+
+import json
+import sys
+
+import pytest
+
+from medvq.config.profile import Slurm
+from medvq.launch.slurm import again, memory
+from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
+from medvq.launch.slurm.job import STOPPED
+from medvq.runs import events
+from medvq.runs.folder import RunFolder
+
+RUN = "pretrain-0123"
+
+
+class Attempt:
+    """The end of an attempt at a run in SLURM job 13, the only task of submission 1."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.record, self.folder = folder / "submissions/1.json", RunFolder(folder / RUN)
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        self.record.parent.mkdir()
+        self.folder.path.mkdir()
+
+    def __call__(self, *, code=137, restart=0, **slurm):
+        """Exit code of `again` after the driver ended with `code`, and what it printed."""
+        slurm = Slurm(**{"time": "1 h", **slurm}).model_dump(mode="json")
+        self.record.write_text(json.dumps({"number": 1, "job": "12", "tasks": {"0": RUN}, "slurm": slurm}))
+        facts = {"JOB_ID": "13", "JOB_NODELIST": "n1", "RESTART_COUNT": str(restart), "CPUS_PER_TASK": "1"}
+        for name, value in facts.items():
+            self.monkeypatch.setenv(f"SLURM_{name}", value)
+        self.monkeypatch.setenv("SLURMD_NODENAME", "n1")
+        self.monkeypatch.setattr(sys, "argv", ["again", str(self.record), "0", str(code), "9"])
+        return again.main(), self.capsys.readouterr().out.strip()
+
+    def nodes(self, count):
+        """Give the cluster so many nodes."""
+        sinfo = self.record.with_name("sinfo")
+        sinfo.write_text(f"#!/bin/sh\necho 'gpu*|(null)|64|512000|(null)|{count}'\n")
+        sinfo.chmod(0o755)
+        self.monkeypatch.setenv("PATH", str(sinfo.parent), prepend=":")
+
+    def events(self):
+        return [e["event"] for e in events.read(self.folder.events)]
+
+
+@pytest.fixture
+def attempt(tmp_path, monkeypatch, capsys):
+    return Attempt(tmp_path, monkeypatch, capsys)
+
+
+def test_a_job_is_started_again_as_often_as_the_profile_allows(attempt):
+    assert attempt(requeues=1, restart=0)[0] == 0
+    assert attempt(requeues=1, restart=1)[0] == GIVE_UP
+    assert attempt.events() == ["crashed", "crashed", "failed"]
+
+
+def test_a_job_that_may_not_come_back_does_not(attempt):
+    assert attempt(requeues=0)[0] == GIVE_UP
+    assert attempt.events() == ["crashed", "failed"]
+
+
+def test_a_run_that_is_done_ends_well_whatever_broke_down_after_that(attempt):
+    attempt.folder.result.write_text("{}")
+    assert attempt(code=137)[0] == ENDED_WELL
+    assert attempt.events() == []
+
+
+def test_bad_nodes_come_after_those_that_the_profile_excludes(attempt):
+    attempt.nodes(4)
+    assert attempt(exclude=("n7",)) == (0, "n7,n1"), "SLURM replaces the list"
+
+
+def test_no_bad_node_leaves_slurms_list_as_it_is(attempt):
+    attempt.nodes(4)
+    assert attempt(code=STOPPED, exclude=("n7",)) == (0, "")
+    assert attempt(exclude=("n1",)) == (0, ""), "the profile has it already"
+
+
+def test_a_cluster_that_has_no_node_to_spare_gets_no_list(attempt):
+    attempt.nodes(2)
+    assert attempt(exclude=("n7",)) == (0, "")
+
+
+def test_a_job_that_used_up_its_memory_is_not_tried_elsewhere(attempt, tmp_path):
+    (tmp_path / "job_13").mkdir()
+    (tmp_path / "job_13/memory.events").write_text("oom_kill 1\n")
+    (tmp_path / "cgroup").write_text("0::/job_13/step_batch\n")
+    attempt.monkeypatch.setattr(memory.kills, "__defaults__", (tmp_path / "cgroup", tmp_path))
+    assert attempt(code=STOPPED)[0] == 0, "it was stopped, and goes on"
+    assert attempt(code=9, memory_gb=24)[0] == GIVE_UP
+    (failed,) = events.read(attempt.folder.events)
+    assert failed["event"] == "failed"
+    assert "memory of 24 GB was used up" in failed["error"]
