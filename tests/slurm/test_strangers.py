@@ -74,6 +74,9 @@ def test_nobody_meets_a_ray_that_is_not_theirs(user, stranger, wait):
     def on_node(script):
         return testbed("on", "node1", "--", "sh", "-c", script).stdout
 
+    def left():
+        return on_node("find /tmp/mq* -ls; ps -ef") + str(user.queue()) + str([run.name for run in mine])
+
     folders = [line.split() for line in on_node("stat -c '%A %U %n' /tmp/mq*").splitlines()]
     assert sorted(owner for _, owner, _ in folders) == ["nobody", "root", "root"]
     assert {mode for mode, _, _ in folders} == {"drwx------"}
@@ -86,11 +89,11 @@ def test_nobody_meets_a_ray_that_is_not_theirs(user, stranger, wait):
 
     first = user.sent()[mine[0].name][0]
     testbed.login("scancel", first)
-    wait(lambda: on_node("ls -d /tmp/mq*").count("mq") == 2, SOON)
+    wait(lambda: len(on_node("ls -d /tmp/mq*").split()) == 2, SOON, left)
     before = [epochs(run) for run in runs[1:]]
     wait(lambda: all(epochs(run) > n + 2 for run, n in zip(runs[1:], before, strict=True)), SOON)
     testbed.login("scancel", "-u", "nobody")
-    wait(lambda: on_node("ls -d /tmp/mq*").count("mq") == 1, SOON)
+    wait(lambda: len(on_node("ls -d /tmp/mq*").split()) == 1, SOON, left)
     wait(lambda: not on_node("pgrep -u nobody || true").strip(), SOON)
     before = epochs(mine[1])
     wait(lambda: epochs(mine[1]) > before + 2, SOON)
