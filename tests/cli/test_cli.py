@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -329,5 +330,16 @@ class TestSmoke:
         assert "log:" in found.stderr_text
         states = {r["job"]: r["state"] for r in done.json("status", "--runs", "bad")[0]["runs"]}
         assert states == {"pretrain": "failed", "finetune": "blocked", "scratch": "failed"}
+        failed = done.json("status", "quickstart-smoke", "--runs", "bad", "--state", "failed")["runs"]
+        assert {r["job"] for r in failed} == {"pretrain", "scratch"}
+        assert "the run failed" in done("logs", failed[0]["run"], "-f", "--runs", "bad", timeout=60).stdout_text
+        done("status", "--runs", "bad", "--watch", timeout=60)  # nothing goes on
         done(*bad, code=6)
         assert done.json("status", "--runs", "bad")[0]["runs"][0]["attempts"] == 2
+        bad[-1] = "train.optimizer.lr=2e30"
+        done(*bad, "--only", "pretrain", code=6)
+        refused = done("prune", "--runs", "bad", "--json", code=2)
+        assert "removed" not in refused.stdout_text
+        assert (done.folder / failed[0]["folder"]).exists()
+        removed = done.json("prune", "--runs", "bad", "--yes")["removed"]
+        assert not any(Path(g["path"]).exists() for g in removed)
