@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvq.config.data import Ingredient, Source, Synthetic
-from medvq.config.errors import NotFoundError, UsageError, nearest
+from medvq.config.errors import MedvqError, NotFoundError, UsageError, nearest
 from medvq.config.resolve import Study
 from medvq.runs.atomic import make_folder
 from medvq.runs.spec import DatasetRef
@@ -63,11 +63,18 @@ def given_for(study: Study, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_data(
-    study: Study, jobs: Iterable[str], *, given: Mapping[str, str], datasets: Path, study_folder: Path, make: Say | None
+    study: Study,
+    jobs: Iterable[str],
+    *,
+    given: Mapping[str, str],
+    datasets: Path,
+    study_folder: Path,
+    make: Say | None,
+    absent: dict[str, MedvqError] | None = None,
 ) -> dict[str, Found | None]:
-    """The datasets that jobs read, by name. Missing synthetic ones are drawn, saying so to `make`.
+    """The datasets that jobs read, by name. Missing synthetic ones are drawn, saying so to `make`; without it, None.
 
-    Without `make` nothing will run yet: what is not there is None, unless `given` says that it is.
+    With `absent`, what cannot be had is None as well, and why goes there.
 
     Raises:
         UsageError: `given` names a dataset that the study lacks.
@@ -78,15 +85,22 @@ def find_data(
     found: dict[str, Found | None] = {}
     for entry, source in used_data(study, jobs).items():
         for name, origin in source.origins(entry).items():
-            path = place_of(origin, paths.get(name), name, datasets, study_folder)
-            there = name in paths or (path / "manifest.json").exists()
-            if origin.synth and not there and make is not None:
-                draw(origin.synth, path, make)
-            found[name] = None if make is None and not there else at(path, name)
+            found[name] = None
+            try:
+                path = place_of(origin, paths.get(name), name, datasets, study_folder)
+                if origin.synth and name not in paths and not (path / "manifest.json").exists():
+                    if make is None:
+                        continue
+                    draw(origin.synth, path, make)
+                found[name] = _at(path, name)
+            except MedvqError as e:
+                if absent is None:
+                    raise
+                absent[name] = e
     return found
 
 
-def at(path: Path, name: str) -> Found:
+def _at(path: Path, name: str) -> Found:
     """The dataset at `path`.
 
     Raises:

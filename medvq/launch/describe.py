@@ -11,7 +11,7 @@ from medvq.config.points import Point
 from medvq.config.switches import switches
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import read_yaml
-from medvq.launch.data import Found, at, given_for, place_of, used_data
+from medvq.launch.data import Found, find_data
 from medvq.launch.plan import Plan, jobs_for, make_plan
 from medvq.launch.start import Request, load
 from medvq.runs.spec import RunSpec
@@ -47,22 +47,21 @@ def describe(request: Request, job: str | None) -> dict[str, Any]:
     """The facts of every job, or of one."""
     study = load(request)
     jobs = jobs_for(study, request.only)
-    found: dict[str, Found | None] = {}
-    missing: dict[str, str] = {}
-    paths = given_for(study, request.data)
-    for entry, source in used_data(study, jobs).items():
-        for name, origin in source.origins(entry).items():
-            try:
-                path = place_of(origin, paths.get(name), name, request.datasets, request.runs / study.name)
-                synthetic = origin.synth and name not in paths and not (path / "manifest.json").exists()
-                found[name] = None if synthetic else at(path, name)
-            except MedvqError as e:
-                found[name], missing[name] = None, str(e)
+    absent: dict[str, MedvqError] = {}
+    found = find_data(
+        study,
+        jobs,
+        given=request.data,
+        datasets=request.datasets,
+        study_folder=request.runs / study.name,
+        make=None,
+        absent=absent,
+    )
     plan = make_plan(study, found, runs=request.runs, only=request.only)
     return {
         "study": study.name,
         "about": study.about,
-        "missing": missing,
+        "missing": {name: str(e) for name, e in absent.items()},
         "jobs": {j: _job(plan, j, found) for j in ([job] if job else jobs)},
     }
 
@@ -78,7 +77,8 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
     size = source.shape or ((image.height, image.width) if image and image.height and image.width else ASSUMED)
     classes = source.classes or tuple(dict.fromkeys(c for data in there for c in data.manifest.classes))
     shape = (source.channels, *size)
-    totals: dict[str, int] = {}
+    network = _network(point, shape, len(classes))
+    totals = {canonical_json(first.model): network["parameters"]["total"]}
     for spec, other in zip(specs, plan.study.jobs[job], strict=True):
         model = canonical_json(spec.model)
         if model not in totals:
@@ -88,7 +88,7 @@ def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]
         "about": first.config.about,
         "input": [source.channels, *size],
         "classes": list(classes),
-        **_network(point, shape, len(classes)),
+        **network,
         "as_published": {
             name: {"about": about, "on": name in first.config.as_published}
             for name, about in switches(find_task(first.config.task), point.model).items()

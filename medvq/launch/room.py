@@ -20,8 +20,8 @@ class Room:
 
     cores: int
     gpus: int
-    fixed: bool = False
-    """In a SLURM job Ray gives no more than the job has; elsewhere workers may share cores."""
+    nodes: int = 0
+    """Of the SLURM job, in which Ray gives no more than there is; 0 outside one, where workers may share cores."""
 
     @property
     def places(self) -> int:
@@ -52,7 +52,7 @@ def measure() -> Room:
 
     given = allocation()
     if given is not None:
-        return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes), fixed=True)
+        return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes), nodes=len(given.nodes))
     return Room(cores=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
 
 
@@ -73,7 +73,7 @@ def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, in
             f"{workers} workers of one GPU each, and there are {room.gpus}",
             hint="take --workers auto, or resources.gpus_per_worker: 0 to train on cores",
         )
-    if room.fixed and workers > room.cores:
+    if room.nodes and workers > room.cores:
         raise UsageError(
             f"{workers} workers, and the SLURM job has {room.cores} cores",
             hint="take --workers auto, or a profile with more cpus_per_node",
@@ -82,26 +82,32 @@ def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, in
     return workers, shared_out if resources.threads == "auto" else resources.threads
 
 
-def check_fit(specs: Sequence[RunSpec], slurm: Slurm) -> None:
-    """Whether runs can be done in SLURM jobs of this kind.
+def shape_of_run(spec: RunSpec, room: Room) -> tuple[int, int]:
+    """`shape_of` a run.
 
     Raises:
         UsageError, MissingError: as `shape_of`; or torchrun is to reach over several nodes.
     """
+    train, resources = spec.config.train, spec.config.resources
+    try:
+        workers, threads = shape_of(resources, train.batch_size // train.accumulate, room)
+        if workers and resources.launcher == "torchrun" and room.nodes > 1:
+            raise UsageError("torchrun starts workers on one node only", hint="set resources.launcher to ray")
+    except MedvqError as e:
+        raise type(e)(e.error, where=f"job {spec.job}", hint=e.hint) from e
+    return workers, threads
+
+
+def check_fit(specs: Sequence[RunSpec], slurm: Slurm) -> None:
+    """Whether runs can be done in SLURM jobs of this kind.
+
+    Raises:
+        UsageError, MissingError: as `shape_of_run`.
+    """
     nodes = slurm.nodes
-    room = Room(cores=slurm.cpus_per_node * nodes, gpus=slurm.gpus_per_node * nodes, fixed=True)
+    room = Room(cores=slurm.cpus_per_node * nodes, gpus=slurm.gpus_per_node * nodes, nodes=nodes)
     for spec in specs:
-        train, resources = spec.config.train, spec.config.resources
-        try:
-            workers, _ = shape_of(resources, train.batch_size // train.accumulate, room)
-        except MedvqError as e:
-            raise type(e)(e.error, where=f"job {spec.job}", hint=e.hint) from e
-        if workers and resources.launcher == "torchrun" and nodes > 1:
-            raise UsageError(
-                "torchrun starts workers on one node only",
-                where=f"job {spec.job}",
-                hint="set resources.launcher to ray",
-            )
+        shape_of_run(spec, room)
 
 
 def side_by_side(wanted: int | Literal["auto"], todo: Sequence[RunSpec], room: Room) -> int:
@@ -112,7 +118,7 @@ def side_by_side(wanted: int | Literal["auto"], todo: Sequence[RunSpec], room: R
     the other.
     """
     asked = [spec.config.resources for spec in todo]
-    if wanted == "auto" and room.fixed:
+    if wanted == "auto" and room.nodes:
         return 1
     places = min(room.of(resources).places for resources in asked)
     fitting = places // max([1, *(r.workers for r in asked if isinstance(r.workers, int))])

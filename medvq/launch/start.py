@@ -10,9 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from medvq.config.errors import MedvqError, NotFoundError
 from medvq.config.points import Override
 from medvq.config.resolve import Study, load_study
-from medvq.launch.data import find_data
+from medvq.launch.data import find_data, given_for
 from medvq.launch.here import run_here
 from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
 from medvq.launch.watch import Stop, Watch, limited, stopping
@@ -48,9 +49,10 @@ def load(request: Request) -> Study:
 
 
 def plan_for(request: Request, say: Watch | None) -> Plan:
-    """The runs; synthetic data are drawn if somebody is told of it, else their identities stay open."""
+    """The runs. If nobody is told none will be done: nothing is drawn, and absent data leave identities open."""
     study = load(request)
     jobs = jobs_for(study, request.only)
+    absent: dict[str, MedvqError] = {}
     found = find_data(
         study,
         jobs,
@@ -58,7 +60,12 @@ def plan_for(request: Request, say: Watch | None) -> Plan:
         datasets=request.datasets,
         study_folder=request.runs / study.name,
         make=say.note if say else None,
+        absent=None if say else absent,
     )
+    given = given_for(study, request.data)
+    for name, error in absent.items():
+        if name in given or not isinstance(error, NotFoundError):
+            raise error
     return make_plan(study, found, runs=request.runs, only=request.only)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medvq.config.errors import MedvqError, UsageError
 from medvq.launch.plan import Runs
-from medvq.launch.room import Room, shape_of
+from medvq.launch.room import Room, shape_of_run
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.watch import Stop, Watch, cancelled
 from medvq.runs import events
@@ -161,8 +161,6 @@ class Work:
         if name == "in-process":
             return InProcess()
         if name == "torchrun":
-            if given is not None and len(given.nodes) > 1:
-                raise UsageError("torchrun starts workers on one node only", hint="set resources.launcher to ray")
             return Torchrun(visible)
         if given is not None:
             from medvq.launch.slurm.ray import AllocatedRay
@@ -260,8 +258,8 @@ class Work:
         return False
 
     def _shape(self, spec: RunSpec) -> Shape:
-        train, resources = spec.config.train, spec.config.resources
-        workers, threads = shape_of(resources, train.batch_size // train.accumulate, self.room)
+        resources = spec.config.resources
+        workers, threads = shape_of_run(spec, self.room)
         gpus = self.room.of(resources).gpus > 0
         return (resources.launcher if workers else "in-process"), workers, threads, gpus
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe
 from medvq.shards.detect import SPLIT_WORDS
 from medvq.shards.masks import Masks
-from medvq.shards.patterns import compile_pattern
+from medvq.shards.patterns import compile_pattern, nfc
 from medvq.shards.scan import Entry, Left, Scan
 from medvq.shards.tables import Told, read_list, read_table
 
@@ -211,7 +210,7 @@ class Reader:
             UsageError: two names became one, as what cannot stand in a shard's name was replaced.
         """
         for split in sorted(splits):
-            names = sorted({unicodedata.normalize("NFC", n) for n, s in self.spellings.items() if s == split})
+            names = sorted({nfc(n) for n, s in self.spellings.items() if s == split})
             known = [n for n in names if _lower(n) in self.split_names or n == split]
             if len(names) > max(1, len(known)):
                 first = next(n for n in names if n not in known)
@@ -224,7 +223,7 @@ class Reader:
         if name is None:
             return "train"
         if name not in self.spellings:
-            plain = re.sub(r"[^A-Za-z0-9_-]", "_", unicodedata.normalize("NFC", name))
+            plain = re.sub(r"[^A-Za-z0-9_-]", "_", nfc(name))
             self.spellings[name] = self.split_names.get(_lower(name)) or plain
         return self.spellings[name]
 
@@ -236,16 +235,16 @@ def _disagreement(what: str, told: list[tuple[str, str | None]]) -> str | None:
 
 
 def _lower(name: str) -> str:
-    return unicodedata.normalize("NFC", name).lower()
+    return nfc(name).lower()
 
 
 def _nfc(text: str | None) -> str | None:
-    return None if text is None else unicodedata.normalize("NFC", text)
+    return None if text is None else nfc(text)
 
 
 def _fold(text: str) -> str:
     """The form in which spellings of a class are compared: NFC, no case, spaces as underscores."""
-    return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", text).casefold().strip())
+    return re.sub(r"[\s_-]+", "_", nfc(text).casefold().strip())
 
 
 def _note_twins(out: Arranged) -> None:

@@ -130,7 +130,7 @@ def examine_part(part: Part) -> str:
 
 def parsed(line: str) -> list[Examined]:
     """What `examine_part` found out."""
-    return [_from_json(*row) for row in json.loads(line)["samples"]]
+    return _examined(json.loads(line))
 
 
 def known(log: Path, folder: Path) -> dict[int, list[Examined]]:
@@ -141,10 +141,14 @@ def known(log: Path, folder: Path) -> dict[int, list[Examined]]:
             about = json.loads(line)
             number, size = about["part"], about["spool"]
             if not size or os.path.getsize(spool_of(str(folder), number)) == size:
-                found[number] = parsed(line)
+                found[number] = _examined(about)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def _examined(about: dict[str, Any]) -> list[Examined]:
+    return [_from_json(*row) for row in about["samples"]]
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:

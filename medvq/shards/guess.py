@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medvq.config.errors import DataError
 from medvq.config.recipe import Table
-from medvq.shards.patterns import stem
-from medvq.shards.tables import nfc, read_rows
+from medvq.shards.patterns import nfc, stem
+from medvq.shards.tables import read_rows
 
 LABELS = ("label", "class", "category", "diagnosis", "target", "dx", "type", "class label", "class_label", "label_name")
 SPLITS = ("split", "fold", "set", "partition", "subset")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 
 from medvq.config.recipe import Recipe
-from medvq.shards.patterns import compile_pattern
+from medvq.shards.patterns import compile_pattern, nfc
 from medvq.shards.scan import Entry
 
 Key = tuple[str, ...]
@@ -68,11 +67,11 @@ class Masks:
         if self._recipe.masks is None:
             return ()
         shared = _shared_fields(self._recipe.masks, *self._recipe.images)
-        return (unicodedata.normalize("NFC", fields["id"]), *(self._meaning(k, fields[k]) for k in shared))
+        return (nfc(fields["id"]), *(self._meaning(k, fields[k]) for k in shared))
 
 
 def _name(path: str) -> str:
-    return unicodedata.normalize("NFC", path.rsplit("/", 1)[-1])
+    return nfc(path.rsplit("/", 1)[-1])
 
 
 @cache

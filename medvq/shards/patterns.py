@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,6 +44,11 @@ def compile_pattern(text: str) -> Pattern:
             seen.add(name)
             out.append(f"(?P<{name}>{WILD.get(name, '[^/]+?')})")
     return Pattern(text, re.compile("".join(out), re.DOTALL))
+
+
+def nfc(text: str) -> str:
+    """Text in the form in which names are compared: file systems and spreadsheets write accents in several."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def stem(path: str) -> str:

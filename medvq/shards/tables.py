@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvq.config.errors import DataError, NotFoundError, UsageError, nearest
 from medvq.config.recipe import Table
-from medvq.shards.patterns import stem
+from medvq.shards.patterns import nfc, stem
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,6 @@ class Told:
             for key in self.rows:
                 self._names.setdefault(key.rsplit("/", 1)[-1], []).append(key)
         return self._names
-
-
-def nfc(text: str) -> str:
-    """Text in the form in which names are compared."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _shown(paths: list[str]) -> str:

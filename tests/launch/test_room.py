@@ -70,8 +70,8 @@ def test_more_workers_than_there_is_room_for_are_refused():
     assert shape_of(Resources(workers=8, gpus_per_worker=0), 24, Room(cores=4, gpus=1)) == (8, 1)
     assert shape_of(Resources(workers=4), 24, Room(cores=2, gpus=0)) == (4, 1)
     with pytest.raises(UsageError, match="4 workers, and the SLURM job has 2 cores"):
-        shape_of(Resources(workers=4), 24, Room(cores=2, gpus=0, fixed=True))
-    assert side_by_side("auto", [*runs([]), *runs([])], Room(cores=8, gpus=0, fixed=True)) == 1
+        shape_of(Resources(workers=4), 24, Room(cores=2, gpus=0, nodes=1))
+    assert side_by_side("auto", [*runs([]), *runs([])], Room(cores=8, gpus=0, nodes=1)) == 1
 
 
 def test_what_a_profile_has_no_room_for_is_told_before_it_is_sent(planned, text):
