@@ -50,7 +50,8 @@ def line_of(progress: dict[str, Any]) -> str:
     parts = [f"epoch {progress['epoch']}/{progress['epochs']}"]
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.4f}")
-    parts.append(f"{progress['images_per_s']:.0f} images/s")
+    if progress.get("images_per_s") is not None:
+        parts.append(f"{progress['images_per_s']:.0f} images/s")
     if progress.get("seconds_left") is not None and progress["phase"] == "training":
         parts.append(f"{clock(progress['seconds_left'])} left")
     if progress["phase"] != "training":

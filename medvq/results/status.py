@@ -92,7 +92,7 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
     progress, hours = run["progress"], run["hours"]
     training = progress and progress["phase"] == "training"
     epoch = f"{progress['epoch']}/{progress['epochs']}" if progress else str(run["epoch"] or "")
-    left = progress["seconds_left"] if training else None
+    speed, left = (progress["images_per_s"], progress["seconds_left"]) if training else (None, None)
     cost = f"{hours['productive'] + hours['lost']:.1f}" if hours and hours["productive"] + hours["lost"] > 0.05 else ""
     return (
         run["run"],
@@ -100,7 +100,7 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
         ",".join(run["hosts"]) if run["state"] != "done" else "",
         str(run["attempts"]) if run["attempts"] > 1 else "",
         epoch if run["state"] != "done" else "",
-        f"{progress['images_per_s']:.0f}" if training else "",
+        f"{speed:.0f}" if speed is not None else "",
         clock(left) if left is not None else "",
         cost,
         ", ".join(filter(None, [_metrics(run["metrics"]), run["reason"] if run["state"] != "failed" else ""])),

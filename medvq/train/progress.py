@@ -23,7 +23,8 @@ class Progress:
         if now - self._last < INTERVAL and phase == "training":
             return
         self._last = now
-        rate = (step - self._first) / max(now - self._start, 1e-9)
+        done = step - self._first  # since the first record: there is no speed to tell before
+        rate = done / max(now - self._start, 1e-9)
         left = self.epochs * self.steps - step
         record = {
             "phase": phase,
@@ -32,8 +33,8 @@ class Progress:
             "epoch": min(step // self.steps + 1, self.epochs),
             "epochs": self.epochs,
             "loss": loss if abs(loss) < float("inf") else None,
-            "images_per_s": round(rate * self.batch_size, 1),
-            "seconds_left": round(left / rate, 1) if rate else None,
+            "images_per_s": round(rate * self.batch_size, 1) if done else None,
+            "seconds_left": round(left / rate, 1) if done else None,
         }
         beside = self.path.with_name(f".{self.path.name}.tmp")
         try:

@@ -92,12 +92,13 @@ def test_stopped_at_any_moment_it_goes_on_and_who_watches_sees_it_all(user, wait
         job.until_checkpoint(2)
 
         def training():
+            """The run, once something of its speed is measured."""
             (run,) = user.json("status", "quickstart-smoke")["runs"]
-            return run if run["progress"] and run["progress"]["phase"] == "training" else None
+            at_work = run["progress"] and run["progress"]["phase"] == "training"
+            return run if at_work and run["progress"]["images_per_s"] else None
 
         seen = wait(training)
         assert (seen["state"], seen["slurm"]) == ("running", job.id)
-        assert seen["progress"]["images_per_s"] > 0
         assert seen["hosts"] == job.events("attempt")[-1]["hosts"]
         preempt = ("-p", "high", "-w", seen["hosts"][0], "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
         job.login("sbatch", *preempt)  # in this partition without notice
