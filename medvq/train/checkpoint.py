@@ -84,12 +84,15 @@ def save_best(folder: Path, owner: Ownership, position: Position, model: torch.n
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint whose bytes are as they were written; damaged ones are passed over with a warning."""
+    """The newest checkpoint that a run can go on from to its right end; others are passed over with a warning.
+
+    Its bytes are as they were written, and so are the best weights until then: those after it are made again.
+    """
     for path in sorted(folder.glob("step-*"), reverse=True):
-        problem = damage(path)
+        problem = damage(path) or _lost_best(path)
         if problem is None:
             return path
-        log.warning("checkpoint %s is damaged (%s); using the one before", path.name, problem)
+        log.warning("checkpoint %s is damaged (%s); going on from the one before", path.name, problem)
     return None
 
 
@@ -105,7 +108,11 @@ def find(folder: Path, which: str) -> Path:
         raise NotFoundError(f"there is no {which} checkpoint", where=str(folder))
     problem = damage(folder / name)
     if problem:
-        raise DataError(f"this checkpoint is damaged: {problem}", where=str(folder / name))
+        raise DataError(
+            f"this checkpoint is damaged: {problem}",
+            where=str(folder / name),
+            hint="`medvq retry` makes it again, of a run that is done once its result.json is removed",
+        )
     return folder / str(name)
 
 
@@ -122,6 +129,20 @@ def damage(path: Path) -> str | None:
         if actual != expected:
             return f"{name} has changed"
     return None
+
+
+def _lost_best(path: Path) -> str | None:
+    """What is wrong with the best weights that were known at a checkpoint, or None."""
+    if read_state(path)["position"]["best"] is None:
+        return None
+    problem: str | None = "the best weights until then are missing"
+    for best in path.parent.glob("best-*"):
+        later = best.name.removeprefix("best-") > path.name.removeprefix("step-")
+        damaged = None if later else damage(best)
+        if damaged is None:
+            return None
+        problem = f"{best.name}: {damaged}"
+    return problem
 
 
 def read_state(path: Path) -> dict[str, Any]:

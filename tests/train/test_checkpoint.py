@@ -98,6 +98,25 @@ def test_the_last_two_and_the_best_are_kept(folder, owner):
     assert checkpoint.find(folder, "best").name == "best-00000003"
 
 
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_without_the_best_weights_a_run_goes_on_from_before_them(folder, owner, damage, caplog):
+    model, optimizer = trained(1)
+    save(folder, owner, 1, model, optimizer)
+    knows = Position(step=2, best={"epoch": 1, "value": 0.5})
+    best = folder / checkpoint.save_best(folder, owner, knows, model, {})
+    checkpoint.save(folder, owner, knows, model, optimizer, {})
+    assert checkpoint.newest(folder).name == "step-00000002"
+    (best / "model.safetensors").unlink()
+    if damage == "missing":
+        (best / "state.json").unlink()
+        (best / "sums.json").unlink()
+        best.rmdir()
+    assert checkpoint.newest(folder).name == "step-00000001"
+    assert "best" in caplog.text
+    checkpoint.save_best(folder, owner, Position(step=3), model, {})
+    assert checkpoint.newest(folder).name == "step-00000002", "what came after it is made again"
+
+
 def test_nothing_is_written_after_the_run_was_taken_over(folder, owner, tmp_path):
     model, optimizer = trained(1)
     save(folder, owner, 1, model, optimizer)

@@ -50,6 +50,17 @@ def test_a_damaged_last_checkpoint_costs_time_only(small, undisturbed):
     assert runs.left() == undisturbed.left()
 
 
+def test_damaged_best_weights_cost_time_only(small, undisturbed):
+    runs = small("best")
+    runs.do()
+    folder = runs.folder("pretrain")
+    folder.result.unlink()
+    (best,) = folder.checkpoints.glob("best-*")
+    (best / "model.safetensors").write_bytes(b"torn")
+    assert runs.do() == "done"
+    assert runs.left() == undisturbed.left()
+
+
 def test_killed_between_the_last_checkpoint_and_the_result(small, undisturbed):
     runs = small("late")
     runs.do()
