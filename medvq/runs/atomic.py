@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def replace_folder(beside: Path, path: Path) -> None:
+    """Put a folder that was written beside into its place, where an older one may be."""
+    remove_folder(path)
+    os.replace(beside, path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; renamed first, so that a half-removed one is never taken for whole."""
+    if path.exists():
+        gone = path.with_name(f".{path.name.lstrip('.')}.gone.tmp")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def make_folder(path: Path) -> Path:

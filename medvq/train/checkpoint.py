@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medvq.config.errors import DataError, NotFoundError
-from medvq.runs.atomic import read_json, write_json
+from medvq.runs.atomic import read_json, remove_folder, replace_folder, write_json
 from medvq.runs.owner import Ownership
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def save(
     )
     _point(folder, owner, last=name)
     for old in sorted(p.name for p in folder.glob("step-*"))[:-KEEP]:
-        _remove(folder / old)
+        remove_folder(folder / old)
     return name
 
 
@@ -79,7 +79,7 @@ def save_best(folder: Path, owner: Ownership, position: Position, model: torch.n
     _point(folder, owner, best=name)
     for old in folder.glob("best-*"):
         if old.name != name:
-            _remove(old)
+            remove_folder(old)
     return name
 
 
@@ -214,25 +214,15 @@ def _write(
     for path in beside.iterdir():
         _sync(path)
     with owner.writing():
-        _remove(folder / name)
-        os.replace(beside, folder / name)
+        replace_folder(beside, folder / name)
         _sync(folder)
         for leftover in folder.glob(".*.tmp"):
-            _remove(leftover)
+            remove_folder(leftover)
 
 
 def _point(folder: Path, owner: Ownership, **names: str) -> None:
     with owner.writing():
         write_json(folder / "latest.json", {**(read_json(folder / "latest.json") or {}), **names})
-
-
-def _remove(path: Path) -> None:
-    """Remove a checkpoint; renamed first, so that a half-removed one is never taken for whole."""
-    if path.exists():
-        gone = path.with_name(f".{path.name.lstrip('.')}.gone.tmp")
-        shutil.rmtree(gone, ignore_errors=True)
-        os.replace(path, gone)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ import os
 import socket
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import torch
 from medvq.config.errors import MedvqError
 from medvq.models.quantize.codebook import NonFiniteCodesError
 from medvq.runs import events
-from medvq.runs.atomic import make_folder, write_json
+from medvq.runs.atomic import make_folder, remove_folder, replace_folder, write_json
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim
 from medvq.runs.predictions import name_of, write_predictions
@@ -31,6 +31,7 @@ from medvq.train.pulse import NonFiniteLossError
 from medvq.train.session import Session
 from medvq.train.setup import open_session
 from medvq.train.speed import eager
+from medvq.train.tasks.base import Evaluated
 from medvq.train.world import World, lost_peer, pin
 
 log = logging.getLogger(__name__)
@@ -85,13 +86,13 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
             raise
         finally:
             if world.chief:
-                folder.progress.unlink(missing_ok=True)
+                with contextlib.suppress(LostOwnershipError), owner.writing():
+                    folder.progress.unlink(missing_ok=True)
                 owner.release()
 
 
 def finish(session: Session) -> None:
-    """Evaluate the chosen checkpoint on validation and test, leave artifacts, and write the result last."""
-    from medvq.runs.figures import curves
+    """Evaluate the chosen checkpoint on validation and test; artifacts and the result appear together."""
     from medvq.runs.watched import watched
 
     spec, folder, world = session.spec, session.folder, session.world
@@ -100,21 +101,12 @@ def finish(session: Session) -> None:
     chosen = world.from_chief(checkpoint.find(folder.checkpoints, which) if world.chief else None)
     checkpoint.load_model(chosen, session.task.model)
     found = session.survey(spec.source.measured)
-    shown = (spec.source.held_out or ("train",))[-1]
     metrics = session.metrics(found)
     if not world.chief:
         return
     session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
-    session.task.eval()
-    make_folder(folder.artifacts)
-    with eager(spec.config.resources):
-        for split, measured in found.items():
-            if "+" not in split:
-                columns = {"key": measured.keys, **session.task.kept(measured)}
-                write_predictions(folder.artifacts / name_of(split), columns)
-        session.task.leave(folder.artifacts, found[shown], session.feed.gallery(session.loaders[shown].view))
     history = events.epochs(events.read(folder.events))
-    curves(history, folder.artifacts / "curves.png")
+    artifacts = _artifacts(session, found, history)
     if session.watches_test:
         tests = {n: better for n, better in info.declared.items() if n.split("/")[0] in ("test", "val+test")}
         metrics |= watched(history, tests, best_on_test="best_on_test" in spec.config.as_published)
@@ -135,7 +127,30 @@ def finish(session: Session) -> None:
     }
     events.append(folder.events, session.owner, "done", step=session.position.step)
     with session.owner.writing():
+        replace_folder(artifacts, folder.artifacts)
         write_json(folder.result, result)
+
+
+def _artifacts(session: Session, found: Mapping[str, Evaluated], history: Sequence[Mapping[str, Any]]) -> Path:
+    """Predictions and pictures, in a folder beside their place: another attempt may have taken the run over."""
+    from medvq.runs.figures import curves
+
+    place = session.folder.artifacts
+    with session.owner.writing():
+        for old in place.parent.glob(f".{place.name}.*.tmp"):
+            remove_folder(old)
+    beside = make_folder(place.with_name(f".{place.name}.{session.owner.attempt}.tmp"))
+    source = session.spec.source
+    shown = (source.held_out or ("train",))[-1]
+    session.task.eval()
+    with eager(session.spec.config.resources):
+        for split, measured in found.items():
+            if "+" not in split:
+                columns = {"key": measured.keys, **session.task.kept(measured)}
+                write_predictions(beside / name_of(split), columns)
+        session.task.leave(beside, found[shown], session.feed.gallery(session.loaders[shown].view))
+    curves(history, beside / "curves.png")
+    return beside
 
 
 def _take(spec: RunSpec, folder: RunFolder, item: WorkItem) -> Ownership | Outcome:

@@ -39,8 +39,8 @@ class Runs:
     def spec(self, job):
         return next(s for s in self.plan.runs if s.job == job)
 
-    def do(self, job="pretrain", stop_after=None):
-        """Do a run in this process; `stop_after` steps it is asked to stop."""
+    def do(self, job="pretrain", stop_after=None, term=None):
+        """Do a run in this process; `stop_after` steps it is asked to stop. `term` as in a SLURM job."""
         asked = 0
 
         def ask():
@@ -48,7 +48,8 @@ class Runs:
             asked += 1
             return stop_after is not None and asked >= stop_after
 
-        return run_one(self.item(job), World(), ask)
+        item = dataclasses.replace(self.item(job), term=term and dataclasses.asdict(term))
+        return run_one(item, World(), ask)
 
     def item(self, job):
         return WorkItem(

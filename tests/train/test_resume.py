@@ -1,5 +1,6 @@
 """A run that was stopped anywhere ends as one left alone, bit for bit."""
 
+import dataclasses
 import random
 import shutil
 from pathlib import Path
@@ -7,7 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from medvq.runs.owner import Term, claim
+from medvq.runs.predictions import write_predictions
+from medvq.runs.process import Process
 from medvq.runs.state import status_of
+from medvq.train import run
 
 
 @pytest.fixture
@@ -69,6 +74,27 @@ def test_killed_between_the_last_checkpoint_and_the_result(small, undisturbed):
     shutil.rmtree(folder.artifacts)
     assert runs.do() == "done"
     assert runs.left() == undisturbed.left()
+
+
+def test_taken_over_while_it_writes_its_end_it_leaves_nothing(small, undisturbed, monkeypatch):
+    runs = small("ghost")
+    folder = runs.folder("pretrain")
+
+    def taken_over(path, columns):
+        later = Term(job="7", restart=1)
+        claim(folder.owner, dataclasses.replace(Process.current(), pid=1), later)
+        folder.progress.write_text("of the later attempt")
+        write_predictions(path, columns)
+
+    monkeypatch.setattr(run, "write_predictions", taken_over)
+    assert runs.do(term=Term(job="7", restart=0)) == "busy"
+    assert not folder.artifacts.exists()
+    assert not folder.result.exists()
+    assert folder.progress.read_text() == "of the later attempt"
+    monkeypatch.undo()
+    assert runs.do(term=Term(job="7", restart=2)) == "done"
+    assert runs.left() == undisturbed.left()
+    assert not list(folder.path.glob(".artifacts*"))
 
 
 def test_a_done_run_is_not_done_again(undisturbed):
