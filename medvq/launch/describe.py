@@ -172,7 +172,7 @@ def text(facts: dict[str, Any]) -> str:
             f"  parameters {p['total']:,}{published}{trained}; buffers {p['buffers']:,};"
             f" checkpoint {job['checkpoint_bytes'] / 1e6:.1f} MB",
             f"  train {train['epochs']} epochs, batch {train['batch_size']}, {train['optimizer']['name']}"
-            f" lr {train['optimizer']['lr']:g}, {train['schedule']}, {train['precision']}",
+            f" lr {train['optimizer']['lr']:g}, {_schedule(train['schedule'])}, {train['precision']}",
             "  layers",
         ]
         lines += [
@@ -188,3 +188,11 @@ def text(facts: dict[str, Any]) -> str:
             needs = f"  needs {', '.join(r['needs'].values())}" if r["needs"] else ""
             lines.append(f"    {r['run']}  {steps}{needs}")
     return "\n".join(lines)
+
+
+def _schedule(record: str | dict[str, Any]) -> str:
+    """A name alone, or `cosine (t_max 100)`."""
+    if isinstance(record, str):
+        return record
+    rest = ", ".join(f"{key} {value}" for key, value in record.items() if key != "name")
+    return f"{record['name']} ({rest})"

@@ -1,6 +1,7 @@
 """The white blood cell study: its protocol is the one that SPEC §1 describes, with the controls beside it."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_fine_tuning_reconstructs_on_every_second_epoch(study):
         assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("job", ["finetune", "scratch", "frozen"])
+@pytest.mark.parametrize("job", ["finetune", "draws", "scratch", "frozen"])
 def test_jobs_differ_in_what_they_are_named_after_and_nothing_else(study, job):
     for point in study.jobs[job]:
         config = point.config
@@ -126,9 +127,11 @@ def test_jobs_differ_in_what_they_are_named_after_and_nothing_else(study, job):
         assert (point.objective.freeze == "encoder") == (job == "frozen")
         assert all(need.checkpoint == "last" for need in config.needs.values())
     values = {(p.config.data.subset, p.config.data.masks) for p in study.jobs[job]}
-    masks = (False, True) if job == "finetune" else (False,)
-    assert values == {(subset, mask) for subset in (100, 50, 10, 1) for mask in masks}
-    assert len(study.jobs[job]) == 3 * len(values), "three seeds"
+    masks = (False, True) if job in ("finetune", "draws") else (False,)
+    subsets = (10, 1) if job == "draws" else (100, 50, 10, 1)
+    assert values == {(subset, mask) for subset in subsets for mask in masks}
+    over, times = ("data.draw", range(5)) if job == "draws" else ("train.seed", range(3))
+    assert Counter(p.values[over] for p in study.jobs[job]) == dict.fromkeys(times, len(values))
 
 
 def test_described_as_published_and_a_frozen_job_trains_the_head_alone(tmp_path):
@@ -137,6 +140,7 @@ def test_described_as_published_and_a_frozen_job_trains_the_head_alone(tmp_path)
     assert found == {
         "pretrain": (3_054_644 - 164_741, 3_054_644 - 164_741),
         "finetune": (3_054_644, 3_054_644),
+        "draws": (3_054_644, 3_054_644),
         "scratch": (3_054_644, 3_054_644),
         "frozen": (3_054_644, 164_741),
     }
