@@ -144,6 +144,11 @@ class Vqvae(Codebooks):
     output: Literal["tanh", "sigmoid", "linear"] = "tanh"
     """The last activation: tanh for pixels in [-1, 1], sigmoid for [0, 1], linear for any."""
 
+    as_published: ClassVar[dict[str, str]] = {
+        **Codebooks.as_published,
+        "norms_weigh_less": "squared norms count 0.3 in distances, so that the pick is not the nearest code (SPEC §5)",
+    }
+
 
 class Custom(Schema):
     """Settings of a user's own model: derive from it as `Settings` in the model's class and add fields."""

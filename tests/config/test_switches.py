@@ -4,6 +4,7 @@ import pytest
 
 from medvq.config.errors import ConfigError
 from medvq.config.identity import identity, science
+from medvq.config.models import Vqvae
 from medvq.config.resolve import load_study
 from medvq.config.switches import switches
 from medvq.config.tasks import TASKS
@@ -15,6 +16,7 @@ ALL = {
     "ema_cold_start",
     "codebook_update_per_encode",
     "ssim_own_range",
+    "norms_weigh_less",
 }
 
 
@@ -24,8 +26,10 @@ def first(sets=()):
 
 
 def test_every_switch_is_offered_and_says_what_it_does():
-    _, point = first()
-    offered = {**switches(TASKS["autoencode"], point.model), **switches(TASKS["classify"], point.model)}
+    models = (first()[1].model, Vqvae())
+    offered = {
+        k: v for model in models for t in ("autoencode", "classify") for k, v in switches(TASKS[t], model).items()
+    }
     assert set(offered) == ALL
     assert all(len(about) > 20 for about in offered.values())
 

@@ -58,6 +58,23 @@ def test_t11_encoder_outputs_lie_on_both_sides_of_zero_unless_as_published():
         assert bool((out < 0).any()) is both
 
 
+def test_the_pick_is_the_nearest_code_unless_norms_weigh_less_as_published():
+    rng = torch.Generator().manual_seed(0)
+    z, codes = torch.randn(3, 8, 4, 4, generator=rng), torch.randn(16, 8, generator=rng)
+    codes *= torch.linspace(0.2, 2, 16)[:, None]  # of unequal length
+    for weight, names in ((1.0, ()), (0.3, ("norms_weigh_less",))):
+        config = Vqvae(code_dim=8, channels=8, codebook_size=16)
+        quantizer = build(config, input_shape=(1, 16, 16), as_published=names).quantizer
+        with torch.no_grad():
+            quantizer.codebook.copy_(codes)
+        rows = z.permute(0, 2, 3, 1).reshape(-1, 1, 8).double()
+        norms = rows.square().sum(-1) + codes.double().square().sum(-1)
+        expected = (weight * norms - 2 * (rows * codes.double()).sum(-1)).argmin(1)
+        found = quantizer(z)
+        assert found.indices.flatten().tolist() == expected.tolist()
+        assert torch.equal(found.z_q, quantizer.lookup(found.indices))
+
+
 @pytest.mark.parametrize(("output", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
 def test_e5_last_activation_spans_the_declared_range(output, low, high):
     model = build(Vqvae(channels=8, code_dim=8, output=output), input_shape=(1, 16, 16)).eval()

@@ -65,6 +65,7 @@ class CodebookQuantizer(Quantizer):
         self.beta, self.decay, self.init, self.revive = beta, decay, init, revive
         self.register_buffer("counts", torch.ones(codebook_size))
         self.register_buffer("initted", torch.tensor(init != "kmeans"))
+        self.norms_weigh_less = False
         self._pending: list[Tensor] = []
         self._seen: list[Tensor] = []  # (B, d, H, W) each, which backward keeps as well
 
@@ -79,11 +80,12 @@ class CodebookQuantizer(Quantizer):
         learning = self._learning()
         if learning and not self.initted:
             self._start(rows, draws)
-        indices = nearest(rows, self.codebook)
+        compared = _weigh_norms_less(rows, self.codebook) if self.norms_weigh_less else (rows, self.codebook)
+        indices = nearest(*compared)
         if learning:
             self._collect(space.detach(), rows, indices)
         losses = self._codebook_loss(rows, indices)
-        del rows  # what is looked up may take their place in memory
+        del rows, compared  # what is looked up may take their place in memory
         passed, commitment = straight_through(space, gather(self.codebook.detach(), indices, space))
         losses, penalty = {"commitment": commitment, **losses}, sum(losses.values(), self.beta * commitment)
         if learning and self.eager and draws is not None:
@@ -111,6 +113,7 @@ class CodebookQuantizer(Quantizer):
             UsageError: the codebook starts from data, where counts cannot start cold.
         """
         self.eager = "codebook_update_per_encode" in names
+        self.norms_weigh_less = "norms_weigh_less" in names
         if "ema_cold_start" in names:
             if self.init == "kmeans":
                 raise UsageError("ema_cold_start is of codes that start at random", hint="set model.init to normal")
@@ -220,3 +223,13 @@ class CodebookQuantizer(Quantizer):
         """Put codes (R, d) at the places `which` (R,), each with the same count."""
         self.codebook[which] = codes
         self.counts[which] = count
+
+
+@torch.no_grad()
+def _weigh_norms_less(rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors (N, d + 1) and codes (K, d + 1) whose nearest are the minima of 0.3(‖z‖² + ‖e‖²) − 2z·e, as published.
+
+    One more dimension, where z is 0, brings long codes nearer than others.
+    """
+    norms = codes.square().sum(1)
+    return F.pad(rows, (0, 1)), torch.cat([codes, ((norms.max() - norms) * 0.7).sqrt()[:, None]], dim=1)
