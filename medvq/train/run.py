@@ -170,7 +170,7 @@ def _take(spec: RunSpec, folder: RunFolder, item: WorkItem) -> Ownership | Outco
 
 
 def _begin(folder: RunFolder, owner: Ownership, world: World, hosts: list[str], term: dict[str, Any] | None) -> None:
-    folder.stop.unlink(missing_ok=True)
+    _drop_old_request(folder)
     make_folder(folder.checkpoints)
     events.append(
         folder.events,
@@ -185,6 +185,13 @@ def _begin(folder: RunFolder, owner: Ownership, world: World, hosts: list[str], 
         device=str(world.device),
         slurm=term,
     )
+
+
+def _drop_old_request(folder: RunFolder) -> None:
+    """Remove a request to stop that was made before this attempt; one made since the claim is meant for it."""
+    with contextlib.suppress(FileNotFoundError):
+        if folder.stop.stat().st_mtime_ns < folder.owner.stat().st_mtime_ns:
+            folder.stop.unlink()
 
 
 def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: World, error: BaseException) -> None:

@@ -1,6 +1,7 @@
 """A run that was stopped anywhere ends as one left alone, bit for bit."""
 
 import dataclasses
+import os
 import random
 import shutil
 from pathlib import Path
@@ -74,6 +75,17 @@ def test_killed_between_the_last_checkpoint_and_the_result(small, undisturbed):
     shutil.rmtree(folder.artifacts)
     assert runs.do() == "done"
     assert runs.left() == undisturbed.left()
+
+
+def test_a_request_to_stop_counts_from_the_claim_on(small):
+    folder = small("requests").folder("pretrain")
+    claim(folder.owner, Process.current())
+    for seconds, stays in ((-1, False), (1, True)):
+        folder.stop.touch()
+        then = folder.owner.stat().st_mtime + seconds
+        os.utime(folder.stop, (then, then))
+        run._drop_old_request(folder)
+        assert folder.stop.exists() == stays
 
 
 def test_taken_over_while_it_writes_its_end_it_leaves_nothing(small, undisturbed, monkeypatch):
