@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -130,7 +131,12 @@ class Session:
             self._stage, self._module, self.new_stage = stage, self.task, True
             if self.world.size > 1:
                 # Statistics of codebooks are summed by the codebooks; copying rank 0's buffers would throw them away.
-                self._module = DistributedDataParallel(self.task, broadcast_buffers=False, gradient_as_bucket_view=True)
+                with warnings.catch_warnings():
+                    # Its new name, forward_sync_buffers, is not known to all versions of torch that will do.
+                    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                    self._module = DistributedDataParallel(
+                        self.task, broadcast_buffers=False, gradient_as_bucket_view=True
+                    )
                 with eager(self.spec.config.resources):
                     settle_buckets(self._module, self.task, first, epoch)
         return self._module
