@@ -135,7 +135,7 @@ class Resources(Schema):
     cache: str | None = None
     """A folder on the node's own disk; the dataset is copied there once, checked, and read from there."""
     fused: Literal["auto"] | bool = "auto"
-    """Optimizer step in one kernel; `auto` is wherever torch has one. Other settings agree to float tolerance."""
+    """The step of adam and adamw in one kernel; `auto` is wherever torch has one. Agrees to float tolerance."""
     channels_last: bool = False
     """Weights and activations with channels last in memory; agrees with the other order to float tolerance."""
     compile: bool = False

@@ -18,6 +18,9 @@ FUSED_ON = ("cpu", "cuda", "mps", "xpu")
 def make_optimizer(model: torch.nn.Module, settings: Train, fused: bool = False) -> torch.optim.Optimizer:
     """The optimizer over all parameters; those without a gradient in a step are left alone, decay included.
 
+    With `fused`, Adam and AdamW take their step in one kernel. torch's fused SGD is never used: with momentum it fails
+    where one parameter has its first gradient later than another, as in training by stages.
+
     A codebook learnt by gradient is not decayed: its codes must stay where the encoder's outputs are.
     """
     o = settings.optimizer
@@ -28,7 +31,7 @@ def make_optimizer(model: torch.nn.Module, settings: Train, fused: bool = False)
     ]
     groups = [g for g in groups if g["params"]]
     if o.name == "sgd":
-        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=fused or None)
+        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
     kinds: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     return kinds[o.name](groups, lr=o.lr, betas=o.betas, fused=fused or None)
 

@@ -91,6 +91,19 @@ def test_a_rate_reaches_the_optimizer():
         assert (group[key][0] if key == "betas" else group[key]) == 0.95
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_parameter_may_have_its_first_gradient_later_than_others(name):
+    early, late = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    s = settings(optimizer={"name": name, "lr": 0.1, "momentum": 0.9})
+    optimizer = make_optimizer(torch.nn.ParameterList([early, late]), s, fused=True)
+    for used in ([early], [early, late]):
+        for parameter in used:
+            parameter.grad = torch.ones(2)
+        optimizer.step()
+    assert (late < 1).all()
+    assert (early < late).all()
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_sgd_is_the_textbook_step(fused):
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
