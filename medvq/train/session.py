@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -153,8 +153,20 @@ class Session:
             torch.manual_seed(draw_key(draws.seed, draws.step, f"own code, rank {draws.rank}"))
 
     def evaluate(self, split: str) -> Evaluated:
-        """Measure a split, each of its samples once over all ranks."""
-        batches = ((read.positions.numpy(), self.feed.measured(read)) for read in self.loaders[split].evaluate())
+        """Measure a split, each of its images once over all ranks; masked copies are for training only."""
+        return self._measure(self._once if split == "train" else self.loaders[split])
+
+    @cached_property
+    def _once(self) -> Loader:
+        """The training images without masked copies."""
+        train = self.loaders["train"]
+        if not train.view.mask_copies:
+            return train
+        view = replace(train.view, mask_copies=False)
+        return Loader(view, train.batch_size, train.seed, self.world.rank, self.world.size)
+
+    def _measure(self, loader: Loader) -> Evaluated:
+        batches = ((read.positions.numpy(), self.feed.measured(read)) for read in loader.evaluate())
         with self.autocast(), eager(self.spec.config.resources):
             return evaluate(self.task, batches, self.world)
 
@@ -211,7 +223,7 @@ class Session:
 
     def fit(self) -> None:
         """Let a task that learns in one go do it; after a resume again, for what it learns is in no checkpoint."""
-        self.task.fit(self.evaluate("train"), self.evaluate("val"))
+        self.task.fit(self._measure(self.loaders["train"]), self.evaluate("val"))
         if self.position.epoch < self.settings.epochs:
             self.end_epoch(self.settings.epochs - 1)
 

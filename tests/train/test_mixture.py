@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -88,6 +89,14 @@ def test_a_run_over_every_split_of_a_mixture(planned):
     latest = json.loads((folder.checkpoints / "latest.json").read_text())["last"]
     state = json.loads((folder.checkpoints / latest / "state.json").read_text())
     assert len(state["pixels"]["parts"]) == 2
+
+
+def test_masked_copies_are_trained_on_and_not_measured(planned):
+    result, folder = done(planned(), "copies")
+    assert result["samples"]["train"] > 30
+    keys = pq.read_table(folder.artifacts / "predictions-train.parquet")["key"].to_pylist()
+    assert len(keys) == 30
+    assert not [key for key in keys if "#" in key]
 
 
 def test_each_dataset_of_a_mixture_has_its_own_pixel_statistics(planned):
