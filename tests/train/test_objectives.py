@@ -235,3 +235,11 @@ def test_a_misspelt_watched_metric_is_an_error(tmp_path):
     path.write_text(WATCHING.replace("accuracy_last10,", "accuracy_last11,"))
     with pytest.raises(ConfigError, match="accuracy_last11"):
         load_study(path)
+
+
+@pytest.mark.parametrize("net", [torch.nn.Linear(3 * 32 * 32, 6), torch.nn.Linear(3 * 32 * 32, 1)])
+def test_a_users_network_with_other_outputs_than_classes_is_told_before_it_trains(net):
+    task = Classify(torch.nn.Sequential(torch.nn.Flatten(), net), ClassifyObjective(), PIXELS, CLASSES)
+    with pytest.raises(UsageError, match="for 4 images of 5 classes") as e:
+        task(batch(), Draws(0, 0), 0)
+    assert "(4, 5)" in e.value.hint

@@ -118,8 +118,20 @@ class Classify(Task):
         return self.model
 
     def _logits(self, x: Tensor) -> Tensor:
-        """(B, classes) float32 of images (B, C, H, W)."""
-        logits = self._net.head(self._net.encode(x).code) if self.coded else self.model(x)
+        """(B, classes) float32 of images (B, C, H, W).
+
+        Raises:
+            UsageError: a user's own network gives something else.
+        """
+        if self.coded:
+            return cast("Tensor", self._net.head(self._net.encode(x).code)).float()
+        logits, wanted = self.model(x), (len(x), len(self.classes))
+        if tuple(getattr(logits, "shape", ())) != wanted:
+            given = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise UsageError(
+                f"{type(self.model).__name__} gives {given} for {len(x)} images of {len(self.classes)} classes",
+                hint=f"its forward is to return logits (B, classes), here {wanted}",
+            )
         return cast("Tensor", logits).float()
 
     def _inputs_of_loss(self, logits: Tensor) -> Tensor:
