@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from medvq.launch.room import Room, shape_of_run
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.watch import Stop, Watch, cancelled
 from medvq.runs import events
-from medvq.runs.owner import Busy, Term, claim
+from medvq.runs.owner import Busy, Term, claim, holder_of
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus, status_of
@@ -25,6 +26,8 @@ from medvq.train.run import LESS_MEMORY, WorkItem
 from medvq.train.torchrun_group import Torchrun
 
 POLL = 0.2
+FULL = os.strerror(errno.ENOSPC)
+"""In what workers say of a full disk."""
 OUT_OF_MEMORY = "OutOfMemory"
 """In what Ray says when it has killed a worker to save the node."""
 Shape = tuple[str, int, int, bool]
@@ -192,23 +195,40 @@ class Work:
         died, the run that they were at is, as often as its `retries` say.
         """
         slot.group = None
+        if error is not None:
+            for spec in slot.batch:
+                self._free(spec)
         states = {spec.run: self._status(spec) for spec in slot.batch}
         # Another terminal may have begun runs of the batch since; those are not this one's to give up.
         left = [s for s in slot.batch if states[s.run].state != "done" and _elsewhere(states[s.run]) is None]
         tried = [s for s in left if states[s.run].attempts > slot.before[s.run]]
         failed = [s for s in tried if states[s.run].state == "failed"]
-        self.given_up |= {s.run for s in (failed if error else tried)}
+        stopped = [s for s in tried if states[s.run].asked]
+        self.given_up |= {s.run for s in ([*failed, *stopped] if error else tried)}
         if isinstance(error, MedvqError):
             raise error
-        if isinstance(error, OSError) and not failed:
+        if error is not None and not failed and (isinstance(error, OSError) or FULL in str(error)):
+            file = error.filename if isinstance(error, OSError) else None
             raise MedvqError(
-                f"the run folder cannot be written: {error.strerror or error}",
-                where=str(error.filename or self.plan.folder),
+                f"the run folder cannot be written: {getattr(error, 'strerror', None) or FULL}",
+                where=str(file or self.plan.folder),
                 hint="free some space or mend the permissions; the same command then goes on",
             ) from error
         if error is not None and not failed and not self.stop.asked:
-            self._mourn([*tried, *left], bool(tried), error)
+            at = [s for s in tried if s.run not in self.given_up]
+            self._mourn([*at, *(s for s in left if s.run not in self.given_up)], bool(at), error)
         self._tell(slot, ended=True)
+
+    def _free(self, spec: RunSpec) -> None:
+        """Let go of a run that workers of this process held when they died; those that live on cannot write."""
+        folder, mine = self.plan.folder_of(spec), Process.current()
+        holder = holder_of(folder.owner)
+        if holder is None or (holder.host, holder.pid) != (mine.host, mine.pid):
+            return
+        owner = claim(folder.owner, mine, Term.here(), look_back=True)
+        if not isinstance(owner, Busy):
+            folder.progress.unlink(missing_ok=True)
+            owner.release()
 
     def _mourn(self, suspects: Sequence[RunSpec], begun: bool, error: BaseException) -> None:
         """Workers died, and no run says that it was to blame."""

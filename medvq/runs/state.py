@@ -29,6 +29,8 @@ class RunStatus:
     """The live process that works on it."""
     failure: dict[str, Any] | None
     """The last failure: error, traceback, log."""
+    asked: bool
+    """The last attempt ended because it was asked to stop."""
     progress: dict[str, Any] | None
     """The last sign of progress of a running attempt."""
     work: Work | None
@@ -60,6 +62,7 @@ def status_of(folder: RunFolder) -> RunStatus:
         epoch=done[-1]["epoch"] if done else None,
         holder=holder,
         failure=failure if state == "failed" else None,
+        asked=state == "stopped" and ends[-1]["event"] == "stopped",
         progress=read_json(folder.progress) if holder else None,
         work=work_of(log, time.time() if holder else None),
     )

@@ -7,6 +7,7 @@ checkpoints/latest.json      {"last": …, "best": …}, replaced last
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from medvq.config.errors import DataError, NotFoundError
@@ -207,17 +209,34 @@ def _write(
     beside = folder / f".{name}.{owner.attempt}.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    for kind, values in tensors.items():
-        save_file(values, beside / f"{kind}.safetensors")
-    write_json(beside / "state.json", state)
-    write_json(beside / "sums.json", {p.name: _sha256(p) for p in sorted(beside.iterdir())})
-    for path in beside.iterdir():
-        _sync(path)
+    try:
+        for kind, values in tensors.items():
+            _save_tensors(values, beside / f"{kind}.safetensors")
+        write_json(beside / "state.json", state)
+        write_json(beside / "sums.json", {p.name: _sha256(p) for p in sorted(beside.iterdir())})
+        for path in beside.iterdir():
+            _sync(path)
+    except OSError:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     with owner.writing():
         replace_folder(beside, folder / name)
         _sync(folder)
         for leftover in folder.glob(".*.tmp"):
             remove_folder(leftover)
+
+
+def _save_tensors(values: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: the disk is full, which the library has an error of its own for.
+    """
+    try:
+        save_file(values, path)
+    except SafetensorError as e:
+        full = os.strerror(errno.ENOSPC)
+        raise OSError(errno.ENOSPC, full, str(path)) if full in str(e) else e from e
 
 
 def _point(folder: Path, owner: Ownership, **names: str) -> None:

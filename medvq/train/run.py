@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -197,7 +198,7 @@ def _drop_old_request(folder: RunFolder) -> None:
 def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: World, error: BaseException) -> None:
     """Write a failure down, once per attempt."""
     said = [e for e in events.read(folder.events) if e["event"] == "failed" and e["attempt"] == owner.attempt]
-    if said or lost_peer(error) or isinstance(error, KeyboardInterrupt | SystemExit):
+    if said or lost_peer(error) or _no_room(error) or isinstance(error, KeyboardInterrupt | SystemExit):
         return
     message = _message(error)
     if isinstance(error, NonFiniteLossError | NonFiniteCodesError) and session is not None:
@@ -217,6 +218,11 @@ def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: W
         )
 
 
+def _no_room(error: BaseException) -> bool:
+    """Whether the disk is full: not the run's own fault, and the same run goes on once there is room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _message(error: BaseException) -> str:
     """What went wrong, in one line, and what to do where that is known."""
     if isinstance(error, MedvqError):
@@ -232,6 +238,7 @@ def _logging(path: Path) -> Iterator[None]:
     """Everything that medvq and Python's warnings say during the attempt goes to its log."""
     make_folder(path.parent)
     handler = logging.FileHandler(path, encoding="utf-8")
+    handler.handleError = lambda record: None  # type: ignore[method-assign] # a full disk has more to stop for
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("medvq"), logging.getLogger("py.warnings")]
     logging.captureWarnings(True)
