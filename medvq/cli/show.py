@@ -75,8 +75,10 @@ def _filled(folder: Path) -> tuple[str, list[Filled]]:
     return collected.study, [fill(collected, name, table) for name, table in collected.tables.items()]
 
 
-def say_tables(study: str, runs: Path) -> None:
+def say_tables(plan: Plan) -> None:
     """The tables to stdout, and where the pictures are to stderr."""
-    typer.echo(results_text(runs / study, "table"))
-    for picture in sorted((runs / study).glob("*/artifacts/reconstructions.png")):
-        typer.echo(f"reconstructions: {picture}", err=True)
+    typer.echo(results_text(plan.folder, "table"))
+    for spec in plan.runs:
+        picture = plan.folder_of(spec).artifacts / "reconstructions.png"
+        if picture.exists():
+            typer.echo(f"reconstructions: {picture}", err=True)

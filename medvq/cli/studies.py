@@ -71,15 +71,19 @@ def run(
     else:
         with RunProgress([spec.run for spec in plan.runs]) as shown:
             watch = Watch(active=shown.active, ended=shown.ended, note=shown.note, starting=shown.starting)
-            _, stopped = execute(plan, watch, parallel=at_once, budget=budget)
+            stopped = execute(plan, watch, parallel=at_once, budget=budget)
     found = states_of(plan)
-    print_json(summary(plan)) if as_json else say_tables(plan.study.name, runs)
+    print_json(summary(plan)) if as_json else say_tables(plan)
     bad = [name for name, (state, _) in found.items() if state in ("failed", "blocked")]
     left = {state for state, _ in found.values()} - {"done"}
-    if left and (stopped or (not bad and "stopped" in left)):
-        kept = "with a checkpoint" if "stopped" in left else "before there was a checkpoint"
+    halted = bool(left) and (stopped or (not bad and "stopped" in left))
+    if as_json and left:
+        raise typer.Exit(StoppedError.code if halted else RunsFailedError.code)  # the JSON has said it
+    if halted:
+        saved = any(list(plan.folder_of(s).checkpoints.glob("step-*")) for s in plan.runs if found[s.run][0] != "done")
+        kept = "with a checkpoint" if saved else "before there was a checkpoint"
         raise StoppedError(f"stopped {kept}", hint="the same command goes on")
-    if any(state != "done" for state, _ in found.values()):
+    if left:
         raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from medvq.launch.plan import Runs
@@ -10,16 +11,26 @@ from medvq.launch.watch import Stop, Watch
 from medvq.runs.state import RunStatus, status_of
 
 
-def run_here(plan: Runs, stop: Stop, watch: Watch, parallel: int | Literal["auto"] = 1) -> dict[str, RunStatus]:
+def run_here(
+    plan: Runs,
+    stop: Stop,
+    watch: Watch,
+    parallel: int | Literal["auto"] = 1,
+    begin: Callable[[], object] = lambda: None,
+) -> dict[str, RunStatus]:
     """Do every run of the plan that is not done, `parallel` at a time, and return the state of all.
 
+    `begin` is called before anything is done, once nothing speaks against it.
+
     Raises:
+        UsageError: it cannot be done this way here.
         MedvqError: workers cannot be started at all.
     """
-    todo = [spec for spec in plan.runs if status_of(plan.folder_of(spec)).state != "done"]
-    if todo:
-        from medvq.launch.work import Work
+    from medvq.launch.work import Work
 
-        room = measure()
-        Work(plan, todo, stop, watch, room, side_by_side(parallel, todo, room)).do()
+    todo, room = [spec for spec in plan.runs if status_of(plan.folder_of(spec)).state != "done"], measure()
+    work = Work(plan, todo, stop, watch, room, side_by_side(parallel, todo, room)) if todo else None
+    begin()
+    if work is not None:
+        work.do()
     return {spec.run: status_of(plan.folder_of(spec)) for spec in plan.runs}

@@ -114,11 +114,11 @@ def side_by_side(wanted: int | Literal["auto"], todo: Sequence[RunSpec], room: R
     """How many runs go at a time, never more than there are places.
 
     `auto` is as many as have workers' worth of places, and no more than could ever be ready together. A run that
-    leaves the number of its workers open then gets what its share of the machine has. In a SLURM job one goes after
-    the other.
+    leaves the number of its workers open then gets what its share of the machine has. In a SLURM job, and without
+    workers of their own, one goes after the other.
     """
     asked = [spec.config.resources for spec in todo]
-    if wanted == "auto" and room.nodes:
+    if wanted == "auto" and (room.nodes or any(r.workers == 0 for r in asked)):
         return 1
     places = min(room.of(resources).places for resources in asked)
     fitting = places // max([1, *(r.workers for r in asked if isinstance(r.workers, int))])

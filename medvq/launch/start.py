@@ -17,7 +17,6 @@ from medvq.launch.data import find_data, given_for
 from medvq.launch.here import run_here
 from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
 from medvq.launch.watch import Stop, Watch, limited, stopping
-from medvq.runs.plan import PlanRecord
 from medvq.runs.state import RunStatus, State, status_of, with_needs
 
 GRACE_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -77,14 +76,11 @@ def states_of(plan: Runs) -> dict[str, tuple[State, RunStatus]]:
     return {name: (states[name], status) for name, status in statuses.items()}
 
 
-def execute(
-    plan: Plan, watch: Watch, *, parallel: int | Literal["auto"] = 1, budget: float | None = None
-) -> tuple[PlanRecord, bool]:
-    """Do the plan here, within `budget` seconds; returns it as recorded, and whether it was stopped."""
-    recorded = record(plan)
+def execute(plan: Plan, watch: Watch, *, parallel: int | Literal["auto"] = 1, budget: float | None = None) -> bool:
+    """Record the plan and do it here, within `budget` seconds; returns whether it was stopped."""
     with stopping(plan.folder) as stop, listening(stop, watch), limited(stop, watch, budget):
-        run_here(plan, stop, watch, parallel)
-        return recorded, stop.asked
+        run_here(plan, stop, watch, parallel, begin=lambda: record(plan))
+        return stop.asked
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from medvq.launch.room import Room, shape_of_run
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.watch import Stop, Watch, cancelled
 from medvq.runs import events
+from medvq.runs.driver import driving
 from medvq.runs.owner import Busy, Term, claim, holder_of
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
@@ -84,6 +86,13 @@ class Work:
         Raises:
             MedvqError: workers cannot be started at all.
         """
+        term = Term.here()
+        sent = term is not None and term.submission > 0  # SLURM knows of it, and when it is gone
+        with contextlib.nullcontext(lambda runs: None) if sent else driving(self.plan.folder) as mean:
+            mean(spec.run for spec in self.todo)
+            self._do(mean)
+
+    def _do(self, mean: Callable[[Iterable[str]], None]) -> None:
         try:
             while True:
                 if not self.stop.asked and cancelled(self.plan.folder) != self._uncancelled:
@@ -94,6 +103,7 @@ class Work:
                         self._tell(slot)
                         if slot.group.wait(0):
                             self._settle(slot, slot.group.error)
+                            mean(s.run for s in self.todo if s.run not in self.given_up)
                 if not self.stop.asked:
                     self._fill()
                 busy = [slot.group for slot in self.slots if slot.group is not None]

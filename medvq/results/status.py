@@ -9,6 +9,7 @@ from typing import Any
 
 from medvq.results.cluster import SILENT, Cluster, Place, settled, use
 from medvq.results.collect import Collected, Entry
+from medvq.runs.driver import meant
 from medvq.runs.submission import last_lines
 
 SHOWN = 3
@@ -20,6 +21,7 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
     seen = cluster or Cluster()
     found: list[dict[str, Any]] = []
     states: dict[str, str] = {}
+    here = meant(collected.folder)
     for entry, record in zip(collected.entries, collected.plan.runs, strict=True):
         place = seen.places.get(entry.folder.path)
         state, why = settled(entry, place, seen.silent)
@@ -27,6 +29,8 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
         unsure = state in ("planned", "stopped") or why == SILENT
         if unsure and any(states.get(n) in ("failed", "blocked") for n in needs):
             state, why = "blocked", "what it needs failed"
+        elif state in ("planned", "stopped") and entry.run in here:
+            state, why = "queued", f"its turn comes in process {here[entry.run].pid} on {here[entry.run].host}"
         states[entry.run] = state
         found.append(_run(entry, place, state, why))
     places = [p for e in collected.entries if (p := seen.places.get(e.folder.path))]

@@ -137,3 +137,12 @@ def test_a_disk_that_is_full_at_a_checkpoint_stops_the_run(smear, tmp_path, text
     assert "cannot be written: No space left on device" in done.stderr
     assert "free some space" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_go_side_by_side_is_refused_and_leaves_no_plan_and_auto_takes_turns(cli, smear, tmp_path, text):
+    (tmp_path / "s.yaml").write_text(text)
+    arguments = ("run", "s.yaml", "--only", "pretrain", "--workers", 0, "--data", f"cells={smear}")
+    cli(*arguments, "--parallel", 2, code=2)
+    assert not list(tmp_path.glob("runs/*/plans"))
+    found = cli.json(*arguments, "--parallel", "auto", "--time-budget", "0.01 s", code=7)  # one document, not two
+    assert {r["state"] for r in found["runs"]} <= {"planned", "stopped"}
