@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -127,35 +127,40 @@ class Busy:
         return term is not None and self.term is not None and term.after(self.term)
 
 
-def claim(path: Path, holder: Process, term: Term | None = None, *, look_back: bool = False) -> Ownership | Busy:
+def claim(
+    path: Path, holder: Process, term: Term | None = None, *, look_back: bool = False, known: int = 0
+) -> Ownership | Busy:
     """Take the run whose `owner` file is `path` for `holder`, unless another live process or a later term has it.
 
-    With `look_back` only to write about the last attempt: it keeps its number. An earlier term that hangs in the middle
-    of an append does not keep a later one out: at most, that one append follows when it comes to itself.
+    `known` is the highest attempt that is written down elsewhere, should the file have been lost. With `look_back` only
+    to write about the last attempt: it keeps its number. An earlier term that hangs in the middle of an append does not
+    keep a later one out: at most, that one append follows when it comes to itself.
     """
     while True:
         try:
             with _locked(path, PATIENCE) as f:
-                return _claim(path, f, holder, term, look_back=look_back)
+                return _claim(path, f, holder, term, look_back=look_back, known=known)
         except HangingError:
             record = _read(path)
             last = _term(record)
             if term and last and term.after(last):
                 _break_lock(path, record)
-            elif other := _live_holder(record, path):
+            elif other := _live_holder(record, path, _stamp):
                 return Busy(host=other.host, pid=other.pid, term=last)
 
 
-def _claim(path: Path, f: IO[bytes], holder: Process, term: Term | None, *, look_back: bool) -> Ownership | Busy:
+def _claim(
+    path: Path, f: IO[bytes], holder: Process, term: Term | None, *, look_back: bool, known: int
+) -> Ownership | Busy:
     record = _record(f)
     last = _term(record)
     if term and last and last.after(term):
         return Busy(host=str(record.get("holder", {}).get("host", "")), pid=0, term=last)
-    other = _live_holder(record, path)
+    other = _live_holder(record, path, _stamp)
     busy = Busy(host=other.host, pid=other.pid, term=last) if other and other != holder else None
     if busy and not busy.yields_to(term):
         return busy
-    attempt = int(record.get("attempt", 0)) + (not look_back)
+    attempt = max(int(record.get("attempt", 0)), known) + (not look_back)
     mine = Ownership(path=path, token=secrets.token_hex(8), attempt=attempt)
     kept = term or last
     record = {"attempt": mine.attempt, "token": mine.token, "holder": holder.record()}
@@ -174,14 +179,25 @@ def _term(record: dict[str, Any]) -> Term | None:
     return Term(**record["term"]) if record.get("term") else None
 
 
-def _live_holder(record: dict[str, Any], path: Path) -> Process | None:
+def _live_holder(
+    record: dict[str, Any], path: Path, now: Callable[[Path], float] = lambda _: time.time()
+) -> Process | None:
     if "holder" not in record:
         return None
     process = Process.of(record["holder"])
     alive = process.alive()
     if alive is None:
-        alive = time.time() - path.stat().st_mtime < SILENT_AFTER
+        alive = now(path.parent) - path.stat().st_mtime < SILENT_AFTER
     return process if alive else None
+
+
+def _stamp(folder: Path) -> float:
+    """The time by the clock that stamps files in a folder, which may not be this machine's: seconds since the epoch."""
+    beside = folder / f".now-{secrets.token_hex(4)}"
+    beside.touch()
+    now = beside.stat().st_mtime
+    beside.unlink(missing_ok=True)
+    return now
 
 
 @contextlib.contextmanager

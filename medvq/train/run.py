@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import logging
 import os
 import socket
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 LESS_MEMORY = "fewer workers, a smaller batch or train.accumulate help"
 NO_MEMORY = "can't allocate memory"
 """In what torch says on a CPU, where it has no error of its own for this."""
+_ending = threading.Event()
+atexit.register(_ending.set)
 Outcome = Literal["done", "stopped", "busy", "blocked", "failed"]
 
 
@@ -161,7 +165,8 @@ def _take(spec: RunSpec, folder: RunFolder, item: WorkItem) -> Ownership | Outco
     for need in spec.needs.values():
         if not RunFolder(folder.path.parent / need.run).result.exists():
             return "blocked"
-    owner = claim(folder.owner, Process.of(item.holder), Term(**item.term) if item.term else None)
+    known = max((int(e.get("attempt", 0)) for e in events.read(folder.events, glance=True)), default=0)
+    owner = claim(folder.owner, Process.of(item.holder), Term(**item.term) if item.term else None, known=known)
     if isinstance(owner, Busy):
         return "busy"
     if folder.result.exists():
@@ -200,6 +205,8 @@ def _fail(session: Session | None, folder: RunFolder, owner: Ownership, world: W
     said = [e for e in events.read(folder.events) if e["event"] == "failed" and e["attempt"] == owner.attempt]
     if said or lost_peer(error) or _no_room(error) or isinstance(error, KeyboardInterrupt | SystemExit):
         return
+    if _ending.is_set():
+        return  # this process was told to end, and torch is being taken down under the run's feet
     message = _message(error)
     if isinstance(error, NonFiniteLossError | NonFiniteCodesError) and session is not None:
         keys = bad_keys(session.loaders["train"], error.step)

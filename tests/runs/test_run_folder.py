@@ -99,6 +99,21 @@ def test_an_owner_on_another_machine_counts_while_it_gives_signs_of_life(folder)
     assert holder_of(folder.owner) is None
 
 
+def test_a_clock_that_is_ahead_takes_nothing_over(folder, monkeypatch):
+    elsewhere = Process(**{**Process.current().record(), "boot": "other"})
+    claim(folder.owner, elsewhere)
+    ahead = time.time() + 3600
+    monkeypatch.setattr(owner.time, "time", lambda: ahead)
+    assert isinstance(claim(folder.owner, Process.current()), Busy)
+    assert not list(folder.path.glob(".now-*"))
+
+
+def test_attempts_are_numbered_on_where_the_file_was_lost(folder):
+    own(folder).release()
+    folder.owner.unlink()
+    assert claim(folder.owner, Process.current(), known=4).attempt == 5
+
+
 @pytest.fixture
 def slow_beat(monkeypatch):
     monkeypatch.setattr(owner, "BEAT_EVERY", 0.02)

@@ -109,6 +109,14 @@ def test_taken_over_while_it_writes_its_end_it_leaves_nothing(small, undisturbed
     assert not list(folder.path.glob(".artifacts*"))
 
 
+def test_a_lost_owner_file_costs_no_attempts_number(small):
+    runs = small("lost")
+    for attempt in (1, 2):
+        assert runs.do(stop_after=1) == "stopped"
+        assert status_of(runs.folder("pretrain")).attempts == attempt
+        runs.folder("pretrain").owner.unlink()
+
+
 def test_a_done_run_is_not_done_again(undisturbed):
     before = undisturbed.folder("pretrain").result.stat().st_mtime_ns
     assert undisturbed.do() == "done"
