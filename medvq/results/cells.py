@@ -37,7 +37,11 @@ class Cell:
     comparable: bool
     """Whether the published number is of the same data, so that a difference means something."""
     missing: int
-    """Runs that the cell still waits for."""
+    """Runs that give the cell no number: not done, failed, or without such a metric."""
+    waiting: int = 0
+    """Those of them that may still give one."""
+    failed: int = 0
+    """Those of them that failed, or need what failed."""
     runs: tuple[str, ...]
     """The runs behind the number."""
 
@@ -102,6 +106,7 @@ def axis_value(entry: Entry, axis: str) -> Any:
 def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bool) -> Cell:
     metric = _metric(at, table)
     done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
+    failed = sum(e.state in ("failed", "blocked") for e in entries)
     values = [e.status.metrics[metric] for e in done]
     mean, std = mean_std(values) if values else (None, None)
     interval = interval_of([e.folder for e in done], metric)
@@ -117,6 +122,8 @@ def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bo
         published=published.value if published else None,
         comparable=published is not None and not smoke and published.dataset in _datasets(entries),
         missing=len(entries) - len(done),
+        waiting=sum(e.state != "done" for e in entries) - failed,
+        failed=failed,
         runs=tuple(e.run for e in done),
     )
 

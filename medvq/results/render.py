@@ -13,7 +13,6 @@ from medvq.results.cells import Cell, Filled, in_order
 from medvq.results.latex import as_latex
 
 FORMATS = ("table", "md", "csv", "tex", "json", "parquet")
-NOTE = "cells: mean ± standard deviation over runs [95 % interval]"
 
 
 def render(study: str, tables: Sequence[Filled], form: str) -> str:
@@ -27,7 +26,7 @@ def render(study: str, tables: Sequence[Filled], form: str) -> str:
     if form == "csv":
         return as_csv(tables)
     if form == "tex":
-        return "\n\n".join(as_latex(t, _notes(t)) for t in tables)
+        return "\n\n".join(as_latex(t, _notes(t, intervals=False)) for t in tables)
     if form == "md":
         return "\n\n".join(as_markdown(t) for t in tables)
     if form == "table":
@@ -98,16 +97,17 @@ def _cell(t: Filled, row: Any, column: Any) -> str:
     cell = t.cells.get((row, column))
     if cell is None:
         return ""
+    waits = [f"{n} {word}" for n, word in ((cell.failed, "failed"), (cell.waiting, "to do")) if n]
     if cell.mean is None:
-        text = f"({cell.missing} to do)"
+        text = f"({', '.join(waits)})" if waits else "–"
     else:
         text = _number(cell.mean, t)
         if cell.std is not None:
             text += f" ± {_number(cell.std, t)}"
         if cell.ci_low is not None and cell.ci_high is not None:
             text += f" [{_number(cell.ci_low, t)}, {_number(cell.ci_high, t)}]"
-        if cell.missing:
-            text += f" ({cell.missing} to do)"
+        if waits:
+            text += f" ({', '.join(waits)})"
     if cell.published is not None:
         text += f"; published {_number(cell.published, t)}"
         if cell.mean is not None and cell.comparable:
@@ -122,10 +122,14 @@ def _number(value: float, t: Filled, sign: bool = False) -> str:
     return f"{100 * value:{spec}.1f}" if t.table.percent else f"{value:{spec}.4g}"
 
 
-def _notes(t: Filled) -> list[str]:
-    over = f" over {t.table.over}" if t.table.over else ""
+def _notes(t: Filled, intervals: bool = True) -> list[str]:
     unit = "per cent; " if t.table.percent else ""
-    notes = [f"{t.table.value or ', '.join(t.table.values)}; {unit}{NOTE.replace(' over runs', over or ' over runs')}"]
+    cells = "mean"
+    if any(c.std is not None for c in t.cells.values()):
+        cells += f" ± standard deviation over {t.table.over or 'runs'}"
+    if intervals and any(c.ci_low is not None for c in t.cells.values()):
+        cells += " [95 % interval]"
+    notes = [f"{t.table.value or ', '.join(t.table.values)}; {unit}cells: {cells}"]
     for d in t.differences:
         interval = f"[{_number(d.low, t, sign=True)}, {_number(d.high, t, sign=True)}]"
         notes.append(
@@ -142,5 +146,5 @@ def _notes(t: Filled) -> list[str]:
 
 
 def _record(cell: Cell) -> dict[str, Any]:
-    names = ("row", "column", "mean", "std", "n", "ci_low", "ci_high", "published", "comparable", "missing")
+    names = ("row", "column", "mean", "std", "n", "ci_low", "ci_high", "published", "comparable", "missing", "failed")
     return {**{n: getattr(cell, n) for n in names}, "runs": list(cell.runs)}

@@ -66,6 +66,27 @@ def test_latex_shows_ours_beside_published() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mean", "more", "expected"),
+    [
+        (None, {"missing": 3, "waiting": 3}, "(3 to do)"),
+        (None, {"missing": 3, "waiting": 1, "failed": 2}, "(2 failed, 1 to do)"),
+        (None, {"missing": 1}, "–"),  # done, and its task has no such metric
+        (0.5, {"missing": 1, "failed": 1}, "0.5 (1 failed)"),
+        (0.5, {}, "0.5"),
+    ],
+)
+def test_what_is_not_there_says_whether_it_will_come(mean: float | None, more: dict[str, int], expected: str) -> None:
+    text = render("s", [table(cell("a", "b", mean, **more))], "md")
+    assert f"| {expected} |" in text
+
+
+def test_a_note_tells_what_cells_have_and_nothing_else() -> None:
+    assert "cells: mean ± standard deviation over train.seed [95 % interval]" in render("s", [FILLED], "table")
+    assert "cells: mean\n" in render("s", [table(cell("a", "b", 0.5))], "table") + "\n"
+    assert "interval" not in render("s", [FILLED], "tex")
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (r"a_b & 5 % {x} #1 $", r"a\_b \& 5 \% \{x\} \#1 \$"),
