@@ -34,10 +34,11 @@ def hold(study, run, term):
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Write down what `scancel` is called with."""
+    """A cluster that takes no arrays; what `scancel` was called with."""
     told = tmp_path / "told"
-    (tmp_path / "scancel").write_text(f'#!/bin/sh\necho "$@" >> {told}\n')
-    (tmp_path / "scancel").chmod(0o755)
+    for name, does in (("scancel", f'echo "$@" >> {told}'), ("scontrol", "echo MaxArraySize = 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return lambda: told.read_text().split() if told.exists() else []
 
@@ -57,3 +58,10 @@ def test_cancel_of_what_runs_in_a_terminal_asks_no_slurm(cli, study, slurm):
     cli("cancel", "study", "--yes")
     assert slurm() == []
     assert (study / ".cancel").exists()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_submit_to_a_cluster_without_arrays_says_so(cli, smear, tmp_path):
+    (tmp_path / "p.yaml").write_text("name: p\nwhere: slurm\nslurm: {time: 1 h}\n")
+    asked = ("--profile", "p.yaml", "--only", "pretrain", "--data", f"cells={smear}")
+    assert "takes no job arrays" in cli("submit", "quickstart", *asked, code=4).stderr_text

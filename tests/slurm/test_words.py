@@ -88,6 +88,7 @@ def test_a_profile_is_held_against_its_partition(asked, level, words):
 @pytest.mark.parametrize(
     ("settings", "partition", "words"),
     [
+        ({"MaxArraySize": "0"}, "gpu", "no job arrays"),
         ({"PreemptMode": "OFF"}, "gpu", "not preempted"),
         ({"PreemptMode": "REQUEUE"}, "gpu", "preempt_send_user_signal is not set"),
         ({"PreemptMode": "REQUEUE", "SlurmctldParameters": "preempt_send_user_signal"}, "old", "GraceTime is 0"),

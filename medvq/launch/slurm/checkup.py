@@ -92,7 +92,10 @@ def check_settings(
     slurm: Slurm, settings: Mapping[str, str], partitions: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
     """slurm.conf as far as preemption and requeueing depend on it. Pure."""
-    yield "ok", f"arrays take {settings.get('MaxArraySize', '1001')} runs (MaxArraySize); more are split", ""
+    if settings.get("MaxArraySize") == "0":
+        yield "fail", "the cluster takes no job arrays (MaxArraySize=0)", "ask its administrator; runs are sent as arrays"
+    else:
+        yield "ok", f"arrays take {settings.get('MaxArraySize', '1001')} runs (MaxArraySize); more are split", ""
     if settings.get("JobRequeue", "1") == "0":
         yield "warn", "jobs are not requeued by default (JobRequeue=0)", "runs ask for it; if refused, submit again"
     if settings.get("PreemptMode", "OFF").startswith("OFF"):
