@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from medvq.config.profile import Slurm
+from medvq.launch.plan import record
 from medvq.launch.slurm import again, memory
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
-from medvq.launch.plan import record
 from medvq.launch.slurm.job import LEFT, STOPPED
 from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.start import Request, plan_for
@@ -47,7 +47,7 @@ class Attempt:
     def nodes(self, count):
         """Give the cluster so many nodes."""
         sinfo = self.record.with_name("sinfo")
-        sinfo.write_text(f"#!/bin/sh\necho 'gpu*|(null)|64|512000|(null)|{count}'\n")
+        sinfo.write_text(f"#!/bin/sh\necho 'gpu*|(null)|64|512000|nvlink|{count}'\n")
         sinfo.chmod(0o755)
         self.monkeypatch.setenv("PATH", str(sinfo.parent), prepend=":")
 
@@ -132,6 +132,18 @@ def test_a_file_stop_ends_the_whole_slurm_job(smear, tmp_path):
 def test_bad_nodes_come_after_those_that_the_profile_excludes(attempt):
     attempt.nodes(4)
     assert attempt(exclude=("n7",)) == (0, "n7,n1"), "SLURM replaces the list"
+
+
+@pytest.mark.parametrize("asked", [{"constraint": "nvlink|ib"}, {"partition": "cpu,gpu"}])
+def test_bad_nodes_are_avoided_whatever_may_be_chosen_from(attempt, asked):
+    attempt.nodes(4)
+    assert attempt(**asked) == (0, "n1")
+
+
+@pytest.mark.parametrize(("nodes", "said"), [(4, ""), (5, "n[7-9],n1")])
+def test_a_short_form_of_nodes_counts_as_all_of_them(attempt, nodes, said):
+    attempt.nodes(nodes)
+    assert attempt(exclude=("n[7-9]",)) == (0, said)
 
 
 def test_no_bad_node_leaves_slurms_list_as_it_is(attempt):
