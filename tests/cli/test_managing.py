@@ -65,3 +65,12 @@ def test_submit_to_a_cluster_without_arrays_says_so(cli, smear, tmp_path):
     (tmp_path / "p.yaml").write_text("name: p\nwhere: slurm\nslurm: {time: 1 h}\n")
     asked = ("--profile", "p.yaml", "--only", "pretrain", "--data", f"cells={smear}")
     assert "takes no job arrays" in cli("submit", "quickstart", *asked, code=4).stderr_text
+
+
+def test_retry_with_a_profile_that_an_older_medvq_took_says_what_is_wrong_with_it(cli, study):
+    (study / "submissions").mkdir()
+    content = {"number": 1, "job": "7", "tasks": {}, "profile": "p", "slurm": {"time": "1 h", "extra": ["--nodes=2"]}}
+    (study / "submissions/1.json").write_text(json.dumps(content))
+    said = cli("retry", "study", "--dry-run", code=2).stderr_text
+    assert "--nodes is set by the key `nodes`" in said
+    assert "--profile" in said
