@@ -50,17 +50,21 @@ def cancel(
         tasks |= {run: q.id for run, q in sent.items()}
         here += [RunFolder(study / run) for run in members if run not in sent]
     live = [f for f in here if holder_of(f.owner)]
-    lines = [f"{run}  SLURM job {task}" for run, task in tasks.items()] + [f"{f.name}  running here" for f in live]
+    # A job of `sbatch` by hand would begin again, or go on with the next run, if only this run was stopped.
+    jobs = {f: holder.term.job for f in live if (holder := holder_of(f.owner)) and holder.term}
+    lines = [f"{run}  SLURM job {task}" for run, task in tasks.items()]
+    lines += [f"{f.name}  " + (f"SLURM job {jobs[f]}, whole" if f in jobs else "running here") for f in live]
     if not lines:
         typer.echo("nothing of it is queued or running", err=True)
     elif dry_run or not as_json:
         typer.echo("\n".join(lines), err=not dry_run)
     if lines and not dry_run:
         _ask(f"end {len(lines)} runs?", yes)
-        manage.cancel(list(tasks.values()))
+        manage.cancel([*tasks.values(), *dict.fromkeys(jobs.values())])
         for folder in live:
-            holder = holder_of(folder.owner)
-            if holder and holder.term is None and folder.path.parent in whole:
+            if folder in jobs:
+                continue
+            if folder.path.parent in whole and holder_of(folder.owner):
                 cancel_study(folder.path.parent)  # what does this run would go on with the next
             else:
                 manage.stop_here(folder)

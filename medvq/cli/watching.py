@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from medvq.cli.options import Json, Runs, print_json
-from medvq.config.errors import RunsFailedError, StillRunningError, UsageError
+from medvq.config.errors import RunsFailedError, StillRunningError, UsageError, nearest
 
 if TYPE_CHECKING:
     from medvq.results.collect import Collected
@@ -36,7 +36,11 @@ def status(
     [dim]medvq status quickstart --watch[/]
     """
     from medvq.results.status import text
+    from medvq.runs.state import State
 
+    for wanted in state:
+        if wanted not in get_args(State):
+            raise UsageError(f"no state {wanted!r}", where="--state", hint=nearest(wanted, get_args(State)))
     before = True
     while True:
         found = _look(study, runs, plan)
@@ -91,15 +95,22 @@ def logs(
     rank: Annotated[int, typer.Option(help="Whose log.")] = 0,
     attempt: Annotated[int | None, typer.Option(help="Only this attempt.")] = None,
     runs: Runs = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Print what a run said, over all its attempts; what SLURM's batch script said comes first.
 
     [dim]medvq logs finetune-subset10 -f[/]
     """
-    from medvq.results.logs import pieces
+    from medvq.results.logs import as_data, pieces
     from medvq.results.names import find_run
 
-    for piece in pieces(find_run(run, runs), rank=rank, attempt=attempt, follow=follow):
+    found = find_run(run, runs)
+    if as_json:
+        if follow:
+            raise UsageError("--json gives what there is now", where="--follow", hint="leave one of the two away")
+        print_json({"study": found.path.parent.name, "run": found.name, "logs": as_data(found, rank, attempt)})
+        return
+    for piece in pieces(found, rank=rank, attempt=attempt, follow=follow):
         typer.echo(piece, nl=False)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from medvq.config.locate import find
 from medvq.config.schema import Schema, validate
@@ -18,18 +19,51 @@ def _duration(text: str) -> str:
     return text
 
 
-def _option(text: str) -> str:
+def _with_unit(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise ValueError(f"{value} of what? write a duration like 90 s, 5 min or 1.5 h")
+    return value
+
+
+def _options(text: str) -> str:
     if not text.startswith("-") or "\n" in text:
         raise ValueError(f"not an option of sbatch: {text!r}")
-    if text.partition("=")[0].partition(" ")[0] in OURS:
-        raise ValueError(f"{text.partition('=')[0]} is set by medvq")
+    for word in shlex.split(text):
+        for key, names in OURS.items():
+            for name in names:
+                if _may_be(word, name):
+                    by = f"the key `{key}`" if key else "medvq"
+                    raise ValueError(f"{name} is set by {by}" + (f", not by {word}" if word != name else ""))
     return text
 
 
-OURS = ("--array", "-a", "--dependency", "-d", "--signal", "--requeue", "--no-requeue", "--open-mode", "--comment",
-        "--output", "-o", "--error", "-e", "--export")  # fmt: skip
-"""Options of sbatch that runs depend on."""
-Duration = Annotated[str, AfterValidator(_duration)]
+def _may_be(word: str, option: str) -> bool:
+    """Whether sbatch may read a word as that option: long ones may be cut short, short ones follow others at once."""
+    if word.startswith("--"):
+        name = word.partition("=")[0]
+        return name != "--" and option.startswith(name)
+    return len(option) == 2 and word.startswith("-") and word[1:].lstrip(FLAGS).startswith(option[1])
+
+
+FLAGS = "HIkOQsuvVW"
+"""Short options of sbatch that take no value."""
+OURS = {
+    "": ("--array", "-a", "--comment", "--dependency", "-d", "--error", "-e", "--export", "--export-file", "--job-name",
+         "-J", "--kill-on-invalid-dep", "--no-requeue", "--ntasks", "-n", "--ntasks-per-node", "--open-mode",
+         "--output", "-o", "--requeue", "--signal"),
+    "partition": ("--partition", "-p"),
+    "account": ("--account", "-A"),
+    "qos": ("--qos", "-q"),
+    "time": ("--time", "-t"),
+    "nodes": ("--nodes", "-N"),
+    "gpus_per_node": ("--gpus", "-G", "--gpus-per-node", "--gpus-per-socket", "--gpus-per-task", "--gres"),
+    "cpus_per_node": ("--cpus-per-task", "-c", "--cpus-per-gpu"),
+    "memory_gb": ("--mem", "--mem-per-cpu", "--mem-per-gpu"),
+    "constraint": ("--constraint", "-C"),
+    "exclude": ("--exclude", "-x"),
+}  # fmt: skip
+"""Options of sbatch that runs depend on, by the key of a profile that says them; `extra` comes later and would win."""
+Duration = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_duration)]
 
 
 class Slurm(Schema):
@@ -71,8 +105,8 @@ class Slurm(Schema):
     """Runs of one group that are under way at a time."""
     mail: str | None = None
     """Address for SLURM's mail when a run ends or fails."""
-    extra: tuple[Annotated[str, AfterValidator(_option)], ...] = ()
-    """Further #SBATCH options, as they are, such as `--reservation=course`."""
+    extra: tuple[Annotated[str, AfterValidator(_options)], ...] = ()
+    """Further #SBATCH options, as they are, such as `--reservation=course`; none that has a key here."""
 
     @model_validator(mode="after")
     def _grace_fits(self) -> Slurm:

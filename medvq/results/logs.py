@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from medvq.config.errors import NotFoundError
 from medvq.runs.folder import RunFolder
@@ -39,8 +40,32 @@ def pieces(folder: RunFolder, *, rank: int, attempt: int | None, follow: bool) -
             break
         time.sleep(PAUSE)
     if not read:
-        which = f" of attempt {attempt}" if attempt else ""
-        raise NotFoundError(f"no log of rank {rank}{which}", where=str(folder.logs), hint="has the run begun?")
+        raise _none(folder, rank, attempt)
+
+
+def as_data(folder: RunFolder, rank: int, attempt: int | None) -> list[dict[str, Any]]:
+    """`[{file, attempt, rank, lines}]` in order; `attempt` is null for what the batch script printed.
+
+    Raises:
+        NotFoundError: there is no log.
+    """
+    found = [
+        {
+            "file": str(path),
+            "attempt": int(m[1]) if (m := _NUMBER.match(path.name)) else None,
+            "rank": rank,
+            "lines": path.read_text(errors="replace").splitlines(),
+        }
+        for path in _files(folder, rank, attempt)
+    ]
+    if not found:
+        raise _none(folder, rank, attempt)
+    return found
+
+
+def _none(folder: RunFolder, rank: int, attempt: int | None) -> NotFoundError:
+    which = f" of attempt {attempt}" if attempt else ""
+    return NotFoundError(f"no log of rank {rank}{which}", where=str(folder.logs), hint="has the run begun?")
 
 
 def _files(folder: RunFolder, rank: int, attempt: int | None) -> list[Path]:

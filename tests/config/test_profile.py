@@ -7,7 +7,7 @@ import pytest
 
 from medvq.config.errors import ConfigError
 from medvq.config.locate import known
-from medvq.config.profile import load_profile
+from medvq.config.profile import Slurm, load_profile
 
 
 @pytest.mark.parametrize("name", sorted(known("slurm")))
@@ -48,6 +48,18 @@ def test_the_profiles_of_the_readme_are_valid(tmp_path):
     [
         ("time: 10 min, grace: 6 min", "more than half"),
         ("time: 1 h, extra: [--signal=USR1]", "--signal is set by medvq"),
+        ("time: 1 h, extra: [-a0-3]", "-a is set by medvq, not by -a0-3"),
+        ("time: 1 h, extra: [-HQa0-3]", "-a is set by medvq, not by -HQa0-3"),
+        ("time: 1 h, extra: ['--hold --open=truncate']", "--open-mode is set by medvq, not by --open=truncate"),
+        ("time: 1 h, extra: [--no-req]", "--no-requeue is set by medvq"),
+        ("time: 1 h, extra: [--nodes=1]", "--nodes is set by the key `nodes`"),
+        ("time: 1 h, extra: ['-t 5']", "-t is set by the key `time`"),
+        ("time: 1 h, extra: [--time=5]", "--time is set by the key `time`"),
+        ("time: 1 h, extra: [--gpus-per-n=2]", "--gpus-per-node is set by the key `gpus_per_node`"),
+        ("time: 1 h, extra: [--mem-per-cpu=2G]", "--mem-per-cpu is set by the key `memory_gb`"),
+        ("time: 1 h, extra: [-pgpu]", "-p is set by the key `partition`"),
+        ("time: 1 h, extra: ['--hold \"']", "No closing quotation"),
+        ("time: 3600", "3600 of what\\? write a duration like 90 s, 5 min or 1.5 h"),
         ("time: 1 h, extra: [gpu]", "not an option of sbatch"),
     ],
 )
@@ -55,3 +67,14 @@ def test_what_runs_depend_on_cannot_be_overridden(tmp_path, text, words):
     (tmp_path / "p.yaml").write_text(f"name: p\nwhere: slurm\nslurm: {{{text}}}\n")
     with pytest.raises(ConfigError, match=words):
         load_profile(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--hold", "-H", "--nodelist=node1", "-wnode1", "--mail-user=me@example.org", "--mail-type=ALL", "--nice=100",
+     "--reservation=course", "--exclusive", "--hint=nomultithread", "--container-image=a:b", "--mem-bind=local",
+     "--gres-flags=enforce-binding", "--time-min=5", "--distribution block", "-L matlab", "--licenses=a:1 --contiguous",
+     "--gpu-bind=closest", "--cpu-freq=high", "--no-kill", "--begin=now+1hour"],
+)  # fmt: skip
+def test_what_has_no_key_goes_to_sbatch_as_it_is(option):
+    assert Slurm(time="1 h", extra=(option,)).extra == (option,)

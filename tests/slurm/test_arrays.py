@@ -2,6 +2,7 @@
 
 import pytest
 
+from medvq.config.errors import MissingError
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency, indices
 
 
@@ -13,6 +14,13 @@ def test_equal_runs_are_one_array_split_at_the_limit():
     found = arrays(wanted("a", 7), limit=3)
     assert [list(a.tasks) for a in found] == [[0, 1, 2], [0, 1, 2], [0]]
     assert [r for a in found for r in a.tasks.values()] == [f"a{i}" for i in range(7)]
+
+
+def test_a_cluster_without_arrays_is_told_so():
+    """It was a ValueError of range()."""
+    with pytest.raises(MissingError, match="MaxArraySize=0"):
+        arrays(wanted("a", 2), limit=0)
+    assert arrays([], limit=0) == [], "nothing to send"
 
 
 def test_runs_that_all_need_one_run_wait_for_it():

@@ -58,13 +58,28 @@ def test_gpus_of_a_node(gres, kind, count):
 PARTITIONS = parse_partitions(
     "PartitionName=gpu Default=YES MaxTime=1-00:00:00 State=UP GraceTime=60\n"
     "PartitionName=old Default=NO MaxTime=UNLIMITED State=DRAIN GraceTime=0\n"
+    "PartitionName=cheap Default=NO MaxTime=UNLIMITED State=UP GraceTime=300 PreemptMode=CANCEL\n"
+    "PartitionName=kept Default=NO MaxTime=UNLIMITED State=UP GraceTime=300 PreemptMode=OFF\n"
+    "PartitionName=gang Default=NO MaxTime=UNLIMITED State=UP GraceTime=0 PreemptMode=GANG,SUSPEND\n"
 )
 NODES = "gpu*|gpu:a100:4(S:0-1)|64|512000|nvlink,amd|3\nold|gpu:2|16|64000+|(null)|9\n"
 
 
-@pytest.mark.parametrize(("constraint", "count"), [(None, 3), ("nvlink", 3), ("nvlink&amd", 3), ("intel", 0)])
+@pytest.mark.parametrize(
+    ("constraint", "count"),
+    [
+        (None, 3), ("nvlink", 3), ("nvlink&amd", 3), ("intel", 0), ("nvlink&intel", 0), ("amd|intel", 3),
+        ("intel|arm", 0), ("nvlink*2", None), ("[amd|intel]", None), ("(amd|intel)&nvlink", None),
+        ("intel|amd&nvlink", None),
+    ],
+)  # fmt: skip
 def test_nodes_that_could_do_a_run(constraint, count):
     assert fitting(Slurm(time="1 h", gpus_per_node=2, constraint=constraint), NODES) == count
+
+
+def test_a_run_stays_within_one_of_its_partitions():
+    listed = "\n".join(f"{name}|(null)|8|64000|(null)|{n}" for name, n in [("a*", 3), ("b", 2), ("a*", 1), ("c", 9)])
+    assert fitting(Slurm(time="1 h", partition="a,b"), listed) == 4
 
 
 @pytest.mark.parametrize(
@@ -72,6 +87,10 @@ def test_nodes_that_could_do_a_run(constraint, count):
     [
         ({"gpus_per_node": 4, "nodes": 3}, "ok", "3 nodes of gpu have 4 GPUs"),
         ({"partition": "gpus"}, "fail", "no partition 'gpus'"),
+        ({"partition": "gpu,gpus"}, "fail", "no partition 'gpus'"),
+        ({"partition": "gpu,old", "gpus_per_node": 4}, "ok", "3 nodes of gpu or old have"),
+        ({"partition": "gpu,old", "time": "2 d"}, "warn", "is more than the 1-00:00:00 of gpu"),
+        ({"constraint": "nvlink*2"}, "warn", "cannot tell how many nodes of gpu have 'nvlink*2'"),
         ({"time": "2 d"}, "fail", "is more than the 1-00:00:00"),
         ({"gpus_per_node": 8}, "fail", "0 nodes of gpu have 8 GPUs"),
         ({"gpu_type": "h100", "gpus_per_node": 1}, "fail", "0 nodes of gpu have 1 h100 GPUs"),
@@ -88,6 +107,12 @@ def test_a_profile_is_held_against_its_partition(asked, level, words):
 @pytest.mark.parametrize(
     ("settings", "partition", "words"),
     [
+        ({"MaxArraySize": "0"}, "gpu", "no job arrays"),
+        ({"PreemptMode": "CANCEL"}, "gpu", "SLURM does not requeue what it preempts in gpu"),
+        ({"PreemptMode": "REQUEUE"}, "cheap", "SLURM does not requeue what it preempts in cheap"),
+        ({"PreemptMode": "REQUEUE"}, "gpu,cheap", "SLURM does not requeue what it preempts in cheap"),
+        ({"PreemptMode": "REQUEUE"}, "kept", "not preempted"),
+        ({"PreemptMode": "REQUEUE"}, "gang", "suspended"),
         ({"PreemptMode": "OFF"}, "gpu", "not preempted"),
         ({"PreemptMode": "REQUEUE"}, "gpu", "preempt_send_user_signal is not set"),
         ({"PreemptMode": "REQUEUE", "SlurmctldParameters": "preempt_send_user_signal"}, "old", "GraceTime is 0"),
@@ -97,6 +122,8 @@ def test_a_profile_is_held_against_its_partition(asked, level, words):
 def test_what_preemption_leaves_is_told(settings, partition, words):
     found = list(check_settings(Slurm(time="1 h", partition=partition), settings, PARTITIONS))
     assert any(words in what for _, what, _ in found), found
+    requeued = settings.get("PreemptMode") == "REQUEUE" and "cheap" not in partition
+    assert not requeued or not any("does not requeue" in what for _, what, _ in found), found
 
 
 CONTENT = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm": {"nodes": 2}, "time": 100.0}

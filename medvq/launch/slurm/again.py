@@ -14,7 +14,7 @@ from medvq.config.units import seconds
 from medvq.launch.slurm import memory
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP, reason_to_give_up, suspects
-from medvq.launch.slurm.job import STOPPED, folder_of, write_down
+from medvq.launch.slurm.job import LEFT, STOPPED, folder_of, write_down
 from medvq.launch.slurm.meeting import leave
 from medvq.launch.slurm.nodes import avoidable, excluded
 from medvq.runs import events
@@ -34,6 +34,8 @@ def main() -> int:
     leave(folder.path.parent, given.job)
     if folder.result.exists():
         return ENDED_WELL
+    if code == LEFT:
+        return GIVE_UP
     log = submission.log(index)
     if code != STOPPED and memory.kills(given.job):
         return give_up(folder, OUT_OF_MEMORY.format(slurm["memory_gb"]), log)

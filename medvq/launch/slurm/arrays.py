@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from medvq.config.errors import MissingError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
@@ -36,12 +38,20 @@ def arrays(wanted: Iterable[Wanted], limit: int) -> list[Array]:
     Args:
         wanted: runs, needs first.
         limit: the cluster's MaxArraySize; indices stay below it.
+
+    Raises:
+        MissingError: the cluster takes no arrays.
     """
     made: list[Array] = []
     place: dict[str, tuple[int, int]] = {}
     by_job: dict[str, list[Wanted]] = {}
     for w in wanted:
         by_job.setdefault(w.job, []).append(w)
+    if by_job and limit < 1:
+        raise MissingError(
+            "this cluster takes no job arrays (MaxArraySize=0), which runs are sent as",
+            hint="ask its administrator, or send the study as one job: sbatch slurm/medvq.sbatch STUDY",
+        )
     for job, members in by_job.items():
         for array in _of_job(job, members, place, limit):
             place |= {run: (len(made), index) for index, run in array.tasks.items()}

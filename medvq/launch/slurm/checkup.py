@@ -55,28 +55,37 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
 
 
 def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], features: str) -> Iterator[Finding]:
-    """Partition, its time limit, and whether its nodes have what is asked. Pure.
+    """Partitions, their time limits, and whether their nodes have what is asked. Pure.
 
     Args:
         slurm: what is asked.
         partitions: `parse_partitions`.
         features: sinfo's lines in `nodes.FORMAT`.
     """
-    default = next((n for n, p in partitions.items() if p.get("Default") == "YES"), None)
-    name = slurm.partition or default
-    if name is None or name not in partitions:
-        yield "fail", f"no partition {name!r}", f"there are {', '.join(partitions)}"
+    asked_for = _partitions(slurm, partitions)
+    absent = [name for name in asked_for if name not in partitions]
+    if absent or not asked_for:
+        words = f"no partition {', '.join(map(repr, absent))}" if absent else "no default partition"
+        yield "fail", words, f"there are {', '.join(partitions)}"
         return
-    state = partitions[name].get("State", "UP")
-    yield ("ok", f"partition {name} is up", "") if state == "UP" else (
-        "warn", f"partition {name} is {state.lower()}", "jobs wait until it is up")  # fmt: skip
-    longest = partitions[name].get("MaxTime", "UNLIMITED")
-    if longest != "UNLIMITED" and query.in_seconds(longest) < seconds(slurm.time):
-        yield "fail", f"time {slurm.time} is more than the {longest} of {name}", "ask for less; runs go on in the next"
-    else:
-        yield "ok", f"time {slurm.time} is within {name}'s limit ({longest.lower()})", ""
+    limits = {name: partitions[name].get("MaxTime", "UNLIMITED") for name in asked_for}
+    short = [n for n, limit in limits.items() if limit != "UNLIMITED" and query.in_seconds(limit) < seconds(slurm.time)]
+    for name, limit in limits.items():
+        state = partitions[name].get("State", "UP")
+        yield ("ok", f"partition {name} is up", "") if state == "UP" else (
+            "warn", f"partition {name} is {state.lower()}", "jobs wait until it is up")  # fmt: skip
+        if name in short:
+            level: Literal["warn", "fail"] = "fail" if len(short) == len(asked_for) else "warn"
+            yield level, f"time {slurm.time} is more than the {limit} of {name}", "ask for less; runs go on in the next"
+        else:
+            yield "ok", f"time {slurm.time} is within {name}'s limit ({limit.lower()})", ""
     most = max((nodes.gpus_of(line.split("|")[1], slurm.gpu_type) for line in features.splitlines()), default=0)
     fitting = nodes.fitting(slurm, features)
+    name = " or ".join(asked_for)
+    if fitting is None:
+        mend = "`medvq submit --dry-run` prints a script that `sbatch --test-only` takes"
+        yield "warn", f"cannot tell how many nodes of {name} have {slurm.constraint!r}: only SLURM reads that", mend
+        return
     kind = f"{slurm.gpu_type} " if slurm.gpu_type else ""
     asked = f"{slurm.gpus_per_node} {kind}GPUs, {slurm.cpus_per_node} cores and {slurm.memory_gb} GB"
     if fitting >= slurm.nodes:
@@ -92,24 +101,49 @@ def check_settings(
     slurm: Slurm, settings: Mapping[str, str], partitions: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
     """slurm.conf as far as preemption and requeueing depend on it. Pure."""
-    yield "ok", f"arrays take {settings.get('MaxArraySize', '1001')} runs (MaxArraySize); more are split", ""
+    if settings.get("MaxArraySize") == "0":
+        yield "fail", "no job arrays here (MaxArraySize=0)", "ask the administrator; runs are sent as arrays"
+    else:
+        yield "ok", f"arrays take {settings.get('MaxArraySize', '1001')} runs (MaxArraySize); more are split", ""
     if settings.get("JobRequeue", "1") == "0":
         yield "warn", "jobs are not requeued by default (JobRequeue=0)", "runs ask for it; if refused, submit again"
-    if settings.get("PreemptMode", "OFF").startswith("OFF"):
-        yield "ok", "jobs are not preempted here", ""
+    for name in _partitions(slurm, partitions):
+        yield from _preemption(slurm, name, partitions.get(name, {}), settings)
+
+
+def _partitions(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The profile's partitions, or the default one."""
+    if slurm.partition:
+        return slurm.partition.split(",")
+    return [name for name, facts in partitions.items() if facts.get("Default") == "YES"]
+
+
+def _preemption(
+    slurm: Slurm, name: str, partition: Mapping[str, str], settings: Mapping[str, str]
+) -> Iterator[Finding]:
+    """What becomes of a preempted job of one partition, whose own PreemptMode counts before the cluster's."""
+    modes = partition.get("PreemptMode") or settings.get("PreemptMode", "OFF")
+    mode = "".join({*modes.split(",")} - {"GANG", "WITHIN"})
+    if mode in ("", "OFF") or settings.get("PreemptType", "").endswith(("none", "(null)")):
+        yield "ok", f"jobs in {name} are not preempted", ""
         return
-    name = slurm.partition or next((n for n, p in partitions.items() if p.get("Default") == "YES"), "")
-    grace = partitions.get(name, {}).get("GraceTime", "0")
+    if mode == "SUSPEND":
+        yield "ok", f"jobs that are preempted in {name} are suspended, and go on by themselves", ""
+        return
+    if mode != "REQUEUE":
+        mend = "`medvq retry` goes on from the last checkpoint; is there a partition with PreemptMode=REQUEUE?"
+        yield "warn", f"SLURM does not requeue what it preempts in {name} (PreemptMode={mode})", mend
+    grace = partition.get("GraceTime", "0")
     told = "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
     if grace not in ("0", "00:00:00") and told:
         short = int(query.in_seconds(grace) if ":" in grace else float(grace)) < seconds(slurm.grace)
-        yield ("warn", f"preemption leaves {grace} s, the profile's grace is {slurm.grace}",
+        yield ("warn", f"preemption leaves {grace} s in {name}, the profile's grace is {slurm.grace}",
                "it should be enough for a checkpoint") if short else (
-            "ok", f"preemption leaves {grace} s, and runs are told of it", "")  # fmt: skip
+            "ok", f"preemption leaves {grace} s in {name}, and runs are told of it", "")  # fmt: skip
     else:
         why = "GraceTime is 0" if told else "preempt_send_user_signal is not set"
         mend = "what was done since the last checkpoint is done again; lower resources.checkpoint_every"
-        yield "warn", f"preemption comes without notice ({why})", mend
+        yield "warn", f"preemption in {name} comes without notice ({why})", mend
 
 
 def _accounting() -> Finding:

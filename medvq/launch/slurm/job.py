@@ -19,8 +19,9 @@ from medvq.runs.spec import read_spec
 from medvq.runs.state import RunStatus
 from medvq.runs.submission import Submission, load_submission
 
-DONE, BROKE, FAILED, STOPPED = 0, 9, 6, 7
-"""BROKE: no answer is left, such as a process that died; the next attempt may do better."""
+DONE, BROKE, FAILED, STOPPED, LEFT = 0, 9, 6, 7, 10
+"""BROKE: no answer is left, such as a process that died; the next attempt may do better. LEFT: a person's file `stop`
+ended the run, and nobody asked the job to: it is not to come back by itself."""
 
 
 def main() -> int:
@@ -42,9 +43,9 @@ def main() -> int:
 def _do(submission: Submission, folder: RunFolder) -> int:
     if folder.result.exists():
         return DONE
-    spec, term = read_spec(folder), Term.here()
+    spec, term, before = read_spec(folder), Term.here(), events.read(folder.events)
     reason = reason_to_give_up(
-        events.read(folder.events),
+        before,
         restart=term.restart if term else 0,
         requeues=submission.content["slurm"]["requeues"],
     )
@@ -60,7 +61,10 @@ def _do(submission: Submission, folder: RunFolder) -> int:
             return DONE
         if status.state == "failed":
             return FAILED
-        return STOPPED if stop.asked else BROKE
+        if stop.asked:
+            return STOPPED
+        new = events.read(folder.events)[len(before) :]
+        return LEFT if new and new[-1]["event"] == "stopped" else BROKE
 
 
 def folder_of(submission: Submission, index: int) -> RunFolder:

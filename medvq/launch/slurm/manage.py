@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from medvq.config.errors import UsageError
 from medvq.config.profile import Profile, Slurm
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
@@ -43,9 +46,17 @@ def planned_runs(study_folder: Path) -> Runs:
 
 
 def profile_of_last(study_folder: Path) -> Profile | None:
-    """The profile that the last submission of a study went with, as it was then."""
+    """The profile that the last submission of a study went with, as it was then.
+
+    Raises:
+        UsageError: an older medvq took it, and this one does not.
+    """
     there = submissions(study_folder)
     if not there:
         return None
     content = there[-1].content
-    return Profile(name=content["profile"], where="slurm", slurm=Slurm.model_validate(content["slurm"]))
+    try:
+        return Profile(name=content["profile"], where="slurm", slurm=Slurm.model_validate(content["slurm"]))
+    except ValidationError as e:
+        words = e.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(words, where=str(there[-1].path), hint="mend the profile, and give it with --profile") from e

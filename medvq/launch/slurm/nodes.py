@@ -8,33 +8,48 @@ from collections.abc import Sequence
 from medvq.config.errors import MedvqError
 from medvq.config.profile import Slurm
 from medvq.launch.slurm import query
+from medvq.launch.slurm.allocation import names
 
 FORMAT = "%P|%G|%c|%m|%f|%D"
 """Partition (its default marked by *), GRES, cores, MB, features, and the number of such nodes."""
 USABLE = "idle,mixed,allocated,completing"
 
 
-def fitting(slurm: Slurm, listed: str) -> int:
-    """How many nodes of the profile's partition have what a run asks for on each. Pure.
+def fitting(slurm: Slurm, listed: str) -> int | None:
+    """How many nodes have what a run asks for on each; of several partitions, in the one that has most. Pure.
+
+    None where only SLURM can tell what the constraint means.
 
     Args:
         slurm: what is asked.
         listed: sinfo's lines in FORMAT.
     """
-    count = 0
+    counts: dict[str, int] = {}
     for line in listed.splitlines():
         partition, gres, cores, megabytes, features, number = line.split("|")
-        mine = partition.rstrip("*") == slurm.partition if slurm.partition else partition.endswith("*")
-        wanted = set(re.findall(r"[\w.-]+", slurm.constraint or ""))
+        name = partition.rstrip("*")
+        meets = meets_constraint(slurm.constraint, features.split(","))
+        if meets is None:
+            return None
         if (
-            mine
+            (name in slurm.partition.split(",") if slurm.partition else partition.endswith("*"))
+            and meets
             and gpus_of(gres, slurm.gpu_type) >= slurm.gpus_per_node
             and int(cores.rstrip("+")) >= slurm.cpus_per_node
             and int(megabytes.rstrip("+")) >= slurm.memory_gb * 1024
-            and wanted <= set(features.split(","))
         ):
-            count += int(number)
-    return count
+            counts[name] = counts.get(name, 0) + int(number)
+    return max(counts.values(), default=0)
+
+
+def meets_constraint(constraint: str | None, features: Sequence[str]) -> bool | None:
+    """Whether a node with these features meets `a&b` or `a|b`; None for counts, groups and all else. Pure."""
+    if constraint is None:
+        return True
+    words = re.split("[&|]", constraint)
+    if ("&" in constraint and "|" in constraint) or not all(re.fullmatch(r"[\w.:=+-]+", word) for word in words):
+        return None
+    return (any if "|" in constraint else all)(word in features for word in words)
 
 
 def gpus_of(gres: str, kind: str | None) -> int:
@@ -53,8 +68,9 @@ def avoidable(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
     if not bad:
         return ()
     try:
-        listed = query.call("sinfo", "-h", "-t", USABLE, "-o", FORMAT, patience=query.GLANCE)
-    except MedvqError:
+        there = fitting(slurm, query.call("sinfo", "-h", "-t", USABLE, "-o", FORMAT, patience=query.GLANCE))
+        avoided = {host for part in slurm.exclude for host in names(part)}
+    except (MedvqError, ValueError):  # a list of nodes that SLURM will not take either
         return ()
-    spare = fitting(slurm, listed) - len(slurm.exclude) - slurm.nodes
-    return tuple([host for host in bad if host not in slurm.exclude][: max(spare, 0)])
+    spare = 0 if there is None else there - len(avoided) - slurm.nodes
+    return tuple([host for host in bad if host not in avoided][: max(spare, 0)])
