@@ -75,6 +75,8 @@ def pack(
         # The workers share the lock: while one of them lives, nobody else packs to DEST.
         with uncollected():
             understood = read_source(source, recipe, exclude=[dest, staging.folder])
+            if (dest / "manifest.json").is_file():  # another process published it while this one waited
+                return _unchanged(dest, understood, staging, on_bad, on_leak)
             with disk_errors(dest):
                 staging.open(_fingerprint(understood))
                 if isinstance(understood.origin, NpzOrigin):
@@ -213,7 +215,7 @@ def _unchanged(
     """
     manifest = read_manifest(dest)
     on_bad, on_leak = on_bad or understood.recipe.on_bad, on_leak or understood.recipe.on_leak
-    if staging.folder.is_dir():
+    if not staging.locked and staging.folder.is_dir():
         staging.lock()
     inputs = inputs_of(understood)
     forget_arrays()
