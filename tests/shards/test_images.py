@@ -339,3 +339,23 @@ def test_masks_that_keep_nothing_are_told(tmp_path: Path) -> None:
     pack(root, tmp_path / "mapped", Recipe(mask_values={1: 255}), processes=1)
     assert read_manifest(tmp_path / "mapped").mask_values == {"0": 2, "255": 2}
     assert not any("no mask reaches" in n for n in read_manifest(tmp_path / "mapped").notes)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "npz"])
+def test_16_bit_images_that_use_few_of_their_bits_are_told(tmp_path: Path, kind: str) -> None:
+    def noted(highest: int, recipe: Recipe) -> list[str]:
+        source, dest = tmp_path / f"{highest}.npz", tmp_path / f"{highest} {recipe.window}"
+        images = (np.linspace(0, 1, 320).reshape(16, 20) * np.array([90, highest])[:, None, None]).astype(np.uint16)
+        if kind == "npz":
+            np.savez(source, train_images=images, train_labels=np.zeros((2, 1), np.uint8))
+        else:
+            for i, image in enumerate(images):
+                put(source / f"{i}.{kind.lower()}", encode(image, kind))
+        pack(source, dest, recipe, processes=1)
+        return [n for n in read_manifest(dest).notes if "16-bit" in n]
+
+    assert noted(4000, RECIPE) == [
+        "no 16-bit image goes above 4000, and all come out dark: set `window: [0, 4095]` in a recipe"
+    ]
+    assert noted(4000, Recipe(window=(0, 4095))) == []
+    assert noted(20000, RECIPE) == []
