@@ -8,6 +8,7 @@ index, then the manifest, and the finished folder is renamed to DEST.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from medvq.shards.facts import facts_of, versions
 from medvq.shards.index import columns_of, write_index
 from medvq.shards.manifest import INDEX, IndexFile, Manifest, ShardFile, read_manifest, split_order, write_manifest
 from medvq.shards.npz import NpzOrigin, forget_arrays
+from medvq.shards.patterns import ending
 from medvq.shards.plan import Plan, Planned, Shard, plan_pack, released_notes
 from medvq.shards.pool import uncollected, usable_cores, working
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
@@ -196,6 +198,7 @@ def _report(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
         seen=m.counts["seen"],
         written=m.counts["written"],
         ignored=m.counts["ignored"],
+        ignored_kinds=dict(Counter(k for row in m.ignored if (k := ending(row["path"]))).most_common()),
         skipped=m.skipped,
         splits={n: m.splits[n].samples for n in split_order(m.splits)},
         notes=m.notes,
