@@ -121,6 +121,12 @@ def _notes(
         notes.append(
             f"no 16-bit image goes above {highest}, and all come out dark: set `window: [0, {white}]` in a recipe"
         )
+    unsure = sum("mask orientation" in p.examined.rules for p in plan.planned)
+    if unsure:
+        notes.append(
+            f"{unsure} masks of images with an EXIF orientation fit turned and not, and were turned with their images: "
+            "say in a recipe `masks_turned: true` if they lie as the images are looked at, else `masks_turned: false`"
+        )
     odd = sorted(set(mask_values) - {0, 255})
     if odd:
         shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")

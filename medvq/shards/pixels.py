@@ -45,6 +45,7 @@ RULES = {
     "resize": "resized by Pillow's antialiased bilinear filter; masks by nearest neighbour",
     "jpeg": "encoded as JPEG of quality {quality}, 4:4:4",
     "container": "stored in another file format, pixels unchanged",
+    "mask orientation": "a mask turned with its image, though its size would fit either way",
     "mask luma": "a coloured mask to grey by ITU-R 601 luma",
     "mask values": "mask values as the recipe maps them",
 }

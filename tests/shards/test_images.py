@@ -359,3 +359,37 @@ def test_16_bit_images_that_use_few_of_their_bits_are_told(tmp_path: Path, kind:
     ]
     assert noted(4000, Recipe(window=(0, 4095))) == []
     assert noted(20000, RECIPE) == []
+
+
+@pytest.mark.parametrize(("size", "value"), [((16, 16), 6), ((16, 20), 3)])
+def test_masks_that_would_fit_turned_and_not_are_told_and_a_recipe_decides(
+    tmp_path: Path, size: tuple[int, int], value: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    mask = np.zeros(size, np.uint8)
+    mask[2:5, 1:9] = 255
+    put(tmp_path / "s" / "images" / "a.jpg", encode(pixels(1, size), "JPEG", exif=exif))
+    put(tmp_path / "s" / "masks" / "a.png", encode(mask))
+    digests = set()
+    for how, wanted in ((None, turned(mask, value)), (False, turned(mask, value)), (True, mask)):
+        dest = tmp_path / str(how)
+        digests.add(pack(tmp_path / "s", dest, Recipe(masks_turned=how), processes=1).digest)
+        stored_values = np.asarray(Image.open(io.BytesIO(member(dest, rows_of(dest)[0], "mask"))))
+        np.testing.assert_array_equal(stored_values, wanted)
+        told = [n for n in read_manifest(dest).notes if "masks_turned" in n]
+        assert [n[:8] for n in told] == (["1 masks "] if how is None else [])
+    assert len(digests) == 3
+
+
+def test_a_mask_of_one_size_only_needs_no_word(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, size in (("a", (16, 20)), ("b", (20, 16))):
+        put(tmp_path / "s" / "images" / f"{name}.jpg", encode(pixels(1), "JPEG", exif=exif))
+        put(tmp_path / "s" / "masks" / f"{name}.png", encode(np.full(size, 255, np.uint8)))
+    pack(tmp_path / "s", tmp_path / "out", processes=1)
+    assert [n for n in read_manifest(tmp_path / "out").notes if "masks_turned" in n] == []
+    for how, bad in ((True, "images/a.jpg"), (False, "images/b.jpg")):
+        report = pack(tmp_path / "s", tmp_path / str(how), Recipe(masks_turned=how), processes=1, on_bad="skip")
+        assert [row["path"] for row in report.skipped] == [bad]
