@@ -43,7 +43,7 @@ RULES = {
     "luma": "RGB to grey by ITU-R 601 luma, as the recipe asks for 1 channel",
     "crop": "the centre that the recipe names, with background {background} where the image is smaller",
     "resize": "resized by Pillow's antialiased bilinear filter; masks by nearest neighbour",
-    "jpeg": "encoded as JPEG of quality {quality}, 4:4:4",
+    "jpeg": "encoded as JPEG of quality {quality}, 4:4:4; mean and std are of the pixels before",
     "container": "stored in another file format, pixels unchanged",
     "mask orientation": "a mask turned with its image, though its size would fit either way",
     "mask luma": "a coloured mask to grey by ITU-R 601 luma",

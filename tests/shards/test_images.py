@@ -245,7 +245,7 @@ def test_rules_are_stated_with_their_values(tmp_path: Path) -> None:
     texts = {rule: c["text"] for rule, c in read_manifest(tmp_path / "out").conversions.items()}
     assert texts == {
         "alpha": "transparent pixels laid over the background [1, 2, 3]",
-        "jpeg": "encoded as JPEG of quality 95, 4:4:4",
+        "jpeg": "encoded as JPEG of quality 95, 4:4:4; mean and std are of the pixels before",
         "window": "grey values [0.0, 999.0] to 0..255, clipped",
     }
 
