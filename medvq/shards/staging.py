@@ -124,7 +124,8 @@ class Staging:
             for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
             for name in ("fingerprint", "lock"):
-                (self.folder / name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    (self.folder / name).unlink()
         self.release()
         with suppress(OSError):  # it is not empty, and so another's
             self.folder.rmdir()
