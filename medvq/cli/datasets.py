@@ -36,7 +36,7 @@ def shard(
 
     [dim]medvq shard data/smear datasets/smear[/]
     """
-    from medvq.cli.packing import pack_folder, remarks, settings_of
+    from medvq.cli.packing import pack_folder, packed_text, remarks, settings_of
 
     settings = settings_of(recipe, size=size, store=store, opaque_keys=opaque_keys)
     report = pack_folder(source, dest, settings, processes, on_bad, on_leak, dry_run=dry_run)
@@ -47,9 +47,7 @@ def shard(
     elif dry_run:
         typer.echo(report["text"])
     else:
-        splits = ", ".join(f"{name} {n}" for name, n in report["splits"].items())
-        left = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
-        typer.echo(f"{report['dataset']}: {report['written']} images ({splits}){left}, digest {report['digest'][:12]}")
+        typer.echo(packed_text(report))
 
 
 def verify(

@@ -13,6 +13,8 @@ from medvq.config.recipe import Recipe, load_recipe, parse_size
 STORES = ("auto", "png", "jpeg", "npy")
 MOST_LINES = 8
 """Lines of what is worth knowing that are said of a packing; the manifest has all."""
+MOST_KINDS = 6
+"""Kinds of ignored files that are named."""
 MOST_SIZES = 5
 """Sizes of images that are shown."""
 
@@ -70,6 +72,17 @@ def pack_folder(
             source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress
         )
     return dict(vars(report))
+
+
+def packed_text(report: dict[str, Any]) -> str:
+    """What became of the source, in a line."""
+    splits = ", ".join(f"{name} {n}" for name, n in report["splits"].items())
+    left = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
+    if report["ignored"]:
+        kinds = [f"{n} {kind}" for kind, n in report["ignored_kinds"].items()]
+        shown = ", ".join(kinds[:MOST_KINDS]) + (", ..." if len(kinds) > MOST_KINDS else "")
+        left += f", {report['ignored']} ignored" + (f" ({shown})" if shown else "")
+    return f"{report['dataset']}: {report['written']} images ({splits}){left}, digest {report['digest'][:12]}"
 
 
 def remarks(report: dict[str, Any]) -> list[str]:

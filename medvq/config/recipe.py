@@ -162,6 +162,9 @@ class Recipe(Schema):
     """The grey values shown as black and white, for 16-bit, 32-bit and float images."""
     mask_values: dict[int, Grey] = {}
     """Mask values of the source and what is stored for them; without it, values stay."""
+    masks_turned: bool | None = None
+    """Whether masks lie as images with an EXIF orientation are looked at (true) or as they are stored (false, so that
+    they are turned too). Without it their size decides, and where it fits both ways they are turned."""
     store: Literal["auto", "png", "jpeg", "npy"] = "auto"
     """`auto` keeps the bytes of JPEG, PNG and array sources where nothing changes, else PNG."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95

@@ -57,11 +57,11 @@ def _read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, fortran, dtype
 
 
-def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
-    """The bytes of an `.npy` file as pixels, and the rules that did it.
+def by_numpy(data: bytes, recipe: Recipe) -> tuple[npt.NDArray[Any], list[str]]:
+    """The bytes of an `.npy` file as pixels, or as wider numbers for `to_8_bits`, and the rules that did it.
 
     Raises:
-        BadImage: it is damaged, no image, or needs a window that the recipe lacks.
+        BadImage: it is damaged or no image.
     """
     wide = 2 if data[6:7] == b"\x01" else 4
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
@@ -81,8 +81,7 @@ def by_numpy(data: bytes, recipe: Recipe) -> tuple[Pixels, list[str]]:
         return np.ascontiguousarray(array), []
     if dtype == np.bool_:
         return array.astype(np.uint8) * 255, ["1-bit"]
-    grey, rule = to_8_bits(array, recipe.window)
-    return grey, [rule]
+    return array, []
 
 
 def array_bytes_can_be_kept(data: bytes, pixels: Pixels) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from medvq.config.errors import UsageError
-from medvq.shards.patterns import stem
+from medvq.shards.patterns import compile_pattern, stem
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
@@ -18,8 +18,9 @@ SPLIT_WORDS = {
 """Usual names of splits, in lower case, and ours."""
 DATA_WORDS = frozenset({"data", "image", "images", "img", "imgs"})
 MASK_WORDS = frozenset({"mask", "masks", "label_masks", "segmentation", "segmentations", "groundtruth", "gt"})
-MASK_END = re.compile(r"(.+)([_-](?:mask|seg|segmentation))", re.IGNORECASE | re.DOTALL)
-"""How the stem of a mask ends, where it is not that of its image."""
+NUMBER = r"(?:[_-]?\d+)?"
+MASK_END = re.compile(rf"(.+)([_-](?:mask|seg|segmentation){NUMBER})", re.IGNORECASE | re.DOTALL)
+"""How the stem of a mask ends, where it is not that of its image; a number tells several masks of an image apart."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Layout:
     """In words."""
     beside: frozenset[str] = frozenset()
     """Paths that lie beside an image and are named as its mask, such as `x_mask.png` beside `x.jpg`."""
+    alone: frozenset[str] = frozenset()
+    """Paths that are named as masks and have no such image, where masks lie beside the images."""
     doubtful: frozenset[str] = frozenset()
     """The same, where most names that end so have no such image, so that they count as images."""
 
@@ -42,7 +45,7 @@ def detect(paths: Sequence[str]) -> Layout:
     Raises:
         UsageError: no layout fits.
     """
-    beside, doubtful = _beside(paths)
+    beside, alone, doubtful = _beside(paths)
     paths = [p for p in paths if p not in beside]
     prefix = _wrapper(paths)
     parts = [p[len(prefix) :].split("/") for p in paths]
@@ -67,31 +70,49 @@ def detect(paths: Sequence[str]) -> Layout:
     if mask_shape in masks:
         files = [p for p in parts if _shape(p) == mask_shape]
         end = _common_end([f[-1] for f in files], {stem(f[-1]) for f in folders})
-        mask_pattern, where = _named(literal + _pattern(mask_shape, files), end), ", masks in a parallel tree"
+        mask_pattern, where = literal + _pattern(mask_shape, files), ", masks in a parallel tree"
+        mask_pattern = _named(mask_pattern, end, [prefix + "/".join(f) for f in files])
     elif beside:
-        end = Counter(match[2] for p in beside if (match := MASK_END.fullmatch(stem(p)))).most_common(1)[0][0]
-        mask_pattern, where = _named(pattern, end), ", masks beside the images"
-    return Layout(pattern, mask_pattern, _in_words(shape) + where, beside, doubtful)
+        mask_pattern, where = _named(pattern, _ends(sorted(beside)), [*beside, *paths]), ", masks beside the images"
+    return Layout(pattern, mask_pattern, _in_words(shape) + where, beside, alone, doubtful)
 
 
-def _beside(paths: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Of the names that end as masks' do, those with an image so named beside them: as masks, and as doubtful."""
+def _beside(paths: Sequence[str]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Of the names that end as masks' do, those with an image so named beside them, those without, and the doubtful."""
     ends = [(p, match) for p in paths if (match := MASK_END.fullmatch(stem(p)))]
     ends = [(p, match) for p, match in ends if not MASK_WORDS & set(p.lower().split("/")[:-1])]
     stems = {p.rpartition("/")[0] + "/" + stem(p) for p in paths} if ends else set()
     found = frozenset(p for p, match in ends if p.rpartition("/")[0] + "/" + match[1] in stems)
-    return (found, frozenset()) if 3 * len(found) >= 2 * len(ends) else (frozenset(), found)
+    none: frozenset[str] = frozenset()
+    return (
+        (found, none.union(p for p, _ in ends) - found, none)
+        if 3 * len(found) >= 2 * len(ends)
+        else (none, none, found)
+    )
 
 
-def _common_end(names: Sequence[str], images: Collection[str]) -> str:
-    """What most masks of a parallel tree have behind the stem of their image; empty where they have nothing."""
-    ends = Counter(m[2] for n in names if (m := MASK_END.fullmatch(stem(n))) and m[1] in images)
-    end, n = ends.most_common(1)[0] if ends else ("", 0)
-    return end if n > sum(stem(name) in images for name in names) else ""
+def _common_end(names: Sequence[str], images: Collection[str]) -> Counter[str]:
+    """What masks of a parallel tree have behind the stem of their image; empty where most have nothing."""
+    ends = _ends([n for n in names if (m := MASK_END.fullmatch(stem(n))) and m[1] in images])
+    return ends if max(ends.values(), default=0) > sum(stem(name) in images for name in names) else Counter()
 
 
-def _named(pattern: str, end: str) -> str:
-    return pattern.removesuffix("{name}") + "{id}" + end + ".{ext}" if end else pattern
+def _ends(names: Sequence[str]) -> Counter[str]:
+    return Counter(match[2] for n in names if (match := MASK_END.fullmatch(stem(n))))
+
+
+def _named(pattern: str, ends: Counter[str], paths: Sequence[str]) -> str:
+    """`pattern` with what most names end in, of whatever number where `ends` differ in it and no other path fits."""
+    if not ends:
+        return pattern
+    head, end = pattern.removesuffix("{name}") + "{id}", ends.most_common(1)[0][0]
+    base = re.sub(NUMBER + r"$", "", end)
+    numbered = head + base + "{*}.{ext}"
+    if sum(bool(re.fullmatch(re.escape(base) + NUMBER, e)) for e in ends) > 1:
+        fitting = [(stem(p), fields["id"]) for p in paths if (fields := compile_pattern(numbered).match(p))]
+        if all((match := MASK_END.fullmatch(name)) and match[1] == id_ for name, id_ in fitting):
+            return numbered
+    return head + end + ".{ext}"
 
 
 def _wrapper(paths: Sequence[str]) -> str:

@@ -65,6 +65,8 @@ class Examined(NamedTuple):
     """Of the means of its 8 x 8 blocks, where its bytes pass through."""
     rules: Sequence[str] = ()
     mask_values: Sequence[int] = ()
+    highest: int = 0
+    """As of `Decoded`."""
     looks: str = ""
     """Perceptual hash, 64 hex digits."""
 
@@ -152,7 +154,7 @@ def _examined(about: dict[str, Any]) -> list[Examined]:
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
-    ext, width, height, channels, sums, blocks, rules, values, hashed = rest
+    ext, width, height, channels, sums, blocks, rules, values, highest, hashed = rest
     return Examined(
         bad,
         Payload(*image) if image else None,
@@ -165,6 +167,7 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
         Sums(*blocks),
         rules,
         values,
+        highest,
         hashed,
     )
 
@@ -192,6 +195,7 @@ def _examine(sample: Sample, part: Part, spool: Spool, eighths: Eighths, number:
         sums=sums_of(pixels, payload.crc32),
         rules=[*rules, *(r for r in mask.rules if r not in rules)] if mask else rules,
         mask_values=mask.values if mask else (),
+        highest=image.highest,
         looks=looks(pixels),
     )
 

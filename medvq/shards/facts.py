@@ -17,6 +17,9 @@ from medvq.shards.scan import Left, printable
 from medvq.shards.statistics import mean_and_std
 from medvq.shards.understand import Understood, inputs_of
 
+DARK = 65535 / 4
+"""16-bit images of which none reaches this were not made to be scaled by their full range."""
+
 
 def facts_of(understood: Understood, plan: Plan, skipped: list[Left]) -> dict[str, Any]:
     """Everything the manifest says, but for the files that are written."""
@@ -112,6 +115,18 @@ def _notes(
     if near:
         shown = " and ".join(near[0]["keys"])
         notes.append(f"{len(near)} pairs of images in different splits look alike, such as {shown}")
+    highest = max(p.examined.highest for p in plan.planned)
+    if 0 < highest < DARK:
+        white = 2 ** highest.bit_length() - 1
+        notes.append(
+            f"no 16-bit image goes above {highest}, and all come out dark: set `window: [0, {white}]` in a recipe"
+        )
+    unsure = sum("mask orientation" in p.examined.rules for p in plan.planned)
+    if unsure:
+        notes.append(
+            f"{unsure} masks of images with an EXIF orientation fit turned and not, and were turned with their images: "
+            "say in a recipe `masks_turned: true` if they lie as the images are looked at, else `masks_turned: false`"
+        )
     odd = sorted(set(mask_values) - {0, 255})
     if odd:
         shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")

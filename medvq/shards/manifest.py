@@ -66,7 +66,7 @@ class Statistics:
     """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images (SPEC §1).
 
     Of an image of 192 rows or more every k-th row counts, and of many JPEGs whose bytes pass through a sample is
-    decoded in full (`medvq.shards.statistics`).
+    decoded in full (`medvq.shards.statistics`). Where packing encodes to JPEG, they are of the pixels before.
     """
 
     split: str

@@ -8,6 +8,7 @@ index, then the manifest, and the finished folder is renamed to DEST.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from medvq.shards.facts import facts_of, versions
 from medvq.shards.index import columns_of, write_index
 from medvq.shards.manifest import INDEX, IndexFile, Manifest, ShardFile, read_manifest, split_order, write_manifest
 from medvq.shards.npz import NpzOrigin, forget_arrays
+from medvq.shards.patterns import ending
 from medvq.shards.plan import Plan, Planned, Shard, plan_pack, released_notes
 from medvq.shards.pool import uncollected, usable_cores, working
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
@@ -75,6 +77,8 @@ def pack(
         # The workers share the lock: while one of them lives, nobody else packs to DEST.
         with uncollected():
             understood = read_source(source, recipe, exclude=[dest, staging.folder])
+            if (dest / "manifest.json").is_file():  # another process published it while this one waited
+                return _unchanged(dest, understood, staging, on_bad, on_leak)
             with disk_errors(dest):
                 staging.open(_fingerprint(understood))
                 if isinstance(understood.origin, NpzOrigin):
@@ -194,6 +198,7 @@ def _report(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
         seen=m.counts["seen"],
         written=m.counts["written"],
         ignored=m.counts["ignored"],
+        ignored_kinds=dict(Counter(k for row in m.ignored if (k := ending(row["path"]))).most_common()),
         skipped=m.skipped,
         splits={n: m.splits[n].samples for n in split_order(m.splits)},
         notes=m.notes,
@@ -213,7 +218,7 @@ def _unchanged(
     """
     manifest = read_manifest(dest)
     on_bad, on_leak = on_bad or understood.recipe.on_bad, on_leak or understood.recipe.on_leak
-    if staging.folder.is_dir():
+    if not staging.locked and staging.folder.is_dir():
         staging.lock()
     inputs = inputs_of(understood)
     forget_arrays()

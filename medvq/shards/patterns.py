@@ -56,3 +56,9 @@ def stem(path: str) -> str:
     name = path.rsplit("/", 1)[-1]
     head, dot, _ = name.rpartition(".")
     return head if dot and head else name
+
+
+def ending(path: str) -> str:
+    """The file's suffix in lower case, with the one before `.gz` (`.nii.gz`)."""
+    suffixes = re.findall(r"(?<=.)\.[^./ ]+", path.rsplit("/", 1)[-1].lower())
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])

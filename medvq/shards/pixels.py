@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,9 @@ RULES = {
     "luma": "RGB to grey by ITU-R 601 luma, as the recipe asks for 1 channel",
     "crop": "the centre that the recipe names, with background {background} where the image is smaller",
     "resize": "resized by Pillow's antialiased bilinear filter; masks by nearest neighbour",
-    "jpeg": "encoded as JPEG of quality {quality}, 4:4:4",
+    "jpeg": "encoded as JPEG of quality {quality}, 4:4:4; mean and std are of the pixels before",
     "container": "stored in another file format, pixels unchanged",
+    "mask orientation": "a mask turned with its image, though its size would fit either way",
     "mask luma": "a coloured mask to grey by ITU-R 601 luma",
     "mask values": "mask values as the recipe maps them",
 }
@@ -66,6 +67,8 @@ class Decoded:
     orientation: int
     """EXIF orientation, 1 to 8, not applied yet."""
     rules: list[str]
+    highest: int = 0
+    """The largest value of grey that was scaled by the full range of 16 bits, before; 0 of all else."""
 
 
 def decode(data: bytes, recipe: Recipe) -> Decoded:
@@ -78,23 +81,31 @@ def decode(data: bytes, recipe: Recipe) -> Decoded:
     rules: list[str] = []
     if kind is None:
         if data.startswith(_NPY):
-            pixels, rules = by_numpy(data, recipe)
+            pixels, rules, highest = _in_8_bits(*by_numpy(data, recipe), recipe)
             kept = data if array_bytes_can_be_kept(data, pixels) else None
-            return Decoded(pixels, kept, "npy", 1, rules)
+            return Decoded(pixels, kept, "npy", 1, rules, highest)
         raise BadImage(describe(data[:512]))
     if kind not in ("jpeg", "png"):
-        pixels, rules = _by_pillow(data, kind, recipe)
-        return Decoded(pixels, None, "png", _pillow_orientation(data, kind), rules)
+        pixels, rules, highest = _in_8_bits(*_by_pillow(data, kind, recipe), recipe)
+        return Decoded(pixels, None, "png", _pillow_orientation(data, kind), rules, highest)
     plain = plain_jpeg(data) if kind == "jpeg" else plain_png(data)
     check_size(plain.width, plain.height, recipe)
     if kind == "jpeg" and plain.simple:
-        pixels = strict_jpeg(plain)
+        pixels, highest = strict_jpeg(plain), 0
     else:
-        pixels, rules = _by_pillow(plain.data, kind, recipe)
+        pixels, rules, highest = _in_8_bits(*_by_pillow(plain.data, kind, recipe), recipe)
         if kind == "png" and plain.depth == 16 and plain.components > 2:
             rules = [*rules, "16-bit colour"]
     kept = plain.data if plain.simple and not rules else None
-    return Decoded(pixels, kept, "jpg" if kind == "jpeg" else "png", orientation(plain.exif), rules)
+    return Decoded(pixels, kept, "jpg" if kind == "jpeg" else "png", orientation(plain.exif), rules, highest)
+
+
+def _in_8_bits(values: NDArray[Any], rules: list[str], recipe: Recipe) -> tuple[Pixels, list[str], int]:
+    """`values` as pixels, the rules that did it, and `Decoded.highest`."""
+    if values.dtype == np.uint8:
+        return values, rules, 0
+    pixels, rule = to_8_bits(values, recipe.window)
+    return pixels, [*rules, rule], int(values.max()) if rule == "16-bit" else 0
 
 
 def strict_jpeg(plain: Plain, *, eighth: bool = False) -> Pixels:
@@ -168,7 +179,8 @@ def _loaded(data: bytes, kind: str, recipe: Recipe) -> tuple[Image.Image, int]:
     return image, frames
 
 
-def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str]]:
+def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[NDArray[Any], list[str]]:
+    """Pixels of a file, or wider numbers for `to_8_bits`, and the rules that did it."""
     image, frames = _loaded(data, kind, recipe)
     rules = ["first frame"] if frames > 1 else []
     mode = image.mode
@@ -189,8 +201,7 @@ def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[Pixels, list[str
         return np.array(image.convert("RGB")), [*rules, "cmyk"]
     if mode in ("YCbCr", "LAB", "HSV"):
         return np.array(image.convert("RGB")), [*rules, "colour space"]
-    grey, rule = to_8_bits(np.asarray(image), recipe.window)
-    return grey, [*rules, rule]
+    return np.asarray(image), rules
 
 
 def _without_equal_channels(pixels: Pixels) -> Pixels:

@@ -241,7 +241,7 @@ def near_of(planned: Sequence[Planned]) -> list[dict[str, Any]]:
 
 def pixel_part(recipe: Recipe) -> dict[str, Any]:
     """What of the recipe changes stored pixels, in canonical form."""
-    names = {"crop", "size", "fit", "channels", "background", "window", "mask_values"}
+    names = {"crop", "size", "fit", "channels", "background", "window", "mask_values", "masks_turned"}
     part = recipe.model_dump(mode="json", include=names, exclude_defaults=True)
     return {**part, "jpeg": recipe.quality} if recipe.store == "jpeg" else part
 

@@ -20,6 +20,8 @@ class PackReport:
     seen: int
     written: int
     ignored: int
+    ignored_kinds: dict[str, int]
+    """The same by the end of the name (`.dcm`, `.nii.gz`), the most first; empty where names are dropped."""
     skipped: list[dict[str, str]]
     """[{path, reason}]."""
     splits: dict[str, int]

@@ -128,19 +128,23 @@ def stored(image: Decoded, recipe: Recipe) -> tuple[bytes, str, Pixels, list[str
 def stored_mask(mask: Decoded, image: Decoded, recipe: Recipe) -> tuple[bytes, Pixels, list[str]]:
     """What the dataset holds of a mask: PNG bytes, pixels and the rules used.
 
-    A mask as large as the image before its EXIF turn is turned with it; one as large as the turned image is not.
+    Unless the recipe says how masks lie, one as large as the image before its EXIF turn is turned with it, and one that
+    is only as large as the turned image is not.
 
     Raises:
         ValueError: it has another size than its image.
     """
     pixels, rules = mask.pixels, list(mask.rules)
-    raw, flipped = image.pixels.shape[:2], image.pixels.shape[1::-1]
-    if pixels.shape == raw:
-        if image.orientation != 1:
-            pixels = turned(pixels, image.orientation)
-            rules.append("orientation")
-    elif not (image.orientation >= 5 and pixels.shape == flipped):
+    raw = image.pixels.shape[:2]
+    fits = {False: pixels.shape == raw, True: pixels.shape == (raw[::-1] if image.orientation >= 5 else raw)}
+    as_shown = not fits[False] if recipe.masks_turned is None else recipe.masks_turned
+    if not fits[as_shown]:
         raise ValueError(f"the mask is {pixels.shape[1]}x{pixels.shape[0]}, its image {raw[1]}x{raw[0]}")
+    if image.orientation != 1 and not as_shown:
+        pixels = turned(pixels, image.orientation)
+        rules.append("orientation")
+        if fits[True] and recipe.masks_turned is None:
+            rules.append("mask orientation")
     if recipe.mask_values:
         table = np.arange(256, dtype=np.uint8)
         table[list(recipe.mask_values)] = list(recipe.mask_values.values())

@@ -28,7 +28,9 @@ class Staging:
         self.log = self.parts / "examined.jsonl"
         """What was found out of images, a line for each part."""
         self._lock: int | None = None
-        self._locked = self._opened = False
+        self.locked = False
+        """Whether this process has the folder."""
+        self._opened = False
         self._made: list[Path] = []
 
     @property
@@ -42,12 +44,15 @@ class Staging:
             OSError: it cannot be made.
             MedvqError: another process packs to the same DEST.
         """
-        for parent in [*reversed(self.folder.parent.parents), self.folder.parent]:
-            if not parent.exists():
-                parent.mkdir()
-                self._made.append(parent)
-        self.folder.mkdir(exist_ok=True)
-        self.lock()
+        while True:
+            for parent in [*reversed(self.folder.parent.parents), self.folder.parent]:
+                if not parent.exists():
+                    with suppress(FileExistsError):  # another process made it just now
+                        parent.mkdir()
+                        self._made.append(parent)
+            self.folder.mkdir(exist_ok=True)
+            if self.lock():
+                return
 
     def open(self, fingerprint: str) -> None:
         """Empty the claimed folder unless it was made for the same `fingerprint`.
@@ -66,13 +71,17 @@ class Staging:
             for torn in folder.glob("*.tmp"):
                 torn.unlink()
 
-    def lock(self) -> None:
-        """Take the folder for this process.
+    def lock(self) -> bool:
+        """Take the folder for this process; False where it is not there, or who had it removed it meanwhile.
 
         Raises:
             MedvqError: another process packs to the same DEST.
         """
-        fd = self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self.folder / "lock"
+        try:
+            fd = self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            return False
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -84,7 +93,11 @@ class Staging:
                 if time.monotonic() > until:
                     raise MedvqError("another process is packing to this folder", where=str(self.dest)) from e
                 time.sleep(0.05)
-        self._locked = True
+        with suppress(FileNotFoundError):
+            self.locked = os.path.samestat(os.fstat(fd), os.stat(path))
+        if not self.locked:
+            self.release()
+        return self.locked
 
     def publish(self) -> None:
         """Rename what was made to DEST."""
@@ -106,18 +119,22 @@ class Staging:
 
     def remove(self) -> None:
         """Leave nothing beside DEST; the folder of another process is left alone."""
-        if self._locked:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        else:
-            with suppress(OSError):  # it is not empty, and so another's
-                self.folder.rmdir()
+        if self.locked:
+            # The lock goes last, so that nobody has the folder while things in it are still being removed.
+            for folder in self._folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            for name in ("fingerprint", "lock"):
+                with suppress(OSError):
+                    (self.folder / name).unlink()
         self.release()
+        with suppress(OSError):  # it is not empty, and so another's
+            self.folder.rmdir()
 
     def release(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
             os.close(self._lock)
-            self._lock, self._locked = None, False
+            self._lock, self.locked = None, False
 
 
 def sync(path: Path) -> None:

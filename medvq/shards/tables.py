@@ -53,7 +53,7 @@ class Told:
             return None, f"no row for it in {self.table.file}" if self.table.complete else None
         said = self.rows.get(key)
         if key in self.several and said and not (self.table.match == "path" and key == nfc(path)):
-            return said, f"{self.table.file} line {said.line}: {key} is the name of {_shown(self.several[key])}"
+            return said, f"{self.table.file} line {said.line}: {key} is the name of {shown(self.several[key])}"
         return said, self.conflicts.get(key)
 
     def _key(self, path: str, id_: str) -> str | None:
@@ -77,7 +77,8 @@ class Told:
         return self._names
 
 
-def _shown(paths: list[str]) -> str:
+def shown(paths: list[str]) -> str:
+    """The first of `paths`, and how many more there are."""
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 

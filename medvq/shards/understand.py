@@ -93,10 +93,11 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
 def _set_apart(found: Scan, detected: Layout, masks: str | None) -> None:
     """What lies beside an image and is named as its mask never enters as an image unremarked."""
     pattern = compile_pattern(masks) if masks else None
-    odd = {p for p in detected.beside if not (pattern and pattern.match(p))}
-    reason = f"it is named as a mask of the image beside it, but masks here are {masks}; write a recipe"
-    found.bad += [Left(e.path, reason) for e in found.images if e.path in odd]
-    found.images = [e for e in found.images if e.path not in odd]
+    for paths, whose in ((detected.beside, " of the image beside it"), (detected.alone, ", without an image")):
+        odd = {p for p in paths if not (pattern and pattern.match(p))}
+        reason = f"it is named as a mask{whose}, but masks here are {masks}; write a recipe"
+        found.bad += [Left(e.path, reason) for e in found.images if e.path in odd]
+        found.images = [e for e in found.images if e.path not in odd]
     if detected.doubtful:
         first = min(detected.doubtful)
         found.notes.append(

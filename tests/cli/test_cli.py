@@ -114,6 +114,18 @@ def test_a_folder_that_cannot_be_written_is_exit_1(cli, smear, tmp_path):
     assert "file" in found.stderr_text
 
 
+def test_packing_says_what_kinds_of_files_it_ignored(cli, tmp_path):
+    for i in range(3):
+        (tmp_path / "s" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / "s" / "a" / f"{i}.png")
+    for name in ("x.DCM", "y.dcm", "v.nii.gz", "README"):
+        (tmp_path / "s" / "a" / name).write_text(name)
+    found = cli("shard", tmp_path / "s", "ds").stdout_text
+    assert "3 images (train 3), 4 ignored (2 .dcm, 1 .nii.gz), digest" in found
+    assert cli.json("shard", tmp_path / "s", "ds")["ignored_kinds"] == {".dcm": 2, ".nii.gz": 1}
+    assert "4 ignored, digest" in cli("shard", tmp_path / "s", "hidden", "--opaque-keys").stdout_text
+
+
 def test_shard_verify_inspect(cli, smear, tmp_path):
     tree = smear.parent / "tree"
     report = cli.json("shard", tree, "ds", "--recipe", "smear")

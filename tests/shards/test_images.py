@@ -245,7 +245,7 @@ def test_rules_are_stated_with_their_values(tmp_path: Path) -> None:
     texts = {rule: c["text"] for rule, c in read_manifest(tmp_path / "out").conversions.items()}
     assert texts == {
         "alpha": "transparent pixels laid over the background [1, 2, 3]",
-        "jpeg": "encoded as JPEG of quality 95, 4:4:4",
+        "jpeg": "encoded as JPEG of quality 95, 4:4:4; mean and std are of the pixels before",
         "window": "grey values [0.0, 999.0] to 0..255, clipped",
     }
 
@@ -339,3 +339,57 @@ def test_masks_that_keep_nothing_are_told(tmp_path: Path) -> None:
     pack(root, tmp_path / "mapped", Recipe(mask_values={1: 255}), processes=1)
     assert read_manifest(tmp_path / "mapped").mask_values == {"0": 2, "255": 2}
     assert not any("no mask reaches" in n for n in read_manifest(tmp_path / "mapped").notes)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "npz"])
+def test_16_bit_images_that_use_few_of_their_bits_are_told(tmp_path: Path, kind: str) -> None:
+    def noted(highest: int, recipe: Recipe) -> list[str]:
+        source, dest = tmp_path / f"{highest}.npz", tmp_path / f"{highest} {recipe.window}"
+        images = (np.linspace(0, 1, 320).reshape(16, 20) * np.array([90, highest])[:, None, None]).astype(np.uint16)
+        if kind == "npz":
+            np.savez(source, train_images=images, train_labels=np.zeros((2, 1), np.uint8))
+        else:
+            for i, image in enumerate(images):
+                put(source / f"{i}.{kind.lower()}", encode(image, kind))
+        pack(source, dest, recipe, processes=1)
+        return [n for n in read_manifest(dest).notes if "16-bit" in n]
+
+    assert noted(4000, RECIPE) == [
+        "no 16-bit image goes above 4000, and all come out dark: set `window: [0, 4095]` in a recipe"
+    ]
+    assert noted(4000, Recipe(window=(0, 4095))) == []
+    assert noted(20000, RECIPE) == []
+
+
+@pytest.mark.parametrize(("size", "value"), [((16, 16), 6), ((16, 20), 3)])
+def test_masks_that_would_fit_turned_and_not_are_told_and_a_recipe_decides(
+    tmp_path: Path, size: tuple[int, int], value: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    mask = np.zeros(size, np.uint8)
+    mask[2:5, 1:9] = 255
+    put(tmp_path / "s" / "images" / "a.jpg", encode(pixels(1, size), "JPEG", exif=exif))
+    put(tmp_path / "s" / "masks" / "a.png", encode(mask))
+    digests = set()
+    for how, wanted in ((None, turned(mask, value)), (False, turned(mask, value)), (True, mask)):
+        dest = tmp_path / str(how)
+        digests.add(pack(tmp_path / "s", dest, Recipe(masks_turned=how), processes=1).digest)
+        stored_values = np.asarray(Image.open(io.BytesIO(member(dest, rows_of(dest)[0], "mask"))))
+        np.testing.assert_array_equal(stored_values, wanted)
+        told = [n for n in read_manifest(dest).notes if "masks_turned" in n]
+        assert [n[:8] for n in told] == (["1 masks "] if how is None else [])
+    assert len(digests) == 3
+
+
+def test_a_mask_of_one_size_only_needs_no_word(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, size in (("a", (16, 20)), ("b", (20, 16))):
+        put(tmp_path / "s" / "images" / f"{name}.jpg", encode(pixels(1), "JPEG", exif=exif))
+        put(tmp_path / "s" / "masks" / f"{name}.png", encode(np.full(size, 255, np.uint8)))
+    pack(tmp_path / "s", tmp_path / "out", processes=1)
+    assert [n for n in read_manifest(tmp_path / "out").notes if "masks_turned" in n] == []
+    for how, bad in ((True, "images/a.jpg"), (False, "images/b.jpg")):
+        report = pack(tmp_path / "s", tmp_path / str(how), Recipe(masks_turned=how), processes=1, on_bad="skip")
+        assert [row["path"] for row in report.skipped] == [bad]

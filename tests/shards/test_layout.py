@@ -44,6 +44,13 @@ from medvq.shards.understand import read_source, understand
         (["images/1.jpg", "images/2.jpg", "masks/1_mask.png"], "images/{name}", "masks/{id}_mask.{ext}"),
         (["data/a/1.png", "data/b/1.png", "mask/a/1_Seg.png", "mask/b/1.png", "mask/a/2_Seg.png"],
          "data/{class}/{name}", "mask/{class}/{name}"),
+        (["a/1.png", "a/1_mask.png", "a/1_mask_1.png", "b/2.png", "b/2_mask.png"], "{class}/{name}",
+         "{class}/{id}_mask{*}.{ext}"),
+        (["images/1.jpg", "images/2.jpg", "masks/1_mask1.png", "masks/1_mask2.png"], "images/{name}",
+         "masks/{id}_mask{*}.{ext}"),
+        (["a/1.png", "a/1_seg1.png", "b/2.png", "b/2_seg1.png"], "{class}/{name}", "{class}/{id}_seg1.{ext}"),
+        (["a/1.png", "a/1_mask.png", "a/1_mask_1.png", "b/2_masked.png"], "{class}/{name}",
+         "{class}/{id}_mask.{ext}"),
         (["with_mask/0-with-mask.jpg", "without_mask/0.jpg"], "{class}/{name}", None),
     ],
 )  # fmt: skip
@@ -105,6 +112,20 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
         "it is in no list of splits",
     ]
     assert found.ignored == []
+
+
+def test_an_image_with_several_masks_is_bad_and_none_of_them_an_image(tmp_path: Path) -> None:
+    for i, name in enumerate(["a (1)", "a (1)_mask", "a (2)", "a (2)_mask", "a (2)_mask_1", "a (3)", "a (3)_mask"]):
+        picture(tmp_path / "s" / "benign" / f"{name}.png", i, channels=1)
+    for name in ("n (1)", "n (2)_Mask_1"):
+        picture(tmp_path / "s" / "normal" / f"{name}.png", 9, channels=1)
+    found = read_source(tmp_path / "s").arranged
+    assert {s.path: bool(s.mask) for s in found.samples} == {
+        "benign/a (1).png": True, "benign/a (3).png": True, "normal/n (1).png": False
+    }  # fmt: skip
+    assert [b.path for b in found.bad] == ["benign/a (2).png", "normal/n (2)_Mask_1.png"]
+    assert "named as a mask, without an image" in found.bad[1].reason
+    assert "several masks: benign/a (2)_mask.png, benign/a (2)_mask_1.png" in found.bad[0].reason
 
 
 def test_masks_beside_the_image_and_orphans(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_names_are_compared_as_they_look(tmp_path: Path) -> None:
     for recipe in (None, Recipe(images=["{name}"], tables=[Table(file="labels.csv", id="id", label="label")])):
         found = read_source(tmp_path / "s", recipe).arranged
         assert [s.label for s in found.samples] == ["a", "b", "a", "b"]
-        assert found.notes == []
+        assert [n for n in found.notes if not n.startswith("labels are")] == []
 
 
 def test_a_row_that_names_several_images_labels_none(tmp_path: Path) -> None:
@@ -187,8 +187,41 @@ def test_a_table_that_names_the_images_and_is_not_used_is_told(
         put(tmp_path / "s" / f"{name}.csv", "\n".join([header, *rows]))
     put(tmp_path / "s" / "other.csv", "id,label\nq1,a\n")
     notes = read_source(tmp_path / "s").arranged.notes
+    if not folders:
+        assert notes.pop().startswith("not used: other.csv: no column holds")
     assert [n.split(" names")[0] for n in notes] == [f"{name}.csv" for name in tables]
     assert all(why in n for n in notes)
+
+
+@pytest.mark.parametrize(
+    ("file", "ids", "why"),
+    [
+        ("labels.csv", "p1 p3 q3", "it names 2 of 6 images (id), too few"),
+        ("labels.csv", "P0 P1 P2 P3 P4 p5", "its names (id) differ from those of images in case"),
+        ("labels.tsv", "x/p0 x/p1 x/p2 x/p3", "its names (id) differ from those of images in case or folders"),
+        ("labels.xlsx", "p0 p1 p2 p3 p4 p5", "save it as CSV"),
+        ("labels.csv", "", "it cannot be read"),
+    ],
+)
+def test_a_table_beside_images_without_labels_is_told(tmp_path: Path, file: str, ids: str, why: str) -> None:
+    for i in range(6):
+        picture(tmp_path / "s" / f"p{i}.png", i)
+    put(tmp_path / "s" / file, "id,label\n" + "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(ids.split())))
+    found = read_source(tmp_path / "s").arranged
+    assert {s.label for s in found.samples} == {None}
+    assert [n.startswith(f"not used: {file}: {why}") for n in found.notes] == [True], found.notes
+
+
+def test_a_guessed_label_column_is_told_and_one_of_many_values_is_none(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / "s" / f"p{i}.png", i)
+    put(tmp_path / "s" / "t.csv", "image,age\n" + "".join(f"p{i},{30 + i}\n" for i in range(6)))
+    found = read_source(tmp_path / "s").arranged
+    assert found.classes == []
+    assert "t.csv names the images (image) and is not used" in found.notes[0]
+    put(tmp_path / "s" / "t.csv", "image,age\n" + "".join(f"p{i},{30 + i % 2}\n" for i in range(6)))
+    found = read_source(tmp_path / "s").arranged
+    assert found.notes == ["labels are column age of t.csv, with 2 classes: 30, 31"]
 
 
 def test_paths_of_a_table_may_start_above_the_source(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,35 @@ def test_two_at_once_do_not_mix(source: Path, tmp_path: Path, monkeypatch: pytes
     first.release()
     pack(source, tmp_path / "out", RECIPE, processes=1)
     assert not first.folder.exists()
+
+
+def test_who_waited_for_another_finds_what_it_published(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"a": 5, "b": 5})
+    first = staging.Staging(tmp_path / "out")
+    first.claim()
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(pack, root, tmp_path / "out", processes=1)
+        time.sleep(0.3)
+        pack(root, tmp_path / "other", processes=1)
+        os.rename(tmp_path / "other", tmp_path / "out")
+        first.remove()
+        assert second.result().unchanged
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cells", "out"]
+
+
+def test_a_lock_on_a_folder_that_was_removed_is_none(tmp_path: Path) -> None:
+    first, second, third = (staging.Staging(tmp_path / "out") for _ in range(3))
+    first.claim()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(second.lock)
+        time.sleep(0.2)
+        first.remove()
+        third.claim()
+        assert not waiting.result()
+    second.remove()
+    assert third.folder.exists()
+    third.remove()
+    assert not third.folder.exists()
 
 
 def test_a_source_that_changes_while_it_is_packed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
