@@ -46,9 +46,11 @@ def cancel(
     tasks: dict[str, str] = {}
     here: list[RunFolder] = []
     for study, members in wanted.items():
-        sent = manage.sent_runs(study, members)
-        tasks |= {run: q.id for run, q in sent.items()}
-        here += [RunFolder(study / run) for run in members if run not in sent]
+        sent = manage.sent_runs(study, members, None if dry_run else lambda text: typer.echo(text, err=True))
+        tasks |= {run: q.id for run, q in sent.queued.items()}
+        here += [RunFolder(study / run) for run in members if run not in sent.queued]
+        for run, theirs in sent.unsure.items():
+            typer.echo(f"{run}: {theirs.sender_name} sent it; SLURM does not tell whether it has ended", err=True)
     live = [f for f in here if holder_of(f.owner)]
     lines = [f"{run}  SLURM job {task}" for run, task in tasks.items()] + [f"{f.name}  running here" for f in live]
     if not lines:
