@@ -14,8 +14,12 @@ from medvq.results.collect import Collected, Entry
 from medvq.runs.state import State
 from medvq.runs.submission import Submission, latest, submissions
 
+WORKS = frozenset(("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "RESIZING", "STAGE_OUT"))
+"""States of SLURM jobs that run, for all that a run can tell."""
 FAILED = frozenset(("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "TIMEOUT"))
 SILENT = "SLURM does not say"
+HELD = "held: "
+"""Begins the reason of what may not go on without a person."""
 NEVER = "DependencyNeverSatisfied"
 LITTLE, MUCH = 0.5, 0.95
 """Shares of what was asked for, below and above which a profile deserves a hint."""
@@ -102,9 +106,9 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
         return entry.state, ""
     queued = place.queued
     if queued and queued.active:
-        if queued.state == "PENDING":
-            return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
-        return "running", "" if entry.state == "running" else "starting"
+        if queued.state in WORKS:
+            return "running", "" if entry.state == "running" else "starting"
+        return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
     if silent or place.unsure:
         sent_again = entry.state == "failed" and place.submission.after(entry.status.failure)
         ended = entry.state in ("running", "failed") and not sent_again
@@ -129,7 +133,17 @@ def _why(queued: Queued) -> str:
         "Priority": "others come first",
         "Resources": "waits for free nodes",
     }
-    return reasons.get(queued.reason, queued.reason)
+    stay = {"JobHeldUser", "JobHeldAdmin", "launch failed requeued held"}
+    if queued.state in ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD") or queued.reason in stay:
+        return f"{HELD}{_state_and_reason(queued)}; `scontrol release {queued.id}` lets it go on"
+    if queued.state in ("SUSPENDED", "STOPPED"):
+        return HELD + _state_and_reason(queued)
+    return reasons.get(queued.reason) or _state_and_reason(queued)
+
+
+def _state_and_reason(queued: Queued) -> str:
+    state = "" if queued.state == "PENDING" else queued.state.lower().replace("_", " ")
+    return ", ".join(filter(None, [state, queued.reason if queued.reason != "None" else ""]))
 
 
 def use(places: Iterable[Place]) -> list[str]:

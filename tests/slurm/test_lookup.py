@@ -249,6 +249,15 @@ def test_filters_of_the_shell_are_not_handed_to_slurm(tmp_path, monkeypatch):
     assert ours == {"SLURM_CONF", "SQUEUE_ALL", "SINFO_ALL", "SCONTROL_ALL"}
 
 
+def test_wait_tells_what_is_held(cluster):
+    seen = "held: requeue hold, JobHeldUser; `scontrol release 100_0` lets it go on"
+    cluster.cli(*cluster.submit)
+    cluster.change(state="REQUEUE_HOLD", reason="JobHeldUser")
+    assert cluster.states("quickstart") == {("queued", seen, "100_0")}
+    said = cluster.cli("wait", "quickstart", "--timeout", "3 s", code=8).stderr_text
+    assert said.count(seen) == 1
+
+
 def test_a_second_submit_asks_squeue_once(cluster):
     cluster.cli(*cluster.submit)
     squeue = cluster.folder / "bin/squeue"
