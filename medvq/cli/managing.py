@@ -84,6 +84,7 @@ def retry(
     """
     from medvq.cli.submitting import outlook_text
     from medvq.config.profile import load_profile
+    from medvq.launch.room import check_fit
     from medvq.launch.slurm import manage, submit
     from medvq.results.collect import study_folders
 
@@ -92,6 +93,7 @@ def retry(
     if place is None:
         raise NotFoundError(f"{study} was never submitted", hint=f"medvq submit {study} --profile PROFILE")
     plan = manage.planned_runs(folder)
+    check_fit(plan.runs, submit.slurm_of(place))
     if dry_run:
         seen = submit.look(plan, retry=failed, offline=True)
     else:

@@ -258,6 +258,19 @@ def test_wait_tells_what_is_held(cluster):
     assert said.count(seen) == 1
 
 
+def test_retry_holds_runs_against_the_profile_as_submit_does(cluster):
+    big, small = PROFILE.replace("cpus_per_node: 2", "cpus_per_node: 8"), cluster.folder / "small.yaml"
+    small.write_text(PROFILE)
+    (cluster.folder / "p.yaml").write_text(big)
+    cluster.cli(*cluster.submit, "--workers", "8")
+    cluster.change(state="", account="CANCELLED")
+    refused = cluster.cli(*cluster.submit[:-1], "small.yaml", "--workers", "8", code=2).stderr_text
+    assert cluster.cli("retry", "quickstart", "--profile", "small.yaml", code=2).stderr_text == refused
+    assert len(cluster.jobs) == 1
+    cluster.cli("retry", "quickstart")
+    assert len(cluster.jobs) == 2
+
+
 def test_a_second_submit_asks_squeue_once(cluster):
     cluster.cli(*cluster.submit)
     squeue = cluster.folder / "bin/squeue"
