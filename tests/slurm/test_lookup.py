@@ -135,6 +135,7 @@ def test_what_slurm_refuses_is_settled_at_once(cluster):
 REFUSALS = (
     "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
     "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+    "sbatch: error: Batch job submission failed: Required node not available (down, drained or reserved)",
     "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
     "accounting/QOS policy (job submit limit, user's size and/or time limits)",
     "sbatch: unrecognized option '--frob'\nTry \"sbatch --help\" for more information",

@@ -29,7 +29,8 @@ LOST = re.compile(
 """What SLURM's commands say when their question, or the answer to it, has not arrived."""
 REFUSED = re.compile(
     r"submission failed: (Invalid (?!auth|job cred|protocol)|(The )?Requested |Job violates |Job dependency |Job size "
-    r"|Node count |CPU count |Memory required |More processors |User's group |User not found|Access/permission )"
+    r"|Node count |CPU count |Memory required |More processors |User's group |User not found|Access/permission "
+    r"|Access denied |Required |No partition |Partition in |Time limit |System submissions disabled)"
     r"|Invalid \S.* specification|Invalid directive|(unrecognized|invalid|ambiguous) option",
     re.I,
 )
