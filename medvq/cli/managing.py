@@ -46,9 +46,11 @@ def cancel(
     tasks: dict[str, str] = {}
     here: list[RunFolder] = []
     for study, members in wanted.items():
-        sent = manage.sent_runs(study, members)
-        tasks |= {run: q.id for run, q in sent.items()}
-        here += [RunFolder(study / run) for run in members if run not in sent]
+        sent = manage.sent_runs(study, members, None if dry_run else lambda text: typer.echo(text, err=True))
+        tasks |= {run: q.id for run, q in sent.queued.items()}
+        here += [RunFolder(study / run) for run in members if run not in sent.queued]
+        for run, theirs in sent.unsure.items():
+            typer.echo(f"{run}: {theirs.sender_name} sent it; SLURM does not tell whether it has ended", err=True)
     live = [f for f in here if holder_of(f.owner)]
     # A job of `sbatch` by hand would begin again, or go on with the next run, if only this run was stopped.
     jobs = {f: holder.term.job for f in live if (holder := holder_of(f.owner)) and holder.term}
@@ -86,6 +88,7 @@ def retry(
     """
     from medvq.cli.submitting import outlook_text
     from medvq.config.profile import load_profile
+    from medvq.launch.room import check_fit
     from medvq.launch.slurm import manage, submit
     from medvq.results.collect import study_folders
 
@@ -94,6 +97,7 @@ def retry(
     if place is None:
         raise NotFoundError(f"{study} was never submitted", hint=f"medvq submit {study} --profile PROFILE")
     plan = manage.planned_runs(folder)
+    check_fit(plan.runs, submit.slurm_of(place))
     if dry_run:
         seen = submit.look(plan, retry=failed, offline=True)
     else:

@@ -71,15 +71,21 @@ def wait(
     [dim]medvq wait quickstart --timeout "8 h"[/]
     """
     from medvq.config.units import seconds
+    from medvq.results.cluster import HELD
 
     try:
         end = time.monotonic() + (seconds(timeout) if timeout else float("inf"))
     except ValueError as e:
         raise UsageError(str(e), where="--timeout") from e
     pause = 1.0
+    told: set[tuple[str, str]] = set()
     while True:
         found = _look(study, runs, None)
         going = [r for f in found for r in f["runs"] if r["state"] in GOING]
+        held = {(r["run"], r["reason"]) for r in going if r["reason"].startswith(HELD)}
+        for run, why in sorted(held - told):
+            typer.echo(f"{run}: {why}", err=True)
+        told |= held
         if not going or time.monotonic() > end:
             break
         time.sleep(min(pause, max(end - time.monotonic(), 0)))

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from medvq.config.errors import MedvqError
 from medvq.launch.slurm import query
+from medvq.launch.slurm.lookup import ask, has_ended
 from medvq.launch.slurm.query import Account, Queued
 from medvq.results.collect import Collected, Entry
 from medvq.runs.state import State
 from medvq.runs.submission import Submission, latest, submissions
 
+WORKS = frozenset(("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "RESIZING", "STAGE_OUT"))
+"""States of SLURM jobs that run, for all that a run can tell."""
 FAILED = frozenset(("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "TIMEOUT"))
 SILENT = "SLURM does not say"
+HELD = "held: "
+"""Begins the reason of what may not go on without a person."""
 NEVER = "DependencyNeverSatisfied"
 LITTLE, MUCH = 0.5, 0.95
 """Shares of what was asked for, below and above which a profile deserves a hint."""
@@ -30,10 +35,14 @@ class Place:
     """What squeue says."""
     account: Account | None = None
     """What sacct says."""
+    unsure: bool = False
+    """Whether somebody else sent it, and SLURM says nothing of it."""
 
     @property
     def id(self) -> str:
         """SLURM's id of the task."""
+        if self.queued:
+            return self.queued.id
         return self.submission.id_of(self.index) if self.submission.job else "?"
 
 
@@ -64,8 +73,8 @@ def look(collected: Sequence[Collected]) -> Cluster:
     done = {e.folder.path for c in collected for e in c.entries if e.state == "done"}
     if set(places) - done:
         try:
-            queue = query.queue(query.GLANCE)
-            places = {p: replace(place, queued=queue.get(place.id)) for p, place in places.items()}
+            queue = ask((place.submission for place in places.values()), query.GLANCE)
+            places = {p: replace(o, queued=queue.find(o.submission, o.index)) for p, o in places.items()}
         except MedvqError as e:
             words = "what waits, runs or has ended is not known; what was sent and not ended counts as queued"
             return Cluster(places=places, unknown=(f"squeue: {e.error}; {words}",), silent=True)
@@ -76,6 +85,12 @@ def look(collected: Sequence[Collected]) -> Cluster:
             places = {p: replace(place, account=known.get(place.id)) for p, place in places.items()}
         except MedvqError as e:
             unknown.append(f"sacct: {e.error}; how SLURM jobs ended, and what they used, is not known")
+    hidden = {p for p, o in places.items() if p not in done and not (o.queued or o.submission.mine)}
+    hidden -= {p for p in hidden if has_ended(places[p].account)}
+    if hidden:
+        places |= {p: replace(places[p], unsure=True) for p in hidden}
+        who = ", ".join(sorted({places[p].submission.sender_name for p in hidden}))
+        unknown.append(f"{len(hidden)} runs were sent by {who}; SLURM does not tell whether they have ended")
     return Cluster(places=places, unknown=tuple(unknown))
 
 
@@ -91,10 +106,10 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
         return entry.state, ""
     queued = place.queued
     if queued and queued.active:
-        if queued.state == "PENDING":
-            return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
-        return "running", "" if entry.state == "running" else "starting"
-    if silent:
+        if queued.state in WORKS:
+            return "running", "" if entry.state == "running" else "starting"
+        return ("blocked", "what it needs failed") if queued.reason == NEVER else ("queued", _why(queued))
+    if silent or place.unsure:
         sent_again = entry.state == "failed" and place.submission.after(entry.status.failure)
         ended = entry.state in ("running", "failed") and not sent_again
         return (entry.state, "") if ended else ("queued", SILENT)
@@ -105,7 +120,7 @@ def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str
     if found in ("running", "failed"):
         return found, ""
     if said is None:
-        return found, "SLURM no longer knows it"
+        return found, "SLURM no longer knows it" if place.submission.job else "SLURM does not have it"
     if said in FAILED and found == "planned":
         return "failed", f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
     return found, f"SLURM job {place.id}: {said.lower().replace('_', ' ')}"
@@ -118,7 +133,17 @@ def _why(queued: Queued) -> str:
         "Priority": "others come first",
         "Resources": "waits for free nodes",
     }
-    return reasons.get(queued.reason, queued.reason)
+    stay = {"JobHeldUser", "JobHeldAdmin", "launch failed requeued held"}
+    if queued.state in ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD") or queued.reason in stay:
+        return f"{HELD}{_state_and_reason(queued)}; `scontrol release {queued.id}` lets it go on"
+    if queued.state in ("SUSPENDED", "STOPPED"):
+        return HELD + _state_and_reason(queued)
+    return reasons.get(queued.reason) or _state_and_reason(queued)
+
+
+def _state_and_reason(queued: Queued) -> str:
+    state = "" if queued.state == "PENDING" else queued.state.lower().replace("_", " ")
+    return ", ".join(filter(None, [state, queued.reason if queued.reason != "None" else ""]))
 
 
 def use(places: Iterable[Place]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+import pwd
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ class Submission:
 
     @property
     def job(self) -> str | None:
-        """SLURM's id of the array; None while that is not known, or where there is none."""
+        """SLURM's id of the array, as `sbatch` or else the batch script told it; None where neither has."""
+        if self.open and self.started.exists():
+            return self.started.read_text().strip() or None
         return self.content["job"] or None
 
     @property
@@ -51,8 +54,21 @@ class Submission:
 
     @property
     def mine(self) -> bool:
-        """Whether this user sent it; what others sent is not in what SLURM is asked for."""
-        return self.path.stat().st_uid == os.getuid()
+        """Whether this user sent it. SLURM may hide the jobs of others: that it does not have one says nothing."""
+        return self.sender == os.getuid()
+
+    @property
+    def sender(self) -> int:
+        """Id of the user who sent it."""
+        return self.path.stat().st_uid
+
+    @property
+    def sender_name(self) -> str:
+        """The name of that user, or the id where it has none."""
+        try:
+            return pwd.getpwuid(self.sender).pw_name
+        except KeyError:
+            return f"user {self.sender}"
 
     def held(self, holder: Busy | None) -> bool:
         """Whether the holder of a run is the job of this submission or of one before: gone, if SLURM says of this
@@ -128,10 +144,14 @@ def last_lines(log: Path, count: int = 3) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(study_folder: Path) -> Iterator[int]:
+def locked(study_folder: Path, say: Callable[[str], None]) -> Iterator[int]:
     """One `submit` at a time. Gives the lock's file descriptor: a child that inherits it keeps the lock, so that an
-    `sbatch` whose parent was killed is waited for.
+    `sbatch` whose parent was killed is waited for; `say` is told of a wait.
     """
     with open(make_folder(study_folder / "submissions") / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for a submit of {study_folder.name}, or for the `sbatch` that it left, to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()

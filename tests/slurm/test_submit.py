@@ -1,5 +1,6 @@
 """Sending runs to a real SLURM: once each, whatever is killed; what waits for what; what failed and what it blocks."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_runs_are_sent_once_and_wait_for_what_they_need(user, study):
     assert time.monotonic() - begin < 10
     assert list(user.sent().values()) == before
     assert len(user.queue("pending")) == 9
+
+
+def test_what_another_user_has_sent_is_seen_and_not_sent_again(user, study):
+    (user.folder / "held.yaml").write_text(PROFILE.format(more=", extra: [--hold, --uid=nobody]"))
+    try:
+        user(*study)
+        for record in user.folder.glob("runs/quickstart/submissions/*.json"):
+            shutil.chown(record, "nobody")
+        assert user.testbed.login("squeue", "-h", "-r", "-o", "%u").split() == ["nobody"] * 9
+        user(*study)
+        assert len(user.queue("pending")) == 9
+        found = user.json("status", "quickstart")["runs"]
+        assert {r["state"] for r in found} == {"queued"}
+        assert any("held: JobHeldUser; `scontrol release" in r["reason"] for r in found)
+    finally:
+        user.testbed.login("scancel", "-u", "nobody")
 
 
 @pytest.mark.parametrize("when", KILLS)

@@ -11,17 +11,28 @@ from medvq.config.errors import UsageError
 from medvq.config.profile import Profile, Slurm
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
-from medvq.launch.slurm.submit import queued_runs
+from medvq.launch.slurm.lookup import Where, where
+from medvq.launch.slurm.submit import Say, settle
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of
 from medvq.runs.plan import last_plan
 from medvq.runs.spec import read_spec
-from medvq.runs.submission import submissions
+from medvq.runs.submission import locked, submissions
 
 
-def sent_runs(study_folder: Path, runs: Sequence[str]) -> dict[str, query.Queued]:
-    """Which of these runs SLURM has, by name; one question to it."""
-    return queued_runs(submissions(study_folder), runs)
+def sent_runs(study_folder: Path, runs: Sequence[str], say: Say | None) -> Where:
+    """Which of these runs SLURM has; one question to it.
+
+    Args:
+        study_folder: `runs/<study>`.
+        runs: names of runs.
+        say: is told what became of a `submit` that was killed, which is written down, and waited for while its
+            `sbatch` lives on; None writes nothing.
+    """
+    if say and any(s.mine for s in submissions(study_folder)):
+        with locked(study_folder, say):
+            settle(study_folder, say)
+    return where(submissions(study_folder), runs)
 
 
 def cancel(tasks: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvq.config.errors import MedvqError
-from medvq.launch.slurm import query
+from medvq.launch.slurm.lookup import Queue, ask
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of
 from medvq.runs.plan import load_plan, plan_numbers
@@ -33,15 +33,16 @@ def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> 
     found: list[Garbage] = []
     old = {folder: _older(folder) for folder in studies}
     sent = {folder: _sent(folder, needs) for folder, needs in old.items()}
-    queue: dict[str, query.Queued] | None = {}
+    queue: Queue | None = None
     if any(sent.values()):
         try:
-            queue = query.queue()
+            queue = ask(s for runs_of in sent.values() for places in runs_of.values() for s, _ in places)
         except MedvqError as e:
-            queue = None
             say(f"squeue: {e.error}; runs of older plans that were sent and are not done are kept, with what they need")
     for folder, needs in old.items():
-        going = {run for run, places in sent[folder].items() if queue is None or any(has(queue, *p) for p in places)}
+        going = {
+            run for run, places in sent[folder].items() if queue is None or any(queue.may_go_on(*p) for p in places)
+        }
         going |= {run for run in needs if holder_of(RunFolder(folder / run).owner)}
         for name in sorted(needs.keys() - with_needs(going, needs)):
             run = RunFolder(folder / name)
@@ -71,14 +72,6 @@ def _sent(study_folder: Path, runs: Iterable[str]) -> dict[str, list[tuple[Submi
         if run in runs and not RunFolder(study_folder / run).result.exists():
             found.setdefault(run, []).append((submission, index))
     return found
-
-
-def has(queue: Mapping[str, query.Queued], submission: Submission, index: int) -> bool:
-    """Whether a task waits or runs; one whose `submit` was killed is known by its comment only. Pure."""
-    if submission.job:
-        task = queue.get(submission.id_of(index))
-        return task is not None and task.active
-    return any(q.comment == submission.key and q.active for q in queue.values())
 
 
 def with_needs(runs: Iterable[str], needs: Mapping[str, Sequence[str]]) -> set[str]:

@@ -22,6 +22,21 @@ ACTIVE = frozenset(
 """States of SLURM jobs that have not come to an end."""
 
 
+LOST = re.compile(
+    r"unable to contact|connection|timed out|zero bytes|transport endpoint|socket|receive|\bsend|shut ?down|standby",
+    re.I,
+)
+"""What SLURM's commands say when their question, or the answer to it, has not arrived."""
+REFUSED = re.compile(
+    r"submission failed: (Invalid (?!auth|job cred|protocol)|(The )?Requested |Job violates |Job dependency |Job size "
+    r"|Node count |CPU count |Memory required |More processors |User's group |User not found|Access/permission "
+    r"|Access denied |Required |No partition |Partition in |Time limit |System submissions disabled)"
+    r"|Invalid \S.* specification|Invalid directive|(unrecognized|invalid|ambiguous) option",
+    re.I,
+)
+"""What `sbatch` says when it is certain that SLURM has not taken the job."""
+
+
 class SilentError(MedvqError):
     """SLURM gives no answer."""
 
@@ -65,9 +80,13 @@ class Account:
 
 
 def environment() -> dict[str, str]:
-    """The environment without what a surrounding SLURM job would hand down to a new one."""
+    """The environment without what a surrounding SLURM job would hand down to a new one, and without a person's
+    choices of what is shown, with which SLURM would seem not to have a job; hidden partitions are shown.
+    """
     kept = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
-    return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH_", "SRUN_")) or k in kept}
+    dropped = ("SLURM", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SCANCEL_")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(dropped) or k in kept}
+    return {**clean, "SQUEUE_ALL": "1", "SINFO_ALL": "1", "SCONTROL_ALL": "1"}
 
 
 def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENCE) -> str:
@@ -94,16 +113,16 @@ def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENC
         raise SilentError(f"{command[0]} gives no answer within {patience:.0f} s") from e
     if done.returncode == 0:
         return done.stdout
-    said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
-    silent = ("Unable to contact", "Connection refused", "timed out", "Zero Bytes", "communication connection failure",
-              "Socket timed out", "Transport endpoint")  # fmt: skip
-    kind = SilentError if any(words in done.stderr for words in silent) else MedvqError
-    raise kind(said.removeprefix(f"{command[0]}: "), where=command[0])
+    lines = [line.strip().removeprefix(f"{command[0]}: ") for line in done.stderr.splitlines() if line.strip()]
+    how = f"exit {done.returncode}" if done.returncode > 0 else f"ended by signal {-done.returncode}"
+    kind = SilentError if done.returncode < 0 or LOST.search(done.stderr) else MedvqError
+    raise kind("; ".join(lines) or how, where=command[0])
 
 
-def queue(patience: float = PATIENCE) -> dict[str, Queued]:
-    """Every task of this user that SLURM still knows, by id; one call."""
-    out = call("squeue", "-h", "-r", "-t", "all", "--me", "-o", "%F_%K|%T|%N|%L|%r|%k", patience=patience)
+def queue(users: Iterable[int], patience: float = PATIENCE) -> dict[str, Queued]:
+    """Every task of these users that SLURM still knows, and shows to this one, by id; one call."""
+    whose = ",".join(map(str, sorted(users)))
+    out = call("squeue", "-a", "-h", "-r", "-t", "all", "-u", whose, "-o", "%F_%K|%T|%N|%L|%r|%k", patience=patience)
     found: dict[str, Queued] = {}
     for line in out.splitlines():
         parts = line.split("|", 5)
@@ -133,7 +152,7 @@ def accounts(jobs: Iterable[str], patience: float = PATIENCE) -> dict[str, Accou
     Raises:
         MedvqError: accounting is off or down.
     """
-    out = call("sacct", "-n", "-P", "-j", ",".join(jobs), "-o", ",".join(FIELDS), patience=patience)
+    out = call("sacct", "-a", "-n", "-P", "-j", ",".join(jobs), "-o", ",".join(FIELDS), patience=patience)
     rows: dict[str, list[dict[str, str]]] = {}
     for line in out.splitlines():
         row = dict(zip(FIELDS, line.split("|"), strict=False))

@@ -20,6 +20,7 @@ from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
 from medvq.launch.slurm.history import suspects
+from medvq.launch.slurm.lookup import Where, ask, where
 from medvq.launch.slurm.nodes import avoidable
 from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.slurm.snapshot import contents, place_of, snapshot
@@ -27,7 +28,7 @@ from medvq.launch.start import states_of
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
 from medvq.runs.state import RunStatus, State, left, status_of
-from medvq.runs.submission import Submission, latest, load_submission, locked, new_submission, submissions
+from medvq.runs.submission import Submission, latest, locked, new_submission, submissions
 
 Action = Literal["done", "new", "goes on", "is tried again", "queued", "running", "failed", "blocked"]
 TASKS_ASSUMED = 1001
@@ -113,27 +114,25 @@ def look(plan: Runs, *, retry: bool, offline: bool) -> Outlook:
     found = states_of(plan)
     if all(state == "done" for state, _ in found.values()):
         return Outlook(actions=dict.fromkeys(found, "done"), arrays=[], queued={})
-    queued: dict[str, query.Queued] = {}
-    limit = TASKS_ASSUMED
+    there, limit = Where(), TASKS_ASSUMED
     try:
         sent = submissions(plan.folder)
-        queued = queued_runs(sent, [r for r, (s, _) in found.items() if s != "done"])
-        found = {run: _with_slurms_word(plan, run, *state, sent, queued) for run, state in found.items()}
+        there = where(sent, [r for r, (s, _) in found.items() if s != "done"])
+        found = {run: _with_slurms_word(plan, run, *state, sent, there.queued) for run, state in found.items()}
         limit = TASKS_ASSUMED if offline else int(query.settings().get("MaxArraySize", TASKS_ASSUMED))
     except (MissingError, query.SilentError):
         if not offline:
             raise
-    return outlook(plan, found, queued, retry=retry, limit=limit)
-
-
-def queued_runs(sent: Sequence[Submission], runs: Sequence[str]) -> dict[str, query.Queued]:
-    """What SLURM has of these runs and has not ended; at most one query."""
-    last = {run: place for run, place in latest(list(sent)).items() if run in set(runs) and place[0].job}
-    if not last:
-        return {}
-    queue = query.queue()
-    there = {run: queue.get(s.id_of(i)) for run, (s, i) in last.items()}
-    return {run: q for run, q in there.items() if q and q.active}
+    seen = outlook(plan, found, there.queued, retry=retry, limit=limit)
+    unsure = [there.unsure[run] for a in seen.arrays for run in a.tasks.values() if run in there.unsure]
+    if unsure and not offline:
+        who, file = unsure[0].sender_name, unsure[0].path
+        raise query.SilentError(
+            f"{len(unsure)} runs were sent by {who}, and SLURM does not tell whether they have ended; nothing is sent",
+            where=str(file),
+            hint=f'ask {who} to repeat the command; if they have surely ended, set "job": false in that file',
+        )
+    return seen
 
 
 def _with_slurms_word(
@@ -174,7 +173,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
         SilentError: SLURM does not answer; the same command goes on from there.
         MedvqError: SLURM refuses.
     """
-    with locked(plan.folder) as lock:
+    with locked(plan.folder, say) as lock:
         settle(plan.folder, say)
         seen = look(plan, retry=retry, offline=False)
         if not seen.arrays:
@@ -232,38 +231,51 @@ def _sent(
 
 
 def _sbatch(intent: Submission, lock: int) -> str:
-    """Hand an intent to SLURM once, and write down what came of it."""
+    """Hand an intent to SLURM once, and write down what came of it.
+
+    Raises:
+        SilentError: it may have arrived or not: `settle` finds out.
+        MedvqError: it has surely not been taken.
+    """
+    from submitit.core.utils import FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
 
+    script = intent.path.with_suffix(".sbatch")
     try:
-        said = query.call("sbatch", str(intent.path.with_suffix(".sbatch")), keep_open=[lock])
+        said = query.call("sbatch", str(script), keep_open=[lock])
         job = SlurmExecutor._get_job_id_from_submission_command(said)
-    except query.SilentError:
-        raise  # it may have arrived: `settle` finds out
-    except MedvqError as e:
-        intent.settle(False)
-        raise MedvqError(f"SLURM refuses: {e.error}", where=str(intent.path.with_suffix(".sbatch"))) from e
+    except (MedvqError, FailedSubmissionError) as e:
+        words = e.error if isinstance(e, MedvqError) else "sbatch names no job"
+        silent = isinstance(e, query.SilentError | FailedSubmissionError)
+        if isinstance(e, MissingError) or (not silent and query.REFUSED.search(words)):
+            intent.settle(False)
+            raise MedvqError(f"SLURM refuses: {words}", where=str(script)) from e
+        raise query.SilentError(
+            f"it is not known whether SLURM took this: {words}",
+            where=str(script),
+            hint="the same command asks SLURM for it first, and sends nothing twice",
+        ) from e
     intent.settle(job)
     return job
 
 
 def settle(study_folder: Path, say: Say) -> None:
-    """Find out what became of intents whose `submit` was killed; call it with the lock.
+    """Find out what became of this user's intents whose `submit` was killed or got no answer; call it with the lock.
 
     Raises:
         SilentError: SLURM does not say.
     """
-    waiting = [s for s in submissions(study_folder) if s.open]
+    waiting = [s for s in submissions(study_folder) if s.open and s.mine]
     if not waiting:
         return
-    queue = query.queue()
-    by_key = {q.comment: q.id.partition("_")[0] for q in queue.values()}
+    queue = ask(waiting)
     for intent in waiting:
-        job = by_key.get(intent.key) or (intent.started.read_text().strip() if intent.started.exists() else False)
+        tasks = [q for i in intent.tasks if (q := queue.find(intent, i))]
+        job = tasks[0].id.partition("_")[0] if tasks else intent.job or False
         say(
             f"submission {intent.number} was interrupted; SLURM {f'has it as job {job}' if job else 'does not have it'}"
         )
-        load_submission(intent.path).settle(job)
+        intent.settle(job)
 
 
 def summary(plan: Runs, seen: Outlook) -> dict[str, Any]:
