@@ -29,6 +29,7 @@ def cancel(
     from medvq.launch.slurm import manage
     from medvq.launch.watch import cancel_study
     from medvq.results.names import find_run
+    from medvq.runs.driver import Driver, meant
     from medvq.runs.folder import RunFolder
     from medvq.runs.owner import holder_of
     from medvq.runs.plan import last_plan
@@ -45,17 +46,25 @@ def cancel(
             wanted.setdefault(found.parent, []).append(found.name)
     tasks: dict[str, str] = {}
     here: list[RunFolder] = []
+    waiting: dict[RunFolder, Driver] = {}
     for study, members in wanted.items():
         sent = manage.sent_runs(study, members, None if dry_run else lambda text: typer.echo(text, err=True))
         tasks |= {run: q.id for run, q in sent.queued.items()}
         here += [RunFolder(study / run) for run in members if run not in sent.queued]
+        drivers = meant(study)
+        waiting |= {f: drivers[f.name] for f in here if f.path.parent == study and f.name in drivers}
         for run, theirs in sent.unsure.items():
             typer.echo(f"{run}: {theirs.sender_name} sent it; SLURM does not tell whether it has ended", err=True)
     live = [f for f in here if holder_of(f.owner)]
+    waiting = {f: d for f, d in waiting.items() if f not in live and not f.result.exists()}
+    for folder in [f for f in waiting if f.path.parent not in whole]:
+        typer.echo(f"{folder.name}: its turn comes in {waiting.pop(folder)}; cancel the study to end that", err=True)
     # A job of `sbatch` by hand would begin again, or go on with the next run, if only this run was stopped.
     jobs = {f: holder.term.job for f in live if (holder := holder_of(f.owner)) and holder.term}
+    jobs |= {f: d.job for f, d in waiting.items() if d.job}
     lines = [f"{run}  SLURM job {task}" for run, task in tasks.items()]
     lines += [f"{f.name}  " + (f"SLURM job {jobs[f]}, whole" if f in jobs else "running here") for f in live]
+    lines += [f"{f.name}  its turn comes in {d}" for f, d in waiting.items()]
     if not lines:
         typer.echo("nothing of it is queued or running", err=True)
     elif dry_run or not as_json:
@@ -63,15 +72,15 @@ def cancel(
     if lines and not dry_run:
         _ask(f"end {len(lines)} runs?", yes)
         manage.cancel([*tasks.values(), *dict.fromkeys(jobs.values())])
-        for folder in live:
+        for folder in [*live, *waiting]:
             if folder in jobs:
                 continue
-            if folder.path.parent in whole and holder_of(folder.owner):
+            if folder in waiting or (folder.path.parent in whole and holder_of(folder.owner)):
                 cancel_study(folder.path.parent)  # what does this run would go on with the next
             else:
                 manage.stop_here(folder)
     if as_json:
-        print_json({"cancelled": [*tasks, *(f.name for f in live)]})
+        print_json({"cancelled": [*tasks, *(f.name for f in [*live, *waiting])]})
 
 
 def retry(

@@ -30,7 +30,7 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
         if unsure and any(states.get(n) in ("failed", "blocked") for n in needs):
             state, why = "blocked", "what it needs failed"
         elif state in ("planned", "stopped") and entry.run in here:
-            state, why = "queued", f"its turn comes in process {here[entry.run].pid} on {here[entry.run].host}"
+            state, why = "queued", f"its turn comes in {here[entry.run]}"
         states[entry.run] = state
         found.append(_run(entry, place, state, why))
     places = [p for e in collected.entries if (p := seen.places.get(e.folder.path))]

@@ -11,15 +11,29 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvq.runs.atomic import make_folder, read_json, write_json
-from medvq.runs.owner import BEAT_EVERY, SILENT_AFTER
+from medvq.runs.owner import BEAT_EVERY, SILENT_AFTER, Term
 from medvq.runs.process import Process
 
 FOLDER = ".drivers"
 """In a study's folder, with a record of each command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """A command that does runs."""
+
+    process: Process
+    job: str | None
+    """The SLURM job that it is in."""
+
+    def __str__(self) -> str:
+        """Where it is, for people."""
+        return f"SLURM job {self.job}" if self.job else f"process {self.process.pid} on {self.process.host}"
 
 
 @contextlib.contextmanager
@@ -27,13 +41,14 @@ def driving(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
     """Let others know what this process does of the study in the folder `study`: call what is given with the runs."""
     folder, me = make_folder(study / FOLDER), Process.current()
     for path in folder.glob("*.json"):
-        if _process(read_json(path), path) is None:
+        if _driver(read_json(path), path) is None:
             path.unlink(missing_ok=True)
     file = folder / f"{me.host}-{me.pid}-{secrets.token_hex(4)}.json"
-    over = threading.Event()
+    over, term = threading.Event(), Term.here()
+    facts = {"process": me.record(), "job": term.job if term else None}
 
     def mean(runs: Iterable[str]) -> None:
-        write_json(file, {"process": me.record(), "runs": list(runs)})
+        write_json(file, {**facts, "runs": list(runs)})
 
     def beat() -> None:
         while not over.wait(BEAT_EVERY):
@@ -50,19 +65,19 @@ def driving(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
             folder.rmdir()
 
 
-def meant(study: Path) -> dict[str, Process]:
-    """The runs of a study that commands under way mean to do or are doing, each with its command's process."""
-    found: dict[str, Process] = {}
+def meant(study: Path) -> dict[str, Driver]:
+    """The runs of a study that commands under way mean to do or are doing, each with its command."""
+    found: dict[str, Driver] = {}
     for path in sorted((study / FOLDER).glob("*.json")):
         record = read_json(path)
-        process = _process(record, path)
-        if process is not None:
-            found |= dict.fromkeys(record["runs"], process)
+        driver = _driver(record, path)
+        if driver is not None:
+            found |= dict.fromkeys(record["runs"], driver)
     return found
 
 
-def _process(record: Any, path: Path) -> Process | None:
-    """The process of a record, where it lives."""
+def _driver(record: Any, path: Path) -> Driver | None:
+    """The command of a record, where it lives."""
     if not isinstance(record, dict):
         return None
     process = Process.of(record["process"])
@@ -70,4 +85,4 @@ def _process(record: Any, path: Path) -> Process | None:
     if alive is None:
         with contextlib.suppress(OSError):
             alive = time.time() - path.stat().st_mtime < SILENT_AFTER
-    return process if alive else None
+    return Driver(process=process, job=record["job"]) if alive else None

@@ -21,11 +21,11 @@ def test_runs_count_while_their_command_lives(tmp_path):
     command = [sys.executable, "-c", WAITS, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        assert {run: p.pid for run, p in meant(tmp_path).items()} == {"a": process.pid, "b": process.pid}
+        assert {run: d.process.pid for run, d in meant(tmp_path).items()} == {"a": process.pid, "b": process.pid}
         with driving(tmp_path) as mean:
             mean(["b", "c"])
             mean(["c"])
-            assert {run: p.pid for run, p in meant(tmp_path).items()} == {
+            assert {run: d.process.pid for run, d in meant(tmp_path).items()} == {
                 **dict.fromkeys("ab", process.pid),
                 "c": Process.current().pid,
             }
