@@ -10,10 +10,12 @@ from pathlib import Path
 
 from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe
+from medvq.shards.asked import refuse_unknown_splits
 from medvq.shards.detect import SPLIT_WORDS
 from medvq.shards.masks import Masks
 from medvq.shards.patterns import compile_pattern, nfc
 from medvq.shards.scan import Entry, Left, Scan
+from medvq.shards.split import check_shares
 from medvq.shards.tables import Told, read_list, read_table
 
 MOST_CLASSES = 32767
@@ -65,7 +67,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     recipe's patterns choose).
 
     Raises:
-        UsageError: class folders differ only in case, or nothing fits.
+        UsageError: class folders differ only in case, or a split of the recipe is unknown or would stay empty.
         NotFoundError, DataError, UsageError: of a table.
     """
     out = Arranged(bad=list(found.bad), ignored=list(found.ignored), notes=list(found.notes))
@@ -98,6 +100,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     if strict and recipe.masks is None:
         _note_twins(out)
     _finish_labels(out, recipe)
+    finish_splits(out, recipe, reader)
     _note_unused_rows(out, told)
     for rows in (out.samples, out.bad, out.ignored):
         rows.sort(key=lambda r: r.path)
@@ -147,6 +150,10 @@ class Reader:
         self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
         self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
         self.spellings: dict[str, str] = {}
+        self.met: set[str] = set()
+        """Splits of the samples, bad ones too."""
+        self.folders: set[str] = set()
+        """What paths call splits."""
         self.group = re.compile(recipe.group) if recipe.group else None
 
     def claim(self, path: str, fields: dict[str, str]) -> None:
@@ -168,6 +175,8 @@ class Reader:
                 splits += [(table.table.file, said.split)] if said.split else []
                 groups += [(table.table.file, said.group)] if said.group else []
         divided = self.listed and fields.get("split") not in self.listed  # a folder such as `trainval`
+        if "split" in fields:
+            self.folders.add(fields["split"])
         if (divided or self.overrule) and "split" in fields and len(splits) > 1:
             del splits[0]
         split = splits[-1][1] if splits else None
@@ -190,7 +199,9 @@ class Reader:
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
         label, group = meant[0] if meant else None, groups[-1][1] if groups else None
-        return Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group)), problem
+        sample = Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group))
+        self.met.add(sample.split)
+        return sample, problem
 
     def meaning(self, field: str, text: str) -> str:
         """What the text of a field of a path stands for, so that spellings of one class or split are one."""
@@ -202,6 +213,11 @@ class Reader:
         if name not in self.known:
             self.known[name] = self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
         return self.known[name]
+
+    def names(self) -> set[str]:
+        """What the source calls its splits, in paths and in tables."""
+        told = {said.split for table in self.told for said in table.rows.values() if said.split}
+        return told.union(self.folders, self.spellings)
 
     def refuse_merged(self, splits: Collection[str]) -> None:
         """Nothing, where each of `splits` comes from one name of the source, or from names that mean the same.
@@ -288,6 +304,16 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
             f"{len(out.classes)} classes are too many", hint="folders of patients or cases are `{group}`, not `{class}`"
         )
     out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
+
+
+def finish_splits(out: Arranged, recipe: Recipe, reader: Reader) -> None:
+    """Check the splits that the recipe names and makes against all samples, once they are known.
+
+    Raises:
+        UsageError: one is unknown, or would stay empty.
+    """
+    refuse_unknown_splits(recipe.splits, reader.met, reader.names())
+    out.notes += check_shares(recipe.splits.make, [(s.split, s.label) for s in out.samples])
 
 
 def _note_unused_rows(out: Arranged, told: list[Told]) -> None:

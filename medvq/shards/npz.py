@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from medvq.config.errors import DataError, UsageError
 from medvq.config.recipe import Recipe
-from medvq.shards.arrange import Arranged, Reader
+from medvq.shards.arrange import Arranged, Reader, finish_splits
 from medvq.shards.arrays import npy_bytes
 from medvq.shards.bad import BadImage
 from medvq.shards.scan import Left
@@ -102,7 +102,8 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
     """The samples of a MedMNIST file, without reading its images.
 
     Raises:
-        UsageError: it holds no `*_images`, volumes instead of images, or several classes per image.
+        UsageError: it holds no `*_images`, volumes instead of images, or several classes per image, or as of
+            `finish_splits`.
         DataError: it is damaged.
     """
     shapes = _shapes(source)
@@ -136,6 +137,7 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
     out.classes = (
         (names or sorted(found, key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))) if found else []
     )
+    finish_splits(out, recipe, reader)
     return out
 
 
