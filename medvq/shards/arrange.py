@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe
-from medvq.shards.asked import refuse_unknown_splits
+from medvq.shards.asked import refuse_unknown_splits, ungrouped_notes, untrained_notes
 from medvq.shards.detect import SPLIT_WORDS
 from medvq.shards.masks import Masks
 from medvq.shards.patterns import compile_pattern, nfc
@@ -307,13 +307,17 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
 
 
 def finish_splits(out: Arranged, recipe: Recipe, reader: Reader) -> None:
-    """Check the splits that the recipe names and makes against all samples, once they are known.
+    """Check splits and groups against what the recipe says of them, once all samples are known.
 
     Raises:
         UsageError: one is unknown, or would stay empty.
     """
     refuse_unknown_splits(recipe.splits, reader.met, reader.names())
-    out.notes += check_shares(recipe.splits.make, [(s.split, s.label) for s in out.samples])
+    rows = [(s.split, s.label) for s in out.samples]
+    out.notes += check_shares(recipe.splits.make, rows)
+    out.notes += ungrouped_notes(recipe, [s.group for s in out.samples])
+    if not recipe.splits.make:
+        out.notes += untrained_notes(rows)
 
 
 def _note_unused_rows(out: Arranged, told: list[Told]) -> None:

@@ -1,13 +1,17 @@
-"""What a recipe asks for and the source has not, such as a split or masks that are misspelt."""
+"""What a recipe asks for and the source has not, such as a misspelt split, masks, or a group of every image."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from difflib import SequenceMatcher
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from difflib import SequenceMatcher, get_close_matches
 
 from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe, Splits
 from medvq.shards.patterns import compile_pattern, nfc
+
+SHOWN = 8
+"""Names that a note lists."""
 
 
 def refuse_unknown_splits(splits: Splits, found: Collection[str], names: Collection[str]) -> None:
@@ -67,3 +71,33 @@ def _nearest_path(pattern: str, paths: Sequence[str]) -> str:
 
     best = max(sorted({p.rpartition("/")[0] for p in paths}), key=likeness)
     return min(p for p in paths if p.rpartition("/")[0] == best)
+
+
+def ungrouped_notes(recipe: Recipe, groups: Sequence[str | None]) -> list[str]:
+    """How many samples have no group, where the recipe or a table tells groups; `groups` are those of all samples."""
+    asked = recipe.group or any(t.group for t in recipe.tables) or any("{group}" in p for p in recipe.images)
+    without = groups.count(None)
+    if not (asked and without):
+        return []
+    return [f"{without} of {len(groups)} samples have no group, so that no leak is seen between splits by them"]
+
+
+def untrained_notes(rows: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Classes that are in other splits but not in train, if there is one; `rows` are split and label of all samples."""
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    trained = False
+    for split, label in rows:
+        trained = trained or split == "train"
+        if label is not None:
+            splits[label][split] += 1
+    known = [c for c, n in splits.items() if n["train"]]
+    odd = sorted(c for c, n in splits.items() if not n["train"])
+    if not (trained and odd):
+        return []
+    shown = []
+    for name in odd[:SHOWN]:
+        near = get_close_matches(name, known, n=1)
+        where = ", ".join(f"{n} in {split}" for split, n in sorted(splits[name].items()) if n)
+        shown.append(f"{name} ({where}" + (f"; did you mean {near[0]}?)" if near else ")"))
+    more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
+    return [f"without a training sample: class {', '.join(shown)}{more}"]

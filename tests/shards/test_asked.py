@@ -10,6 +10,7 @@ from trees import class_folders, course, picture, put
 
 from medvq.config.errors import UsageError
 from medvq.config.recipe import Made, Recipe, Splits, Table
+from medvq.shards.manifest import read_manifest
 from medvq.shards.pack import pack
 from medvq.shards.split import _least_share, _rounded, check_shares
 from medvq.shards.understand import read_source
@@ -118,3 +119,45 @@ def test_a_mask_pattern_that_fits_no_file_is_refused(tmp_path: Path) -> None:
         read_source(source, Recipe(masks="{split}/{class}/masks/{name}"))
     found = read_source(source, Recipe(images=[images], masks=masks)).arranged
     assert sum(s.mask is not None for s in found.samples) == 4
+
+
+def test_a_class_that_is_not_in_train_is_told(tmp_path: Path) -> None:
+    for i, name in enumerate(
+        ["train/neutrophil", "train/monocyte", "test/neutrophils", "test/monocyte", "val/neutrophils"]
+    ):
+        picture(tmp_path / "s" / name / "0.png", i)
+    note = "without a training sample: class neutrophils (1 in test, 1 in val; did you mean neutrophil?)"
+    assert note in read_source(tmp_path / "s").arranged.notes
+    pack(tmp_path / "s", tmp_path / "out", Recipe(opaque_keys=True), processes=1)
+    assert note in read_manifest(tmp_path / "out").notes
+    only_test = read_source(tmp_path / "s", Recipe(images=["{split}/{class}/{name}"], splits=Splits(keep=["test"])))
+    assert only_test.arranged.notes == []
+
+
+def test_a_class_that_making_splits_takes_from_train_is_told(tmp_path: Path) -> None:
+    for i in range(12):
+        picture(tmp_path / "s" / "a" / f"P{i % 6}_{i}.png", i)
+        picture(tmp_path / "s" / "b" / f"Q_{i}.png", 100 + i)
+    recipe = Recipe(images=["{class}/{group}_{id}.png"], splits=Splits(make={"test": Made(share=0.6)}))
+    pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
+    assert "without a training sample: class b (12 in test)" in read_manifest(tmp_path / "out").notes
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_samples_without_the_group_that_was_asked_for_are_told(tmp_path: Path, opaque: bool) -> None:
+    class_folders(tmp_path / "s", {"a": 4, "b": 4})
+    put(
+        tmp_path / "t.csv",
+        "f,p\n" + "".join(f"{c}_{i:03d},{'P1' if i == 0 else 'NA'}\n" for c in "ab" for i in range(4)),
+    )
+    put(tmp_path / "u.csv", (tmp_path / "t.csv").read_text().replace("NA", ""))
+    note = "6 of 8 samples have no group, so that no leak is seen between splits by them"
+    for table, notes in (("../t.csv", []), ("../u.csv", [note])):
+        recipe = Recipe(images=["{class}/{name}"], tables=[Table(file=table, id="f", group="p")], opaque_keys=opaque)
+        out = tmp_path / table[3]
+        pack(tmp_path / "s", out, recipe, processes=1)
+        assert read_manifest(out).notes == notes
+
+
+def test_no_group_is_no_matter_where_none_was_asked_for(tmp_path: Path) -> None:
+    assert read_source(class_folders(tmp_path / "s", {"a": 4, "b": 4})).arranged.notes == []
