@@ -263,6 +263,16 @@ def _fold(text: str) -> str:
     return re.sub(r"[\s_-]+", "_", nfc(text).casefold().strip())
 
 
+def _one_blank(text: str) -> str:
+    """`text` without blanks around it and with one in place of several."""
+    return " ".join(text.split())
+
+
+def _quoted(name: str) -> str:
+    """A name in an error or as YAML, in quotes where its blanks would not be seen."""
+    return name if name == _one_blank(name) else repr(name)
+
+
 def _note_twins(out: Arranged) -> None:
     """Say so where most images have a twin of the same name and another suffix: one of the two is often the mask."""
     stems = Counter(s.path.rpartition(".")[0] for s in out.samples)
@@ -278,7 +288,7 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
     """Fix the order of classes; an unlabelled image among labelled ones is bad.
 
     Raises:
-        UsageError: two classes of the source differ only in case, or there are too many.
+        UsageError: two classes of the source differ only in case or in blanks, or there are too many.
     """
     labelled = {s.label for s in out.samples if s.label is not None}
     if labelled and any(s.label is None for s in out.samples):
@@ -286,14 +296,15 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
         out.samples = [s for s in out.samples if s.label is not None]
     by_fold: dict[str, list[str]] = defaultdict(list)
     for name in sorted(labelled):
-        by_fold[name.casefold()].append(name)
+        by_fold[_one_blank(name.casefold())].append(name)
     twins = [names for names in by_fold.values() if len(names) > 1]
     if twins:
         places = sorted({s.path.rpartition("/")[0] or "." for s in out.samples if s.label in twins[0]})
         more = f" and {len(places) - 4} more folders" if len(places) > 4 else ""
-        first, second = twins[0][-2:]
+        first, second = map(_quoted, sorted(twins[0][-2:], key=lambda name: name == _one_blank(name)))
+        blanks = " or in blanks" if any(name != _one_blank(name) for t in twins for name in t) else ""
         raise UsageError(
-            "classes that differ only in case: " + "; ".join(" and ".join(t) for t in twins),
+            f"classes that differ only in case{blanks}: " + "; ".join(" and ".join(map(_quoted, t)) for t in twins),
             where=", ".join(places[:4]) + more,
             hint=f"rename one, or say in a recipe that they are one class, `classes: {{{second}: [{first}], ...}}`; "
             "nothing was decoded yet, and bad files are listed once this is mended",

@@ -161,3 +161,35 @@ def test_samples_without_the_group_that_was_asked_for_are_told(tmp_path: Path, o
 
 def test_no_group_is_no_matter_where_none_was_asked_for(tmp_path: Path) -> None:
     assert read_source(class_folders(tmp_path / "s", {"a": 4, "b": 4})).arranged.notes == []
+
+
+def test_class_folders_that_differ_only_in_blanks_are_refused(tmp_path: Path) -> None:
+    for i, name in enumerate(["b", "b ", "big  cell", "Big cell", "c"]):
+        picture(tmp_path / "s" / name / "0.png", i)
+    with pytest.raises(UsageError, match="only in case or in blanks: Big cell and 'big  cell'; b and 'b '") as e:
+        read_source(tmp_path / "s")
+    assert "`classes: {Big cell: ['big  cell'], ...}`" in str(e.value.hint)
+    recipe = Recipe.model_validate({"classes": {"b": ["b "], "big cell": ["big  cell"], "c": []}})
+    assert len(read_source(tmp_path / "s", recipe).arranged.samples) == 5
+
+
+def test_a_negative_label_of_an_array_is_told(tmp_path: Path) -> None:
+    images = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8)
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=np.array([0, 1, -1, 0, -1, 1]))
+    found = read_source(tmp_path / "x.npz").arranged
+    assert found.classes == ["0", "1", "-1"]
+    assert found.notes[0].startswith("2 images with the label -1 are a class of their own")
+    named = read_source(tmp_path / "x.npz", Recipe(classes=["x", "y"])).arranged
+    assert (len(named.samples), len(named.bad), named.notes) == (4, 2, [])
+
+
+def test_an_image_without_a_label_among_labelled_ones_is_bad_whatever_its_table_says(tmp_path: Path) -> None:
+    class_folders(tmp_path / "s" / "img", {"x": 4})
+    put(tmp_path / "s" / "l.csv", "f,dx\nx_000,a\nx_001,b\nx_002,a\n")
+    put(tmp_path / "s" / "g.csv", "f,p\nx_000,P1\nx_001,P2\nx_002,P2\n")
+    label = Table(file="l.csv", id="f", label="dx", complete=False)
+    group = Table(file="g.csv", id="f", group="p", complete=False)
+    found = read_source(tmp_path / "s", Recipe(images=["img/x/{name}"], tables=[label, group])).arranged
+    assert [(b.path, b.reason) for b in found.bad] == [("img/x/x_003.jpg", "it has no label")]
+    found = read_source(tmp_path / "s", Recipe(images=["img/x/{name}"], tables=[group])).arranged
+    assert [s.group for s in found.samples] == ["P1", "P2", "P2", None]
