@@ -92,7 +92,11 @@ class Table(Schema):
     split: str | None = None
     """The column with the split; it must agree with `{split}` of the path."""
     complete: bool = True
-    """An image without a row is a bad sample; false where the table tells about some images only."""
+    """An image without a row is a bad sample; false where the table tells about some images only.
+
+    The others then have no group and are in train. Where any image has a label, one without it is a bad sample all the
+    same, as training would have to take it for some class.
+    """
 
     @model_validator(mode="after")
     def _says_something(self) -> Table:

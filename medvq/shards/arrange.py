@@ -10,10 +10,12 @@ from pathlib import Path
 
 from medvq.config.errors import UsageError, nearest
 from medvq.config.recipe import Recipe
+from medvq.shards.asked import refuse_unknown_splits, ungrouped_notes, untrained_notes
 from medvq.shards.detect import SPLIT_WORDS
 from medvq.shards.masks import Masks
 from medvq.shards.patterns import compile_pattern, nfc
 from medvq.shards.scan import Entry, Left, Scan
+from medvq.shards.split import check_shares
 from medvq.shards.tables import Told, read_list, read_table
 
 MOST_CLASSES = 32767
@@ -65,7 +67,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     recipe's patterns choose).
 
     Raises:
-        UsageError: class folders differ only in case, or nothing fits.
+        UsageError: class folders differ only in case, or a split of the recipe is unknown or would stay empty.
         NotFoundError, DataError, UsageError: of a table.
     """
     out = Arranged(bad=list(found.bad), ignored=list(found.ignored), notes=list(found.notes))
@@ -98,6 +100,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     if strict and recipe.masks is None:
         _note_twins(out)
     _finish_labels(out, recipe)
+    finish_splits(out, recipe, reader)
     _note_unused_rows(out, told)
     for rows in (out.samples, out.bad, out.ignored):
         rows.sort(key=lambda r: r.path)
@@ -147,6 +150,10 @@ class Reader:
         self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
         self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
         self.spellings: dict[str, str] = {}
+        self.met: set[str] = set()
+        """Splits of the samples, bad ones too."""
+        self.folders: set[str] = set()
+        """What paths call splits."""
         self.group = re.compile(recipe.group) if recipe.group else None
 
     def claim(self, path: str, fields: dict[str, str]) -> None:
@@ -168,6 +175,8 @@ class Reader:
                 splits += [(table.table.file, said.split)] if said.split else []
                 groups += [(table.table.file, said.group)] if said.group else []
         divided = self.listed and fields.get("split") not in self.listed  # a folder such as `trainval`
+        if "split" in fields:
+            self.folders.add(fields["split"])
         if (divided or self.overrule) and "split" in fields and len(splits) > 1:
             del splits[0]
         split = splits[-1][1] if splits else None
@@ -190,7 +199,9 @@ class Reader:
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
         label, group = meant[0] if meant else None, groups[-1][1] if groups else None
-        return Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group)), problem
+        sample = Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group))
+        self.met.add(sample.split)
+        return sample, problem
 
     def meaning(self, field: str, text: str) -> str:
         """What the text of a field of a path stands for, so that spellings of one class or split are one."""
@@ -202,6 +213,11 @@ class Reader:
         if name not in self.known:
             self.known[name] = self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
         return self.known[name]
+
+    def names(self) -> set[str]:
+        """What the source calls its splits, in paths and in tables."""
+        told = {said.split for table in self.told for said in table.rows.values() if said.split}
+        return told.union(self.folders, self.spellings)
 
     def refuse_merged(self, splits: Collection[str]) -> None:
         """Nothing, where each of `splits` comes from one name of the source, or from names that mean the same.
@@ -247,6 +263,16 @@ def _fold(text: str) -> str:
     return re.sub(r"[\s_-]+", "_", nfc(text).casefold().strip())
 
 
+def _one_blank(text: str) -> str:
+    """`text` without blanks around it and with one in place of several."""
+    return " ".join(text.split())
+
+
+def _quoted(name: str) -> str:
+    """A name in an error or as YAML, in quotes where its blanks would not be seen."""
+    return name if name == _one_blank(name) else repr(name)
+
+
 def _note_twins(out: Arranged) -> None:
     """Say so where most images have a twin of the same name and another suffix: one of the two is often the mask."""
     stems = Counter(s.path.rpartition(".")[0] for s in out.samples)
@@ -262,7 +288,7 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
     """Fix the order of classes; an unlabelled image among labelled ones is bad.
 
     Raises:
-        UsageError: two classes of the source differ only in case, or there are too many.
+        UsageError: two classes of the source differ only in case or in blanks, or there are too many.
     """
     labelled = {s.label for s in out.samples if s.label is not None}
     if labelled and any(s.label is None for s in out.samples):
@@ -270,14 +296,15 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
         out.samples = [s for s in out.samples if s.label is not None]
     by_fold: dict[str, list[str]] = defaultdict(list)
     for name in sorted(labelled):
-        by_fold[name.casefold()].append(name)
+        by_fold[_one_blank(name.casefold())].append(name)
     twins = [names for names in by_fold.values() if len(names) > 1]
     if twins:
         places = sorted({s.path.rpartition("/")[0] or "." for s in out.samples if s.label in twins[0]})
         more = f" and {len(places) - 4} more folders" if len(places) > 4 else ""
-        first, second = twins[0][-2:]
+        first, second = map(_quoted, sorted(twins[0][-2:], key=lambda name: name == _one_blank(name)))
+        blanks = " or in blanks" if any(name != _one_blank(name) for t in twins for name in t) else ""
         raise UsageError(
-            "classes that differ only in case: " + "; ".join(" and ".join(t) for t in twins),
+            f"classes that differ only in case{blanks}: " + "; ".join(" and ".join(map(_quoted, t)) for t in twins),
             where=", ".join(places[:4]) + more,
             hint=f"rename one, or say in a recipe that they are one class, `classes: {{{second}: [{first}], ...}}`; "
             "nothing was decoded yet, and bad files are listed once this is mended",
@@ -288,6 +315,20 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
             f"{len(out.classes)} classes are too many", hint="folders of patients or cases are `{group}`, not `{class}`"
         )
     out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
+
+
+def finish_splits(out: Arranged, recipe: Recipe, reader: Reader) -> None:
+    """Check splits and groups against what the recipe says of them, once all samples are known.
+
+    Raises:
+        UsageError: one is unknown, or would stay empty.
+    """
+    refuse_unknown_splits(recipe.splits, reader.met, reader.names())
+    rows = [(s.split, s.label) for s in out.samples]
+    out.notes += check_shares(recipe.splits.make, rows)
+    out.notes += ungrouped_notes(recipe, [s.group for s in out.samples])
+    if not recipe.splits.make:
+        out.notes += untrained_notes(rows)
 
 
 def _note_unused_rows(out: Arranged, told: list[Told]) -> None:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from medvq.config.recipe import Recipe
+from medvq.shards.asked import ungrouped_notes, untrained_notes
 from medvq.shards.decode import INSIDE
 from medvq.shards.manifest import ImageFacts, Split, Statistics, split_order
 from medvq.shards.near import MOST
@@ -108,7 +109,12 @@ def _notes(
     mask_values: Counter[int],
 ) -> list[str]:
     # What was noted of the source quotes names.
-    notes = [] if understood.recipe.opaque_keys else list(understood.arranged.notes)
+    recipe = understood.recipe
+    notes = [] if recipe.opaque_keys else list(understood.arranged.notes)
+    if recipe.opaque_keys:
+        notes += ungrouped_notes(recipe, [p.row.group for p in plan.planned])
+    if recipe.opaque_keys or recipe.splits.make:
+        notes += untrained_notes((p.row.split, p.sample.label) for p in plan.planned)
     if duplicates:
         more = sum(len(d) - 1 for d in duplicates)
         notes.append(f"{more} images are copies of another one with the same label and split")

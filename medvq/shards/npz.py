@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from medvq.config.errors import DataError, UsageError
 from medvq.config.recipe import Recipe
-from medvq.shards.arrange import Arranged, Reader
+from medvq.shards.arrange import Arranged, Reader, finish_splits
 from medvq.shards.arrays import npy_bytes
 from medvq.shards.bad import BadImage
 from medvq.shards.scan import Left
@@ -102,7 +103,8 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
     """The samples of a MedMNIST file, without reading its images.
 
     Raises:
-        UsageError: it holds no `*_images`, volumes instead of images, or several classes per image.
+        UsageError: it holds no `*_images`, volumes instead of images, or several classes per image, or as of
+            `finish_splits`.
         DataError: it is damaged.
     """
     shapes = _shapes(source)
@@ -136,6 +138,13 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
     out.classes = (
         (names or sorted(found, key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))) if found else []
     )
+    negative = Counter(s.label for s in out.samples if s.label and s.label[0] == "-" and s.label[1:].isdigit())
+    out.notes += [
+        f"{n} images with the label {label} are a class of their own; if it means none, name the classes in a recipe, "
+        "which makes these images bad samples, and give `on_bad: skip`"
+        for label, n in sorted(negative.items())
+    ]
+    finish_splits(out, recipe, reader)
     return out
 
 

@@ -24,7 +24,7 @@ from medvq.shards.index import columns_of, write_index
 from medvq.shards.manifest import INDEX, IndexFile, Manifest, ShardFile, read_manifest, split_order, write_manifest
 from medvq.shards.npz import NpzOrigin, forget_arrays
 from medvq.shards.patterns import ending
-from medvq.shards.plan import Plan, Planned, Shard, plan_pack, released_notes
+from medvq.shards.plan import Plan, Planned, Shard, plan_pack, refuse_empty_splits, released_notes
 from medvq.shards.pool import uncollected, usable_cores, working
 from medvq.shards.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.scan import Left
@@ -59,7 +59,7 @@ def pack(
         progress: called with (stage, done, all).
 
     Raises:
-        NotFoundError: no source. UsageError: nothing to pack, or DEST holds something else.
+        NotFoundError: no source. UsageError: nothing to pack, a split would be empty, or DEST holds something else.
         BadSamplesError, LeakError: see there. MedvqError: DEST cannot be written.
     """
     source, dest = Path(source), Path(dest)
@@ -113,6 +113,7 @@ def _pack(
         raise BadSamplesError(skipped, understood.seen)
     if plan.leaks.found and on_leak == "fail":
         raise LeakError(plan.leaks)
+    refuse_empty_splits(plan.planned, recipe)
     arranged.notes += released_notes(plan.planned, released)
     with working(_writer(understood, staging), plan.shards, workers) as results:
         # Meanwhile, for cores idle before the last shard is written.

@@ -17,7 +17,7 @@ from medvq.shards.keys import keys_of
 from medvq.shards.manifest import FORMAT, Leaks, split_order
 from medvq.shards.near import near_pairs
 from medvq.shards.scan import Left
-from medvq.shards.split import Member, find_leaks, make_splits
+from medvq.shards.split import Member, find_leaks, make_splits, refuse_empty
 from medvq.shards.subset import ranks, take
 
 HEADERS = 4 * 1024
@@ -117,6 +117,15 @@ def plan_pack(
         sorted(skipped, key=lambda s: s.path),
         Leaks(checked=checked, found=found, allowed=on_leak == "report"),
     )
+
+
+def refuse_empty_splits(planned: Sequence[Planned], recipe: Recipe) -> None:
+    """Nothing, where each split that the recipe makes holds a sample.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    refuse_empty(recipe.splits.make, [(p.sample.split, p.row.split, p.sample.label) for p in planned])
 
 
 def _content(examined: Examined) -> str:

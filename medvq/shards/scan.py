@@ -66,6 +66,9 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
     _walk(root, ignore, {os.path.realpath(p) for p in exclude}, out)
     for rows in (out.images, out.others, out.ignored):
         rows.sort(key=lambda r: r.path)
+    paths = [r.path for rows in (out.ignored, out.images, out.others, out.bad) for r in rows] if ignore else []
+    idle = [g for g in ignore if not any(_fits(p, g) for p in paths)]
+    out.notes += [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
     return out
 
 
@@ -143,8 +146,12 @@ def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
     name = path.rpartition("/")[2]
     if name.lower() in JUNK or "__MACOSX" in path.split("/"):
         return "left by a file manager"
-    glob = next((g for g in ignore if fnmatch(path, g) or fnmatch(name, g)), None)
+    glob = next((g for g in ignore if _fits(path, g)), None)
     return f"the recipe ignores {glob}" if glob else None
+
+
+def _fits(path: str, glob: str) -> bool:
+    return fnmatch(path, glob) or fnmatch(path.rpartition("/")[2], glob)
 
 
 def _looks_like_image(path: str) -> bool:

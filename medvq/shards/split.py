@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medvq.config.errors import UsageError
 from medvq.config.recipe import Made
+
+FEW = 10
+"""Where no class has as many samples, the source is a trial, and an empty split is not the fault of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,60 @@ def _dealt(members: list[Member], source: str, wanted: Mapping[str, float], seed
 
 def _rounded(n: int, share: float) -> int:
     return min(int(n * share + 0.5), n - 1)
+
+
+def check_shares(make: Mapping[str, Made], rows: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Notes about wanted splits that stay empty since all classes are so small.
+
+    Args:
+        make: the wanted splits.
+        rows: split and label of every sample.
+
+    Raises:
+        UsageError: a share is too small to take a sample of any class, of which one is not that small.
+    """
+    counts: dict[str, Counter[str | None]] = defaultdict(Counter)
+    for split, label in rows if make else ():
+        counts[split][label] += 1
+    notes = []
+    for name, made in make.items():
+        most = max(counts[made.of].values(), default=0)
+        if most == 0 or _rounded(most, made.share) > 0:
+            continue
+        if most >= FEW:
+            raise UsageError(
+                f"the split {name} would be empty: {made.share:g} of {made.of} is no sample of any class",
+                hint=f"give a share of {_least_share(most):g} or more",
+            )
+        notes.append(f"the split {name} stays empty: the largest class of {made.of} has only {most}")
+    return notes
+
+
+def _least_share(n: int) -> float:
+    """The smallest share, of two digits, that takes one of `n` samples."""
+    scale: int = 10 ** (1 - math.floor(math.log10(0.5 / n)))
+    return math.ceil(0.5 / n * scale) / scale
+
+
+def refuse_empty(make: Mapping[str, Made], rows: Sequence[tuple[str, str, str | None]]) -> None:
+    """Nothing, where every wanted split got a sample.
+
+    Args:
+        make: the wanted splits.
+        rows: given split, split after `make_splits`, and label of every sample that is packed.
+
+    Raises:
+        UsageError: one got none, and not as all classes are so small.
+    """
+    check_shares(make, [(given, label) for given, _, label in rows])
+    got = {split for given, split, _ in rows if split != given}
+    for name, made in make.items():
+        most = max(Counter(label for given, _, label in rows if given == made.of).values(), default=0)
+        if name not in got and (most == 0 or _rounded(most, made.share) > 0):
+            raise UsageError(
+                f"the split {name} came out empty: nothing of {made.of} fits its share of {made.share:g}",
+                hint="groups and copies stay together: give a larger share",
+            )
 
 
 def _units(members: Sequence[Member]) -> list[list[int]]:

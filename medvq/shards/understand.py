@@ -11,6 +11,7 @@ from pathlib import Path
 from medvq.config.errors import NotFoundError, UsageError
 from medvq.config.recipe import Recipe
 from medvq.shards.arrange import Arranged, arrange
+from medvq.shards.asked import refuse_idle_masks
 from medvq.shards.detect import Layout, detect
 from medvq.shards.guess import guess_table
 from medvq.shards.npz import NpzOrigin, arrange_npz
@@ -50,7 +51,7 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
 
     Raises:
         NotFoundError: the source or a table is not there.
-        UsageError: it holds no image, or its layout cannot be told.
+        UsageError: it holds no image, its layout cannot be told, or it lacks splits or masks that the recipe names.
     """
     source = Path(source)
     must_exist(source)
@@ -86,6 +87,7 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
             where=str(source),
             hint=f"{len(found.images)} images do not match {' or '.join(recipe.images)}",
         )
+    refuse_idle_masks(recipe, [e.path for e in found.images])
     seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
     return Understood(recipe, layout, arranged, seen, Origin(str(source.resolve())))
 
