@@ -58,7 +58,7 @@ def detect(paths: Sequence[str]) -> Layout:
         shown = ", ".join(sorted({"/".join(["<folder>"] * len(s)) + "/<image>" if s else "<image>" for s in images}))
         raise UsageError(
             f"cannot tell the layout of this tree ({shown})",
-            hint='write a recipe with `images: "{class}/{name}"` or alike and give it with --recipe',
+            hint=f'write a recipe with `images: "{literal}{_proposal(shape)}"` or alike and give it with --recipe',
         )
     folders = [p for p in parts if _shape(p) == shape]
     if shape == ("class",) and len({p[0] for p in folders}) == 1 and n == images.total():
@@ -156,6 +156,12 @@ def _pattern(shape: tuple[str, ...], folders: list[list[str]]) -> str:
         else:
             pieces.append(f"{{{word}}}")
     return "/".join([*pieces, "{name}"])
+
+
+def _proposal(shape: tuple[str, ...]) -> str:
+    """A pattern for a tree of this shape that cannot be told: its second unnamed folder may be a patient."""
+    fields = {"split": iter(["{split}"]), "class": iter(["{class}", "{group}"])}
+    return "/".join([*(next(fields.get(word, iter(())), "{*}") for word in shape), "{name}"])
 
 
 def _in_words(shape: tuple[str, ...]) -> str:

@@ -66,6 +66,21 @@ def test_an_unusual_layout_asks_for_a_recipe() -> None:
 
 
 @pytest.mark.parametrize(
+    ("paths", "pattern"),
+    [
+        (["x/p0/1.png", "x/p1/2.png", "y/p2/1.png"], "{class}/{group}/{name}"),
+        (["train/x/p0/1.png", "test/x/p1/2.png"], "{split}/{class}/{group}/{name}"),
+        (["w/x/p0/s/1.png", "w/y/p1/t/2.png"], "w/{class}/{group}/{*}/{name}"),
+    ],
+)
+def test_the_recipe_that_is_proposed_fits(paths: list[str], pattern: str) -> None:
+    with pytest.raises(UsageError, match="cannot tell") as e:
+        detect(paths)
+    assert f'`images: "{pattern}"`' in str(e.value.hint)
+    assert all(compile_pattern(pattern).match(p) for p in paths)
+
+
+@pytest.mark.parametrize(
     ("pattern", "path", "fields"),
     [
         ("{class}/{name}", "a/b.c.png", {"class": "a", "name": "b.c.png", "id": "b.c"}),
