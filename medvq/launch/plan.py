@@ -151,6 +151,7 @@ def record(plan: Plan) -> PlanRecord:
             facts = facts or provenance()
             make_folder(folder.path)
             write_spec(folder, spec, facts)
+    left_out = sorted(set(plan.study.jobs) - {spec.job for spec in plan.runs})
     content = {
         "study": plan.study.name,
         "text": plan.study.text,
@@ -167,5 +168,6 @@ def record(plan: Plan) -> PlanRecord:
             }
             for s in plan.runs
         ],
+        **({"left_out": left_out} if left_out else {}),
     }
     return save_plan(plan.folder, content)

@@ -18,7 +18,7 @@ class PlanRecord:
 
     number: int
     content: dict[str, Any]
-    """study, text, overrides, datasets and runs."""
+    """study, text, overrides, datasets and runs; left_out, the study's other jobs, where only some were asked for."""
 
     @property
     def runs(self) -> list[dict[str, Any]]:

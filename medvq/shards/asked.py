@@ -43,10 +43,10 @@ def refuse_unknown_splits(splits: Splits, found: Collection[str], names: Collect
 
 
 def refuse_idle_masks(recipe: Recipe, paths: Sequence[str]) -> None:
-    """Nothing, where some of the image files `paths` is a mask by the recipe's pattern.
+    """Nothing, where some of the image files `paths` is a mask by the recipe's pattern, or all are images by it.
 
     Raises:
-        UsageError: none is; names the file that comes nearest.
+        UsageError: some are neither, and may be the masks; names the one that comes nearest.
     """
     if recipe.masks is None:
         return
@@ -54,9 +54,11 @@ def refuse_idle_masks(recipe: Recipe, paths: Sequence[str]) -> None:
     if any(pattern.match(p) for p in paths):
         return
     left = [p for p in paths if not any(i.match(p) for i in images)]
+    if not left:
+        return
     raise UsageError(
         f"no file is a mask by the recipe's pattern {recipe.masks}",
-        hint=f"the nearest is {_nearest_path(recipe.masks, left or paths)}; leave `masks` out where there are none",
+        hint=f"the nearest is {_nearest_path(recipe.masks, left)}; leave `masks` out where there are none",
     )
 
 

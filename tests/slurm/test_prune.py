@@ -5,6 +5,7 @@ import json
 import pytest
 
 from medvq.launch.slurm.prune import garbage, with_needs
+from medvq.runs.driver import driving
 
 OLD = {"pretrain-1": [], "finetune-1": ["pretrain-1"], "scratch-1": [], "failed-1": []}
 
@@ -47,6 +48,21 @@ def offered(study):
 
 def test_what_has_ended_can_go(study):
     assert offered(study) == (set(OLD), [])
+
+
+def test_a_look_at_one_job_makes_no_other_old(study):
+    (study / "plans/2.json").write_text(
+        json.dumps({"runs": [{"run": "failed-1", "needs": {}}], "left_out": ["scratch"]})
+    )
+    assert offered(study) == (set(), [])
+    (study / "plans/3.json").write_text(json.dumps({"runs": [{"run": "scratch-1", "needs": {}}]}))
+    assert offered(study) == (set(OLD) - {"scratch-1"}, [])
+
+
+def test_what_a_command_means_to_do_stays_with_what_it_needs(study):
+    with driving(study) as mean:
+        mean(["finetune-1"])
+        assert offered(study) == ({"scratch-1", "failed-1"}, [])
 
 
 def test_what_slurm_has_stays_with_what_it_needs(study, tmp_path):

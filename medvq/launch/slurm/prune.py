@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medvq.config.errors import MedvqError
 from medvq.launch.slurm.lookup import Queue, ask
+from medvq.runs.driver import meant
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of
 from medvq.runs.plan import load_plan, plan_numbers
@@ -25,7 +26,7 @@ class Garbage:
 
 
 def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> list[Garbage]:
-    """Run folders that the last plan of their study does not have, and snapshots that no open run uses.
+    """Run folders of older plans of their study, and snapshots that no open run uses.
 
     What goes on here, what SLURM has and what either needs is never among them; one question to SLURM, and only where
     runs of older plans were sent and are not done. Without an answer all of these are kept, and `say` is told.
@@ -43,11 +44,11 @@ def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> 
         going = {
             run for run, places in sent[folder].items() if queue is None or any(queue.may_go_on(*p) for p in places)
         }
-        going |= {run for run in needs if holder_of(RunFolder(folder / run).owner)}
+        going |= {run for run in needs if holder_of(RunFolder(folder / run).owner)} | meant(folder).keys()
         for name in sorted(needs.keys() - with_needs(going, needs)):
             run = RunFolder(folder / name)
             if run.spec.exists():
-                found.append(Garbage(path=run.path, bytes=size(run.path), why="not in the last plan"))
+                found.append(Garbage(path=run.path, bytes=size(run.path), why="of an older plan"))
     used = {Path(code) for folder in runs.glob("*/submissions") for code in _open_code(folder.parent)}
     for code in sorted((runs / ".code").glob("*")):
         if code.resolve() not in used:
@@ -56,9 +57,13 @@ def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> 
 
 
 def _older(study_folder: Path) -> dict[str, list[str]]:
-    """Runs that only plans before the last have, with the runs that each needs."""
+    """Runs of older plans, with the runs that each needs: older than the last one of all the study's jobs.
+
+    A later one of some jobs only, as by `--only`, makes no other job's runs old.
+    """
     plans = [load_plan(study_folder, n) for n in plan_numbers(study_folder)]
-    keep = {r["run"] for plan in plans[-1:] for r in plan.runs}
+    whole = max((i for i, plan in enumerate(plans) if not plan.content.get("left_out")), default=0)
+    keep = {r["run"] for plan in plans[whole:] for r in plan.runs}
     all_runs = [r for plan in plans for r in plan.runs]
     return {r["run"]: [n["run"] for n in r["needs"].values()] for r in all_runs if r["run"] not in keep}
 
