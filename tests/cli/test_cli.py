@@ -349,7 +349,7 @@ class TestSmoke:
         done(*bad, code=6)
         assert done.json("status", "--runs", "bad")[0]["runs"][0]["attempts"] == 2
         bad[-1] = "train.optimizer.lr=2e30"
-        done(*bad, "--only", "pretrain", code=6)
+        done(*bad, code=6)
         refused = done("prune", "--runs", "bad", "--json", code=2)
         assert "removed" not in refused.stdout_text
         assert (done.folder / failed[0]["folder"]).exists()
