@@ -6,6 +6,7 @@ import os
 import pytest
 
 from medvq.runs import events
+from medvq.runs.driver import driving
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Term, claim
 from medvq.runs.process import Process
@@ -74,3 +75,23 @@ def test_retry_with_a_profile_that_an_older_medvq_took_says_what_is_wrong_with_i
     said = cli("retry", "study", "--dry-run", code=2).stderr_text
     assert "--nodes is set by the key `nodes`" in said
     assert "--profile" in said
+
+
+def test_cancel_ends_what_waits_for_its_turn(cli, tmp_path, slurm):
+    """While Ray started, and between two runs, cancel said that there was nothing to end."""
+    folder = tmp_path / "runs/study"
+    (folder / "plans").mkdir(parents=True)
+    (folder / "plans/1.json").write_text(json.dumps({"runs": [{"run": run, "needs": {}} for run in RUNS]}))
+    for run in RUNS:
+        (folder / run).mkdir()
+        (folder / run / "run.json").write_text("{}")
+    with driving(folder) as mean:
+        mean(RUNS)
+        said = cli("cancel", RUNS[0], "--yes").stderr_text
+        assert "cancel the study to end that" in said
+        assert not (folder / ".cancel").exists()
+        assert cli("cancel", "study", "--dry-run").stdout_text.count("its turn comes in process") == 2
+        assert cli.json("cancel", "study", "--yes") == {"cancelled": list(RUNS)}
+        assert (folder / ".cancel").exists()
+    assert cli.json("cancel", "study", "--yes") == {"cancelled": []}
+    assert slurm() == []
