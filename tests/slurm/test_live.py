@@ -17,7 +17,7 @@ slurm: {{time: {time}, cpus_per_node: 1, memory_gb: 2, grace: 30 s, {more}}}
 """
 ARGS = ("--smoke", "--workers", 0, "--only", "pretrain", "--set", "resources.threads=1")
 OFTEN = ("--set", "resources.checkpoint_every=1 s")
-LONG = ("--set", "train.epochs=60")
+LONG = ("--set", "train.epochs=90")
 ENDLESS = ("--set", "train.epochs=10000")
 
 
