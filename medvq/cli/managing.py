@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,22 +29,11 @@ def cancel(
     """
     from medvq.launch.slurm import manage
     from medvq.launch.watch import cancel_study
-    from medvq.results.names import find_run
     from medvq.runs.driver import Driver, meant
     from medvq.runs.folder import RunFolder
     from medvq.runs.owner import holder_of
-    from medvq.runs.plan import last_plan
 
-    wanted: dict[Path, list[str]] = {}
-    whole: set[Path] = set()
-    for name in names:
-        plan = last_plan(runs / name)
-        if plan:
-            whole.add(runs / name)
-            wanted.setdefault(runs / name, []).extend(r["run"] for r in plan.runs)
-        else:
-            found = find_run(name, runs).path
-            wanted.setdefault(found.parent, []).append(found.name)
+    wanted, whole = _named(names, runs)
     tasks: dict[str, str] = {}
     here: list[RunFolder] = []
     waiting: dict[RunFolder, Driver] = {}
@@ -52,7 +42,9 @@ def cancel(
         tasks |= {run: q.id for run, q in sent.queued.items()}
         here += [RunFolder(study / run) for run in members if run not in sent.queued]
         drivers = meant(study)
-        waiting |= {f: drivers[f.name] for f in here if f.path.parent == study and f.name in drivers}
+        waiting |= {
+            RunFolder(study / run): drivers[run] for run in members if run in drivers and run not in sent.queued
+        }
         for run, theirs in sent.unsure.items():
             typer.echo(f"{run}: {theirs.sender_name} sent it; SLURM does not tell whether it has ended", err=True)
     live = [f for f in here if holder_of(f.owner)]
@@ -81,6 +73,24 @@ def cancel(
                 manage.stop_here(folder)
     if as_json:
         print_json({"cancelled": [*tasks, *(f.name for f in [*live, *waiting])]})
+
+
+def _named(names: Sequence[str], runs: Path) -> tuple[dict[Path, list[str]], set[Path]]:
+    """Names of runs by their study's folder, and the studies that were named as a whole."""
+    from medvq.results.names import find_run
+    from medvq.runs.plan import last_plan
+
+    wanted: dict[Path, list[str]] = {}
+    whole: set[Path] = set()
+    for name in names:
+        plan = last_plan(runs / name)
+        if plan:
+            whole.add(runs / name)
+            wanted.setdefault(runs / name, []).extend(r["run"] for r in plan.runs)
+        else:
+            found = find_run(name, runs).path
+            wanted.setdefault(found.parent, []).append(found.name)
+    return wanted, whole
 
 
 def retry(

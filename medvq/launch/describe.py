@@ -11,9 +11,9 @@ from medvq.config.points import Point
 from medvq.config.switches import switches
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import read_yaml
-from medvq.launch.data import Found, find_data
+from medvq.launch.data import Found
 from medvq.launch.plan import Plan, jobs_for, make_plan
-from medvq.launch.start import Request, load
+from medvq.launch.start import Request, data_for
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset import Dataset
 from medvq.shards.order import steps_per_epoch
@@ -45,24 +45,14 @@ def studies_text(found: list[dict[str, str]]) -> str:
 
 def describe(request: Request, job: str | None) -> dict[str, Any]:
     """The facts of every job, or of one."""
-    study = load(request)
-    jobs = jobs_for(study, request.only)
     absent: dict[str, MedvqError] = {}
-    found = find_data(
-        study,
-        jobs,
-        given=request.data,
-        datasets=request.datasets,
-        study_folder=request.runs / study.name,
-        make=None,
-        absent=absent,
-    )
+    study, found = data_for(request, absent=absent)
     plan = make_plan(study, found, runs=request.runs, only=request.only)
     return {
         "study": study.name,
         "about": study.about,
         "missing": {name: str(e) for name, e in absent.items()},
-        "jobs": {j: _job(plan, j, found) for j in ([job] if job else jobs)},
+        "jobs": {j: _job(plan, j, found) for j in ([job] if job else jobs_for(study, request.only))},
     }
 
 

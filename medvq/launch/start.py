@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Literal
 from medvq.config.errors import MedvqError, NotFoundError
 from medvq.config.points import Override
 from medvq.config.resolve import Study, load_study
-from medvq.launch.data import find_data, given_for
+from medvq.launch.data import Found, find_data, given_for
 from medvq.launch.here import run_here
 from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
 from medvq.launch.watch import Stop, Watch, limited, stopping
@@ -47,20 +47,27 @@ def load(request: Request) -> Study:
     return load_study(request.study, sets=request.sets, overrides=overrides, smoke=request.smoke)
 
 
-def plan_for(request: Request, say: Watch | None) -> Plan:
-    """The runs. If nobody is told none will be done: nothing is drawn, and absent data leave identities open."""
+def data_for(
+    request: Request, *, make: Callable[[str], None] | None = None, absent: dict[str, MedvqError] | None = None
+) -> tuple[Study, dict[str, Found | None]]:
+    """The study, and the datasets of the jobs that are asked for; `make` and `absent` as for `find_data`."""
     study = load(request)
-    jobs = jobs_for(study, request.only)
-    absent: dict[str, MedvqError] = {}
     found = find_data(
         study,
-        jobs,
+        jobs_for(study, request.only),
         given=request.data,
         datasets=request.datasets,
         study_folder=request.runs / study.name,
-        make=say.note if say else None,
-        absent=None if say else absent,
+        make=make,
+        absent=absent,
     )
+    return study, found
+
+
+def plan_for(request: Request, say: Watch | None) -> Plan:
+    """The runs. If nobody is told none will be done: nothing is drawn, and absent data leave identities open."""
+    absent: dict[str, MedvqError] = {}
+    study, found = data_for(request, make=say.note if say else None, absent=None if say else absent)
     given = given_for(study, request.data)
     for name, error in absent.items():
         if name in given or not isinstance(error, NotFoundError):

@@ -218,15 +218,16 @@ class Work:
         if isinstance(error, MedvqError):
             raise error
         if error is not None and not failed and (isinstance(error, OSError) or FULL in str(error)):
-            file = error.filename if isinstance(error, OSError) else None
+            why, file = (error.strerror or error, error.filename) if isinstance(error, OSError) else (FULL, None)
             raise MedvqError(
-                f"the run folder cannot be written: {getattr(error, 'strerror', None) or FULL}",
+                f"the run folder cannot be written: {why}",
                 where=str(file or self.plan.folder),
                 hint="free some space or mend the permissions; the same command then goes on",
             ) from error
-        if error is not None and not failed and not self.stop.asked:
-            at = [s for s in tried if s.run not in self.given_up]
-            self._mourn([*at, *(s for s in left if s.run not in self.given_up)], bool(at), error)
+        open_ = [s for s in left if s.run not in self.given_up]
+        if error is not None and open_ and not failed and not self.stop.asked:
+            begun = [s for s in open_ if s in tried]
+            self._mourn((begun or open_)[0], bool(begun), error)
         self._tell(slot, ended=True)
 
     def _free(self, spec: RunSpec) -> None:
@@ -240,11 +241,8 @@ class Work:
             folder.progress.unlink(missing_ok=True)
             owner.release()
 
-    def _mourn(self, suspects: Sequence[RunSpec], begun: bool, error: BaseException) -> None:
-        """Workers died, and no run says that it was to blame."""
-        if not suspects:
-            return
-        spec = suspects[0]
+    def _mourn(self, spec: RunSpec, begun: bool, error: BaseException) -> None:
+        """Workers died at a run, or before it had begun, and no run says that it was to blame."""
         deaths = self.deaths[spec.run] = self.deaths.get(spec.run, 0) + 1
         if OUT_OF_MEMORY in str(error):
             self._give_up(spec, f"the machine ran out of memory; {LESS_MEMORY}")

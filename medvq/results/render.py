@@ -35,7 +35,7 @@ def render(study: str, tables: Sequence[Filled], form: str) -> str:
 
 
 def as_json(study: str, tables: Sequence[Filled]) -> dict[str, Any]:
-    """`{study, tables: {NAME: {cells: [{row, column, mean, std, n, ci_low, ci_high, published, missing}]}}}`."""
+    """`{study, tables: {NAME: {cells: [{row, column, mean, std, n, ci_low, ci_high, published, missing, …}]}}}`."""
     return {
         "study": study,
         "tables": {

@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvq.runs.atomic import make_folder, read_json, write_json
-from medvq.runs.owner import BEAT_EVERY, SILENT_AFTER, Term
+from medvq.runs.life import beating, lives
+from medvq.runs.owner import Term
 from medvq.runs.process import Process
 
 FOLDER = ".drivers"
@@ -44,22 +43,20 @@ def driving(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
         if _driver(read_json(path), path) is None:
             path.unlink(missing_ok=True)
     file = folder / f"{me.host}-{me.pid}-{secrets.token_hex(4)}.json"
-    over, term = threading.Event(), Term.here()
+    term = Term.here()
     facts = {"process": me.record(), "job": term.job if term else None}
 
     def mean(runs: Iterable[str]) -> None:
         write_json(file, {**facts, "runs": list(runs)})
 
     def beat() -> None:
-        while not over.wait(BEAT_EVERY):
-            with contextlib.suppress(OSError):
-                os.utime(file)
+        with contextlib.suppress(OSError):
+            os.utime(file)
 
-    threading.Thread(target=beat, daemon=True).start()
     try:
-        yield mean
+        with beating(beat):
+            yield mean
     finally:
-        over.set()
         file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another command has its record there
             folder.rmdir()
@@ -81,8 +78,4 @@ def _driver(record: Any, path: Path) -> Driver | None:
     if not isinstance(record, dict):
         return None
     process = Process.of(record["process"])
-    alive = process.alive()
-    if alive is None:
-        with contextlib.suppress(OSError):
-            alive = time.time() - path.stat().st_mtime < SILENT_AFTER
-    return Driver(process=process, job=record["job"]) if alive else None
+    return Driver(process=process, job=record["job"]) if lives(process, path) else None

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,11 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from medvq.config.errors import MedvqError
+from medvq.runs.life import beating, lives
 from medvq.runs.process import Process
 
-SILENT_AFTER = 120.0
-"""Seconds without a sign of life after which an owner on another machine counts as gone."""
-BEAT_EVERY = 15.0
 PATIENCE = 30.0
 """Seconds that an append or a rename may take before who holds the lock for it counts as hanging."""
 
@@ -93,18 +90,13 @@ class Ownership:
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
         """Give signs of life to other machines, from a thread, while the block runs."""
-        over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT_EVERY):
-                with contextlib.suppress(OSError, LostOwnershipError), self.writing():
-                    os.utime(self.path)
+            with contextlib.suppress(OSError, LostOwnershipError), self.writing():
+                os.utime(self.path)
 
-        threading.Thread(target=beat, daemon=True).start()
-        try:
+        with beating(beat):
             yield
-        finally:
-            over.set()
 
     def release(self) -> None:
         """Give the run up; does nothing where it was taken over."""
@@ -185,10 +177,7 @@ def _live_holder(
     if "holder" not in record:
         return None
     process = Process.of(record["holder"])
-    alive = process.alive()
-    if alive is None:
-        alive = now(path.parent) - path.stat().st_mtime < SILENT_AFTER
-    return process if alive else None
+    return process if lives(process, path, now) else None
 
 
 def _stamp(folder: Path) -> float:

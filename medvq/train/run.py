@@ -240,12 +240,18 @@ def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}"
 
 
+class _Log(logging.FileHandler):
+    """A log that says nothing on the terminal where the disk is full: the run is stopped for more than that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it
+        """Drop the record."""
+
+
 @contextlib.contextmanager
 def _logging(path: Path) -> Iterator[None]:
     """Everything that medvq and Python's warnings say during the attempt goes to its log."""
     make_folder(path.parent)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.handleError = lambda record: None  # type: ignore[method-assign] # a full disk has more to stop for
+    handler = _Log(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("medvq"), logging.getLogger("py.warnings")]
     logging.captureWarnings(True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from medvq.runs import events, owner
+from medvq.runs import events, life, owner
 from medvq.runs.atomic import read_json, write_json
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim, holder_of
@@ -116,7 +116,7 @@ def test_attempts_are_numbered_on_where_the_file_was_lost(folder):
 
 @pytest.fixture
 def slow_beat(monkeypatch):
-    monkeypatch.setattr(owner, "BEAT_EVERY", 0.02)
+    monkeypatch.setattr(life, "BEAT_EVERY", 0.02)
 
 
 def test_an_owner_gives_signs_of_life_while_it_works(folder, slow_beat):
