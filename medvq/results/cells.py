@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,8 @@ class Filled:
     smoke: bool
     differences: list[Compared] = field(default_factory=list)
     """Each other row minus the one that the table compares with."""
+    mixed: list[str] = field(default_factory=list)
+    """Axes other than the one that the table says it is over, in which runs of one cell differ."""
     as_published: dict[str, list[str]] = field(default_factory=dict)
     """The mistakes of the paper that were switched on, and in which jobs."""
 
@@ -94,8 +96,18 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
         cells=cells,
         smoke=collected.smoke,
         differences=_differences(table, groups),
+        mixed=_mixed(table, groups.values()),
         as_published=_switched_on(entries),
     )
+
+
+def _mixed(table: Table, groups: Iterable[Sequence[Entry]]) -> list[str]:
+    """Axes in which runs of one cell differ, other than the one that the table says it is over."""
+    found: set[str] = set()
+    for entries in groups if table.over else ():
+        axes = {axis for e in entries for axis in e.values} - {table.over, table.rows, table.columns}
+        found |= {axis for axis in axes if len({str(e.values.get(axis)) for e in entries}) > 1}
+    return sorted(found)
 
 
 def axis_value(entry: Entry, axis: str) -> Any:

@@ -47,6 +47,7 @@ def as_json(study: str, tables: Sequence[Filled]) -> dict[str, Any]:
                 "over": t.table.over,
                 "as_published": t.as_published,
                 "differences": [vars(d) for d in t.differences],
+                "mixed": t.mixed,
                 "cells": [_record(c) for c in in_order(t)],
             }
             for t in tables
@@ -130,6 +131,10 @@ def _notes(t: Filled, intervals: bool = True) -> list[str]:
     if intervals and any(c.ci_low is not None for c in t.cells.values()):
         cells += " [95 % interval]"
     notes = [f"{t.table.value or ', '.join(t.table.values)}; {unit}cells: {cells}"]
+    if t.mixed:
+        notes.append(
+            f"runs of one cell differ in {', '.join(t.mixed)} as well: put it in rows or columns, or in `where`"
+        )
     for d in t.differences:
         interval = f"[{_number(d.low, t, sign=True)}, {_number(d.high, t, sign=True)}]"
         notes.append(
