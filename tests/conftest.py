@@ -59,8 +59,8 @@ def smear(tmp_path_factory):
     """A packed synthetic smear: 120 images of 32 px."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
-    from medvq.shards.pack import pack
-    from medvq.shards.synth import smear as draw
+    from medvq.shards.pack.pack import pack
+    from medvq.shards.synth.smear import smear as draw
 
     folder = tmp_path_factory.mktemp("smear")
     draw(folder / "tree", samples=120, size=32)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medvq.cli.options import DryRun, Json, print_json
-from medvq.config.errors import DataError, UsageError
+from medvq.errors import DataError, UsageError
 
 Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder of a packed dataset.")]
 
@@ -59,7 +59,7 @@ def verify(
 
     [dim]medvq verify datasets/smear --deep[/]
     """
-    from medvq.shards.verify import verify as check
+    from medvq.shards.dataset.verify import verify as check
 
     findings = check(dest, deep=deep)
     if as_json:
@@ -84,7 +84,7 @@ def inspect(
     [dim]medvq inspect datasets/smear --sheet sheet.png[/]
     """
     from medvq.cli.packing import inspect_text
-    from medvq.shards import inspect as look
+    from medvq.shards.dataset import summary as look
 
     facts = look.describe(dest)
     if sheet:
@@ -111,7 +111,7 @@ def synth(
     if what != "smear":
         raise UsageError(f"cannot draw {what!r}", hint="known: smear")
     from medvq.cli.progress import counting
-    from medvq.shards.synth import smear
+    from medvq.shards.synth.smear import smear
 
     with counting("drawing") as progress:
         facts = smear(dest, samples=samples, size=size, seed=seed, dry_run=dry_run, progress=progress)

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from medvq.config.errors import ConfigError, MedvqError
+from medvq.errors import ConfigError, MedvqError
 
 
 class Commands(TyperGroup):

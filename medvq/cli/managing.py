@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medvq.cli.options import DryRun, Json, Runs, print_json
-from medvq.config.errors import MedvqError, MissingError, NotFoundError, UsageError
+from medvq.errors import MedvqError, MissingError, NotFoundError, UsageError
 
 RUNS = Path("runs")
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -29,7 +29,7 @@ def cancel(
     """
     from medvq.launch.slurm import manage
     from medvq.launch.watch import cancel_study
-    from medvq.runs.driver import Driver, meant
+    from medvq.runs.commands import Driver, meant
     from medvq.runs.folder import RunFolder
     from medvq.runs.owner import holder_of
 
@@ -77,7 +77,7 @@ def cancel(
 
 def _named(names: Sequence[str], runs: Path) -> tuple[dict[Path, list[str]], set[Path]]:
     """Names of runs by their study's folder, and the studies that were named as a whole."""
-    from medvq.results.names import find_run
+    from medvq.runs.find import find_run
     from medvq.runs.plan import last_plan
 
     wanted: dict[Path, list[str]] = {}
@@ -109,7 +109,7 @@ def retry(
     from medvq.config.profile import load_profile
     from medvq.launch.room import check_fit
     from medvq.launch.slurm import manage, submit
-    from medvq.results.collect import study_folders
+    from medvq.runs.collect import study_folders
 
     (folder,) = study_folders(study, runs)
     place = load_profile(profile) if profile else manage.profile_of_last(folder)
@@ -136,7 +136,7 @@ def prune(
     [dim]medvq prune --dry-run[/]
     """
     from medvq.launch.slurm.prune import garbage, remove
-    from medvq.results.collect import study_folders
+    from medvq.runs.collect import study_folders
 
     found = garbage(runs, study_folders(study, runs), say=lambda text: typer.echo(text, err=True))
     if not as_json:

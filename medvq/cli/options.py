@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from medvq.config.errors import UsageError
 from medvq.config.units import seconds
+from medvq.errors import UsageError
 
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="Path of a study, or its name in ./jobs or among those shipped.")

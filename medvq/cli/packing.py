@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from medvq.cli.progress import counting
-from medvq.config.errors import UsageError, nearest
 from medvq.config.locate import find
 from medvq.config.recipe import Recipe, load_recipe, parse_size
+from medvq.errors import UsageError, nearest
 
 STORES = ("auto", "png", "jpeg", "npy")
 MOST_LINES = 8
@@ -62,10 +62,10 @@ def pack_folder(
     if processes < 0:
         raise UsageError(f"cannot work with {processes} processes", where="--processes")
     if dry_run:
-        from medvq.shards.explain import facts_of_source
+        from medvq.shards.pack.preview import facts_of_source
 
         return facts_of_source(source, settings)
-    from medvq.shards.pack import pack
+    from medvq.shards.pack.pack import pack
 
     with counting("packing") as progress:
         report = pack(
@@ -87,8 +87,8 @@ def packed_text(report: dict[str, Any]) -> str:
 
 def remarks(report: dict[str, Any]) -> list[str]:
     """What a person should know of a packing that went well: leaks that were let pass, then notes, a line each."""
-    from medvq.shards.report import leak_text
-    from medvq.shards.scan import printable
+    from medvq.shards.pack.report import leak_text
+    from medvq.shards.source.scan import printable
 
     lines = [f"leak between splits: {leak_text(found)}" for found in report["leaks"]]
     lines += [f"note: {note}" for note in report["notes"]]

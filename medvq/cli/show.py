@@ -8,13 +8,13 @@ from typing import Any
 
 import typer
 
-from medvq.config.errors import UsageError
+from medvq.errors import UsageError
 from medvq.launch.plan import Plan
 from medvq.launch.start import states_of
 from medvq.results.cells import Filled, fill
-from medvq.results.collect import collect
-from medvq.results.columns import write_cells
+from medvq.results.formats.parquet import write_cells
 from medvq.results.render import render
+from medvq.runs.collect import collect
 from medvq.runs.plan import last_plan
 
 

@@ -24,7 +24,7 @@ from medvq.cli.options import (
     print_json,
     side_by_side,
 )
-from medvq.config.errors import RunsFailedError, StoppedError
+from medvq.errors import RunsFailedError, StoppedError
 
 if TYPE_CHECKING:
     from medvq.launch.start import Request
@@ -130,7 +130,7 @@ def results(
     [dim]medvq results quickstart --format md[/]
     """
     from medvq.cli.show import results_text, write_results
-    from medvq.results.collect import study_folders
+    from medvq.runs.collect import study_folders
 
     form = "json" if as_json else form
     if form == "parquet":

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from medvq.cli.options import Json, Runs, print_json
-from medvq.config.errors import RunsFailedError, StillRunningError, UsageError, nearest
+from medvq.errors import RunsFailedError, StillRunningError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from medvq.results.collect import Collected
+    from medvq.runs.collect import Collected
 
 RUNS = Path("runs")
 StudyHere = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")]
@@ -35,7 +35,7 @@ def status(
 
     [dim]medvq status quickstart --watch[/]
     """
-    from medvq.results.status import text
+    from medvq.launch.status import text
     from medvq.runs.state import State
 
     for wanted in state:
@@ -71,7 +71,7 @@ def wait(
     [dim]medvq wait quickstart --timeout "8 h"[/]
     """
     from medvq.config.units import seconds
-    from medvq.results.cluster import HELD
+    from medvq.launch.slurm.cluster import HELD
 
     try:
         end = time.monotonic() + (seconds(timeout) if timeout else float("inf"))
@@ -107,8 +107,8 @@ def logs(
 
     [dim]medvq logs finetune-subset10 -f[/]
     """
-    from medvq.results.logs import as_data, pieces
-    from medvq.results.names import find_run
+    from medvq.launch.logs import as_data, pieces
+    from medvq.runs.find import find_run
 
     found = find_run(run, runs)
     if as_json:
@@ -121,9 +121,9 @@ def logs(
 
 
 def _look(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any]]:
-    from medvq.results.cluster import look
-    from medvq.results.collect import collect, collect_all, study_folders
-    from medvq.results.status import facts
+    from medvq.launch.slurm.cluster import look
+    from medvq.launch.status import facts
+    from medvq.runs.collect import collect, collect_all, study_folders
 
     if plan is not None and plan != "all" and not plan.isdigit():
         raise UsageError(f"no plan {plan!r}", where="--plan", hint="a number, or all")

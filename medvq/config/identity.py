@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from medvq.config.data import Source
-from medvq.config.keys import canonical_json, sha256_of
-from medvq.config.points import Point
+from medvq.config.expand import Point
 from medvq.config.schema import Schema
 from medvq.config.tasks import find_task
+from medvq.keys import canonical_json, sha256_of
 
 
 def science(point: Point, source: Source, digests: Mapping[str, str], needs: Mapping[str, str]) -> dict[str, Any]:

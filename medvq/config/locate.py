@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from medvq.config.errors import NotFoundError, nearest
+from medvq.errors import NotFoundError, nearest
 
 Kind = Literal["jobs", "shards", "slurm"]
 NOUN: dict[Kind, str] = {"jobs": "study", "shards": "recipe", "slurm": "profile"}

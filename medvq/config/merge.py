@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from medvq.config.errors import UsageError
 from medvq.config.yamlfile import Document, KeyPath, parse_value
+from medvq.errors import UsageError
 
 
 def merged(under: Any, over: Any) -> Any:

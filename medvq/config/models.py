@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medvq.config.errors import UsageError, nearest
-from medvq.config.imported import is_import_path, load
+from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
+from medvq.errors import UsageError, nearest
 
 Positive = Annotated[int, Field(gt=0)]
 

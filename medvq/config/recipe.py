@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from medvq.config.errors import NotFoundError
 from medvq.config.schema import Schema, validate
 from medvq.config.yamlfile import read_yaml
+from medvq.errors import NotFoundError
 
 
 def _pair(value: Any) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 
 from medvq.config import merge
 from medvq.config.data import Source
-from medvq.config.errors import ConfigError, NotFoundError, Problem, nearest
+from medvq.config.expand import Override, Point, RawJob, Surroundings, points, raw_job
 from medvq.config.locate import find
-from medvq.config.points import Override, Point, RawJob, Surroundings, points, raw_job
 from medvq.config.schema import validate
 from medvq.config.study import StudyFile, Table
 from medvq.config.tables import table_problems
 from medvq.config.yamlfile import Document, read_yaml
+from medvq.errors import ConfigError, NotFoundError, Problem, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medvq.config.errors import ConfigError, Problem, nearest
 from medvq.config.yamlfile import Document, KeyPath
+from medvq.errors import ConfigError, Problem, nearest
 
 
 class Schema(BaseModel):

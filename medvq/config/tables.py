@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medvq.config.errors import Problem, nearest
 from medvq.config.study import Table
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import Document
+from medvq.errors import Problem, nearest
 
 Facts = tuple[str, Mapping[str, Any], Sequence[str]]
 """Task, matrix values and measured splits of one point."""

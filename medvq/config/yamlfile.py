@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from medvq.config.errors import ConfigError, NotFoundError, Problem, UsageError
+from medvq.errors import ConfigError, NotFoundError, Problem, UsageError
 
 KeyPath = tuple[str | int, ...]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvq.config.data import Source
-from medvq.config.errors import DataError, Problem, UsageError
-from medvq.config.points import Point
+from medvq.config.expand import Point
 from medvq.config.resolve import Study
 from medvq.config.tasks import find_task
+from medvq.errors import DataError, Problem, UsageError
 from medvq.launch.data import Found
 
 
@@ -103,7 +103,7 @@ def check_disjoint(seen: Seen, test: Found, *, job: str, needed: str) -> None:
         return  # the leak check of packing covers one dataset
     import numpy as np
 
-    from medvq.shards.dataset import Dataset
+    from medvq.shards.dataset.dataset import Dataset
 
     def sums_of(found: Found, split: str | None) -> NDArray[np.uint64]:
         dataset = Dataset.open(found.ref.path)

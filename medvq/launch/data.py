@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvq.config.data import Ingredient, Source, Synthetic
-from medvq.config.errors import MedvqError, NotFoundError, UsageError, nearest
 from medvq.config.resolve import Study
-from medvq.runs.atomic import make_folder
+from medvq.errors import MedvqError, NotFoundError, UsageError, nearest
+from medvq.files import make_folder
 from medvq.runs.spec import DatasetRef
-from medvq.shards.manifest import Manifest, read_manifest
+from medvq.shards.dataset.manifest import Manifest, read_manifest
 
 Say = Callable[[str], None]
 
@@ -121,8 +121,8 @@ def draw(synth: Synthetic, path: Path, say: Say) -> None:
     """Draw and pack a synthetic dataset; two processes that want it make it once."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
-    from medvq.shards.pack import pack
-    from medvq.shards.synth import smear
+    from medvq.shards.pack.pack import pack
+    from medvq.shards.synth.smear import smear
 
     make_folder(path.parent)
     with open(path.parent / f".{path.name}.lock", "w") as lock:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medvq.config.errors import ConfigError, MedvqError
-from medvq.config.keys import canonical_json
+from medvq.config.as_published import switches
+from medvq.config.expand import Point
 from medvq.config.locate import known
-from medvq.config.points import Point
-from medvq.config.switches import switches
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import read_yaml
+from medvq.errors import ConfigError, MedvqError
+from medvq.keys import canonical_json
 from medvq.launch.data import Found
 from medvq.launch.plan import Plan, jobs_for, make_plan
 from medvq.launch.start import Request, data_for
 from medvq.runs.spec import RunSpec
-from medvq.shards.dataset import Dataset
-from medvq.shards.order import steps_per_epoch
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.sampling.order import steps_per_epoch
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from medvq.config.errors import MedvqError
+from medvq.errors import MedvqError
 from medvq.launch.slurm.checkup import checkup, shared_folder
 
 PACKAGES = ("torch", "ray", "pyarrow", "submitit")
@@ -68,7 +68,7 @@ def _machine() -> Iterator[Check]:
 
 
 def _short_temp() -> str:
-    from medvq.train.ray_group import short_temp
+    from medvq.workers.ray_group import short_temp
 
     return f"temporary files go to {short_temp()} (TMPDIR would be {tempfile.gettempdir()})"
 

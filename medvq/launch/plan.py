@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvq.config.errors import NotFoundError, nearest
+from medvq.config.expand import Point, matching
 from medvq.config.identity import identity, plain, science
-from medvq.config.points import Point, matching
 from medvq.config.resolve import Study
+from medvq.errors import NotFoundError, nearest
+from medvq.files import make_folder
 from medvq.launch.check import Seen, check_data, check_disjoint
 from medvq.launch.data import Found
-from medvq.runs.atomic import make_folder
 from medvq.runs.folder import RunFolder
 from medvq.runs.plan import PlanRecord, save_plan
 from medvq.runs.provenance import provenance

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from medvq.config.errors import MedvqError, MissingError, UsageError
 from medvq.config.profile import Slurm
 from medvq.config.study import Resources
+from medvq.errors import MedvqError, MissingError, UsageError
 from medvq.launch.slurm.allocation import allocation
 from medvq.runs.spec import RunSpec
 

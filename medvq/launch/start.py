@@ -10,9 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from medvq.config.errors import MedvqError, NotFoundError
-from medvq.config.points import Override
+from medvq.config.expand import Override
 from medvq.config.resolve import Study, load_study
+from medvq.errors import MedvqError, NotFoundError
 from medvq.launch.data import Found, find_data, given_for
 from medvq.launch.here import run_here
 from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record

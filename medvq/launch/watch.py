@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medvq.files import make_folder
 from medvq.launch.slurm.allocation import allocation
-from medvq.runs.atomic import make_folder
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus

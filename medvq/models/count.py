@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medvq.models.quantize.base import Quantizer
-from medvq.models.svqvae import SVQVAE
+from medvq.models.svqvae.model import SVQVAE
 
 
 @dataclass(frozen=True, kw_only=True)

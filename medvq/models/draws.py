@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medvq.config.keys import draw_key
+from medvq.keys import draw_key
 
 
 @dataclass(frozen=True)

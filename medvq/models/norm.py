@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medvq.config.errors import UsageError
+from medvq.errors import UsageError
 from medvq.models.ranks import rank, sum_over_ranks_, world_size
 
 

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from torch import nn
 
-from medvq.config.errors import UsageError, nearest
-from medvq.config.imported import is_import_path, load
+from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
-from medvq.models.base import VQModel
-from medvq.models.svqvae import SVQVAE
-from medvq.models.vqvae import VQVAE
+from medvq.errors import UsageError, nearest
+from medvq.models.autoencoder import VQModel
+from medvq.models.svqvae.model import SVQVAE
+from medvq.models.vqvae.model import VQVAE
 
 MODELS: dict[str, type[nn.Module]] = {"svqvae": SVQVAE, "vqvae": VQVAE}
 """The class of each model; its configuration is `medvq.config.models.MODEL_CONFIGS` under the same name."""

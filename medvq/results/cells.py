@@ -8,11 +8,11 @@ from typing import Any
 
 from medvq.config.study import Published, Table
 from medvq.config.tables import in_scope
-from medvq.results.collect import Collected, Entry
+from medvq.files import read_json
+from medvq.metrics.bootstrap import mean_std
 from medvq.results.compare import Compared, compare
 from medvq.results.intervals import interval_of, majority
-from medvq.results.stats import mean_std
-from medvq.runs.atomic import read_json
+from medvq.runs.collect import Collected, Entry
 
 BASELINE = "majority class"
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medvq.metrics.bootstrap import mcnemar, paired_bootstrap
 from medvq.results.intervals import kept_of, resampled_of
-from medvq.results.stats import mcnemar, paired_bootstrap
 from medvq.runs.folder import RunFolder
 
 

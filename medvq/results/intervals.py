@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.results.stats import Predicted, Resampled, bootstrap, classification, sample_mean
-from medvq.runs.atomic import read_json
+from medvq.files import read_json
+from medvq.metrics.bootstrap import Predicted, Resampled, bootstrap, classification_metric, sample_mean
+from medvq.metrics.classification import OF_CONFUSION, Interval, summary, wilson
+from medvq.runs.artifacts.predictions import read_split
 from medvq.runs.folder import RunFolder
-from medvq.runs.metrics import OF_CONFUSION, Interval, summary, wilson
-from medvq.runs.predictions import read_split
 
 CLASSIFIED = {*OF_CONFUSION, "auc"}
 
@@ -46,7 +46,7 @@ def resampled_of(columns: dict[str, NDArray[Any]], name: str) -> Resampled | Non
     """A metric of resampled images; None where what was kept does not give it."""
     prefix = _prefix(name)
     if name.removeprefix(prefix) in CLASSIFIED and f"{prefix}predicted" in columns:
-        return classification(name.removeprefix(prefix), _predicted(columns, prefix))
+        return classification_metric(name.removeprefix(prefix), _predicted(columns, prefix))
     return sample_mean(columns[name]) if name in columns else None
 
 
@@ -63,7 +63,7 @@ def majority(folder: RunFolder, metric: str) -> tuple[float, Interval | None] | 
     value = summary(label, always, classes=len(counts))[name]
     if name == "accuracy":
         return value, wilson(int((label == always).sum()), len(label))
-    return value, bootstrap([classification(name, said)], len(label))
+    return value, bootstrap([classification_metric(name, said)], len(label))
 
 
 def _prefix(name: str) -> str:

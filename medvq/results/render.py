@@ -8,15 +8,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medvq.config.errors import UsageError, nearest
+from medvq.errors import UsageError, nearest
 from medvq.results.cells import Cell, Filled, in_order
-from medvq.results.latex import as_latex
+from medvq.results.formats.latex import as_latex
 
 FORMATS = ("table", "md", "csv", "tex", "json", "parquet")
 
 
 def render(study: str, tables: Sequence[Filled], form: str) -> str:
-    """The tables of a study in one of `FORMATS` that is text (`medvq.results.columns` writes parquet).
+    """The tables of a study in one of `FORMATS` that is text (`medvq.results.formats.parquet` writes parquet).
 
     Raises:
         UsageError: there is no such format.

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from medvq.config.errors import MedvqError
-from medvq.runs.life import beating, lives
+from medvq.errors import MedvqError
+from medvq.runs.heartbeat import beating, lives
 from medvq.runs.process import Process
 
 PATIENCE = 30.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from medvq.config.data import Source
-from medvq.config.errors import DataError, NotFoundError
-from medvq.config.imported import CodeRef
+from medvq.config.plugins import CodeRef
 from medvq.config.schema import Schema
 from medvq.config.study import Job
-from medvq.runs.atomic import read_json, write_json
+from medvq.errors import DataError, NotFoundError
+from medvq.files import read_json, write_json
 from medvq.runs.folder import RunFolder
 
 

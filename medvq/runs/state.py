@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from medvq.files import read_json
 from medvq.runs import events
-from medvq.runs.atomic import read_json
+from medvq.runs.cost import Work, work_of
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, holder_of
-from medvq.runs.work import Work, work_of
 
 State = Literal["planned", "queued", "running", "stopped", "pruned", "done", "failed", "blocked"]
 

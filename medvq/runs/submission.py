@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvq.config.errors import NotFoundError
-from medvq.runs.atomic import make_folder, read_json, write_json
+from medvq.errors import NotFoundError
+from medvq.files import make_folder, read_json, write_json
 from medvq.runs.owner import Busy
 
 

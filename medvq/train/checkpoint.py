@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from medvq.config.errors import DataError, NotFoundError
-from medvq.runs.atomic import read_json, remove_folder, replace_folder, write_json
+from medvq.errors import DataError, NotFoundError
+from medvq.files import read_json, remove_folder, replace_folder, write_json
 from medvq.runs.owner import Ownership
 
 log = logging.getLogger(__name__)

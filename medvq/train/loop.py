@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from medvq.models.base import VQModel
+from medvq.models.autoencoder import VQModel
 from medvq.models.draws import Draws
 from medvq.models.dropout import dropping
 from medvq.models.quantize.base import Quantizer

@@ -18,22 +18,22 @@ from typing import Any, Literal
 
 import torch
 
-from medvq.config.errors import MedvqError
+from medvq.errors import MedvqError
+from medvq.files import make_folder, remove_folder, replace_folder, write_json
 from medvq.models.quantize.codebook import NonFiniteCodesError
 from medvq.runs import events
-from medvq.runs.atomic import make_folder, remove_folder, replace_folder, write_json
+from medvq.runs.artifacts.predictions import name_of, write_predictions
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim
-from medvq.runs.predictions import name_of, write_predictions
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.train import checkpoint
-from medvq.train.feed import bad_keys
+from medvq.train.batch_builder import bad_keys
 from medvq.train.loop import train
-from medvq.train.pulse import NonFiniteLossError
+from medvq.train.loss_sync import NonFiniteLossError
+from medvq.train.performance import eager
 from medvq.train.session import Session
 from medvq.train.setup import open_session
-from medvq.train.speed import eager
 from medvq.train.tasks.base import Evaluated
 from medvq.train.world import World, lost_peer, pin
 
@@ -98,7 +98,7 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
 
 def finish(session: Session) -> None:
     """Evaluate the chosen checkpoint on validation and test; artifacts and the result appear together."""
-    from medvq.runs.watched import watched
+    from medvq.runs.artifacts.watched import watched
 
     spec, folder, world = session.spec, session.folder, session.world
     info = session.info
@@ -138,7 +138,7 @@ def finish(session: Session) -> None:
 
 def _artifacts(session: Session, found: Mapping[str, Evaluated], history: Sequence[Mapping[str, Any]]) -> Path:
     """Predictions and pictures, in a folder beside their place: another attempt may have taken the run over."""
-    from medvq.runs.figures import curves
+    from medvq.runs.artifacts.figures import curves
 
     place = session.folder.artifacts
     with session.owner.writing():

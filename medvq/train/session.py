@@ -16,27 +16,27 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from medvq.config.errors import UsageError
-from medvq.config.keys import draw_key
 from medvq.config.study import Train
 from medvq.config.tasks import Task as Info
 from medvq.config.tasks import find_task
 from medvq.config.units import seconds
+from medvq.errors import UsageError
+from medvq.keys import draw_key
 from medvq.models.draws import Draws
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
-from medvq.shards.loader import Loader
+from medvq.shards.load.loader import Loader
 from medvq.train import checkpoint
+from medvq.train.batch_builder import Feed
+from medvq.train.ddp import settle_buckets, used_parameters
 from medvq.train.evaluate import evaluate, joined
-from medvq.train.feed import Feed
+from medvq.train.loss_sync import Pulse
+from medvq.train.performance import ahead, eager
 from medvq.train.progress import Progress
-from medvq.train.pulse import Pulse
 from medvq.train.scalars import Scalars
-from medvq.train.speed import ahead, eager
 from medvq.train.tasks.base import Batch, Evaluated, Task
-from medvq.train.used import settle_buckets, used_parameters
 from medvq.train.world import World
 
 log = logging.getLogger(__name__)

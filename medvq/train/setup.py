@@ -9,26 +9,26 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from medvq.config.errors import DataError
-from medvq.config.imported import prepare
-from medvq.config.keys import draw_key
 from medvq.config.models import find_model_config
+from medvq.config.plugins import prepare
 from medvq.config.tasks import find_task
+from medvq.errors import DataError
+from medvq.keys import draw_key
 from medvq.models.dropout import keyed
 from medvq.models.norm import over_ranks
 from medvq.models.registry import build
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
-from medvq.shards.dataset import Dataset
-from medvq.shards.loader import Loader
-from medvq.shards.stage import stage
-from medvq.shards.view import Part
+from medvq.shards.dataset.cache import stage
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.load.loader import Loader
+from medvq.shards.load.view import Part
 from medvq.train import checkpoint
 from medvq.train.optim import make_optimizer
+from medvq.train.performance import arrange, fused
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
-from medvq.train.speed import arrange, fused
 from medvq.train.tasks.registry import task_class
 from medvq.train.view import held_out_view, statistics_of, training_view
 from medvq.train.world import World

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from medvq.config.data import Ingredient
-from medvq.config.errors import UsageError
+from medvq.errors import UsageError
 from medvq.runs.spec import RunSpec
-from medvq.shards.dataset import Dataset
-from medvq.shards.view import EVERY_SPLIT, TRAIN, Fit, Part, View
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.load.view import EVERY_SPLIT, TRAIN, Fit, Part, View
 
 
 def training_view(spec: RunSpec, datasets: Mapping[str, Dataset]) -> View:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import simplejpeg
 
-from medvq.shards.pack import pack
+from medvq.shards.pack.pack import pack
 
 OURS, STRICT = "medvq shard", "strict decoding of every image"
 TIMES = 8

@@ -36,11 +36,11 @@ from peers import BATCH, PEERS, Images, fit
 from PIL import Image
 
 from medvq.config.recipe import Recipe
-from medvq.shards.dataset import Dataset
-from medvq.shards.decode import decode_image, resize
-from medvq.shards.loader import Loader
-from medvq.shards.pack import pack
-from medvq.shards.view import Part, View
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.load.decode import decode_image, resize
+from medvq.shards.load.loader import Loader
+from medvq.shards.load.view import Part, View
+from medvq.shards.pack.pack import pack
 
 OURS, KEPT, BARE, BARE_PIL = "medvq", "medvq, kept in memory", "bare loop, same decoder", "bare loop, Pillow"
 DATA = Path(os.environ.get("MEDVQ_BENCH_DATA", "../shared/data"))

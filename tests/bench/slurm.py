@@ -157,8 +157,8 @@ def main() -> None:
     sys.path.insert(0, str(TOP))
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
-    from medvq.shards.pack import pack
-    from medvq.shards.synth import smear
+    from medvq.shards.pack.pack import pack
+    from medvq.shards.synth.smear import smear
 
     shared = [p for p in (TOP, Path(sys.prefix), Path(sys.base_prefix)) if p.is_relative_to("/tmp")]
     testbed("down")

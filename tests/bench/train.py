@@ -46,8 +46,8 @@ def make_data(folder: Path, samples: int, size: int) -> None:
     """A packed smear, as `medvq synth smear` and `medvq shard` make it."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
-    from medvq.shards.pack import pack
-    from medvq.shards.synth import smear
+    from medvq.shards.pack.pack import pack
+    from medvq.shards.synth.smear import smear
 
     smear(folder / "tree", samples=samples, size=size)
     pack(folder / "tree", folder / "datasets/smear", load_recipe(find("shards", "smear")), processes=2)
@@ -65,9 +65,9 @@ def write_study(folder: Path, size: int, epochs: int) -> Path:
 def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
     """One rank of the comparison: steps of medvq's loop and of the hand-written one take turns."""
     from medvq.config.resolve import load_study
+    from medvq.files import make_folder
     from medvq.launch.data import find_data
     from medvq.launch.plan import make_plan
-    from medvq.runs.atomic import make_folder
     from medvq.runs.owner import claim
     from medvq.runs.process import Process
     from medvq.train.loop import train

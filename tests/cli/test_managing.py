@@ -6,7 +6,7 @@ import os
 import pytest
 
 from medvq.runs import events
-from medvq.runs.driver import driving
+from medvq.runs.commands import driving
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Term, claim
 from medvq.runs.process import Process

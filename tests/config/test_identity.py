@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from medvq.config.expand import matching
 from medvq.config.identity import identity, plain, science
-from medvq.config.keys import canonical_json, draw_key
 from medvq.config.locate import known
-from medvq.config.points import matching
 from medvq.config.resolve import load_study
 from medvq.config.schema import Schema
+from medvq.keys import canonical_json, draw_key
 
 GOLDEN = json.loads(Path(__file__).with_name("identities.json").read_text())
 """Every run of every shipped study. One that changes here is done again by everybody who has it."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medvq.config.errors import ConfigError
 from medvq.config.locate import known
 from medvq.config.profile import Slurm, load_profile
+from medvq.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", sorted(known("slurm")))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medvq.config.errors import ConfigError, NotFoundError
 from medvq.config.recipe import Recipe, load_recipe, parse_size
+from medvq.errors import ConfigError, NotFoundError
 
 SHARDS = Path(__file__).resolve().parents[2] / "shards"
 

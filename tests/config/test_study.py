@@ -3,8 +3,8 @@
 import pytest
 
 from medvq.config import locate
-from medvq.config.errors import ConfigError, NotFoundError
 from medvq.config.resolve import load_study
+from medvq.errors import ConfigError, NotFoundError
 
 STUDY = """\
 study: tiny

@@ -97,12 +97,12 @@ def test_a_worker_that_dies_is_replaced_in_the_same_command(cli, study):
     assert study.left(cli.folder / "runs") == study.undisturbed
 
 
-PARTS = ("RayTrainWorker", "raylet/raylet", "gcs_server", "TrainController", "medvq.train.ray_server")
+PARTS = ("RayTrainWorker", "raylet/raylet", "gcs_server", "TrainController", "medvq.workers.ray_server")
 
 
 @pytest.mark.parametrize(
     ("launcher", "parts"),
-    [("ray", PARTS), ("torchrun", ("medvq.train.torchrun_worker", "torch.distributed.run"))],
+    [("ray", PARTS), ("torchrun", ("medvq.workers.torchrun_worker", "torch.distributed.run"))],
 )
 def test_whatever_part_is_killed_the_same_command_goes_on(cli, study, launcher, parts):
     rng = random.Random(5)

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from medvq.config.errors import DataError, NotFoundError, UsageError
 from medvq.config.resolve import load_study
 from medvq.config.study import Resources
+from medvq.errors import DataError, NotFoundError, UsageError
 from medvq.launch.data import find_data
 from medvq.launch.plan import make_plan, record, slug
 from medvq.launch.room import Room, shape_of
@@ -65,7 +65,7 @@ def test_a_missing_dataset_says_how_to_make_one(planned, tmp_path):
 
 def test_a_dataset_without_test_split_is_refused(smear, tmp_path, planned):
     from medvq.config.recipe import Recipe
-    from medvq.shards.pack import pack
+    from medvq.shards.pack.pack import pack
 
     tree = tmp_path / "tree"
     shutil.copytree(smear.parent / "tree" / "train" / "data", tree)
@@ -78,7 +78,7 @@ def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp
     """The second dataset's training split is the first's test split."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
-    from medvq.shards.pack import pack
+    from medvq.shards.pack.pack import pack
 
     tree = tmp_path / "tree"
     shutil.copytree(smear.parent / "tree", tree)

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from medvq.config.errors import MissingError, UsageError
 from medvq.config.profile import Slurm
 from medvq.config.study import Resources
+from medvq.errors import MissingError, UsageError
 from medvq.launch.room import Room, check_fit, shape_of, side_by_side
 
 
@@ -86,7 +86,7 @@ def test_what_a_profile_has_no_room_for_is_told_before_it_is_sent(planned, text)
 
 
 def test_slots_see_their_own_gpus(monkeypatch):
-    from medvq.launch.work import _visible
+    from medvq.launch.scheduler import _visible
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [_visible(i, 2) for i in range(2)] == ["0,1", "2,3"]

@@ -15,9 +15,9 @@ from medvq.models.draws import Draws
 from medvq.models.registry import build
 from medvq.train.optim import rate
 from medvq.train.pixels import Pixels
-from medvq.train.tasks.autoencode import Autoencode
+from medvq.train.tasks.autoencode.task import Autoencode
 from medvq.train.tasks.base import Batch
-from medvq.train.tasks.classify import Classify
+from medvq.train.tasks.classify.task import Classify
 
 PIXELS = Pixels([([0.5] * 3, [0.2] * 3)], torch.device("cpu"))
 CLASSES = ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from medvq.config.errors import UsageError
 from medvq.config.models import Svqvae
-from medvq.models.blocks import TwoLevelVQVAE
+from medvq.errors import UsageError
 from medvq.models.count import count, layers
 from medvq.models.draws import Draws
 from medvq.models.quantize.ema import EMAQuantizer
 from medvq.models.registry import build
+from medvq.models.svqvae.blocks import TwoLevelVQVAE
 
 TINY = Svqvae(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16)
 

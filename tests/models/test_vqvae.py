@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from medvq.config.errors import UsageError
 from medvq.config.models import Vqvae
+from medvq.errors import UsageError
 from medvq.models.count import count, layers
 from medvq.models.norm import GlobalBatchNorm2d
 from medvq.models.quantize.gradient import GradientQuantizer

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medvq.results.compare import compare
+from medvq.runs.artifacts.predictions import NAME, classified, write_predictions
 from medvq.runs.folder import RunFolder
-from medvq.runs.predictions import NAME, classified, write_predictions
 
 LABEL = np.random.default_rng(0).integers(0, 2, 200)
 

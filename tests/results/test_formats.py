@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from medvq.cli.show import write_results
-from medvq.config.errors import UsageError
 from medvq.config.study import Table
+from medvq.errors import UsageError
 from medvq.results.cells import Cell, Filled
-from medvq.results.columns import write_cells
-from medvq.results.latex import escaped
+from medvq.results.formats.latex import escaped
+from medvq.results.formats.parquet import write_cells
 from medvq.results.render import FORMATS, render
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from medvq.runs import events, life, owner
-from medvq.runs.atomic import read_json, write_json
+from medvq.files import read_json, write_json
+from medvq.runs import events, heartbeat, owner
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, LostOwnershipError, Ownership, Term, claim, holder_of
 from medvq.runs.plan import last_plan, load_plan, save_plan
@@ -116,7 +116,7 @@ def test_attempts_are_numbered_on_where_the_file_was_lost(folder):
 
 @pytest.fixture
 def slow_beat(monkeypatch):
-    monkeypatch.setattr(life, "BEAT_EVERY", 0.02)
+    monkeypatch.setattr(heartbeat, "BEAT_EVERY", 0.02)
 
 
 def test_an_owner_gives_signs_of_life_while_it_works(folder, slow_beat):

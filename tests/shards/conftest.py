@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from medvq.shards.manifest import (
+from medvq.shards.dataset.manifest import (
     ImageFacts,
     IndexFile,
     Leaks,

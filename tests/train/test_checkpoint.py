@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from medvq.config.errors import DataError, NotFoundError
+from medvq.errors import DataError, NotFoundError
 from medvq.runs.owner import LostOwnershipError, claim
 from medvq.runs.process import Process
 from medvq.train import checkpoint

@@ -7,10 +7,10 @@ from medvq.config.models import Svqvae
 from medvq.config.tasks import AutoencodeObjective
 from medvq.models.draws import Draws
 from medvq.models.registry import build
-from medvq.shards.dataset import Dataset
+from medvq.shards.dataset.dataset import Dataset
 from medvq.train.evaluate import evaluate
 from medvq.train.pixels import Pixels
-from medvq.train.tasks.autoencode import Autoencode
+from medvq.train.tasks.autoencode.task import Autoencode
 from medvq.train.tasks.base import Batch
 from medvq.train.view import held_out_view, training_view
 from medvq.train.world import World

@@ -9,28 +9,28 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from medvq.config.data import Augment
-from medvq.config.errors import UsageError
 from medvq.config.locate import find
 from medvq.config.models import Svqvae
 from medvq.config.recipe import load_recipe
 from medvq.config.resolve import load_study
+from medvq.errors import UsageError
 from medvq.launch.data import find_data
 from medvq.launch.plan import make_plan, record
+from medvq.metrics.similarity import ssim
 from medvq.models.draws import Draws
 from medvq.models.registry import build
-from medvq.runs.predictions import NAME, read_predictions
+from medvq.runs.artifacts.predictions import NAME, read_predictions
 from medvq.runs.process import Process
 from medvq.runs.state import status_of
-from medvq.shards.dataset import Dataset
-from medvq.shards.loader import Loader
-from medvq.shards.pack import pack
-from medvq.shards.synth import smear as draw
-from medvq.train import feed as feed_module
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.load.loader import Loader
+from medvq.shards.pack.pack import pack
+from medvq.shards.synth.smear import smear as draw
+from medvq.train import batch_builder as feed_module
 from medvq.train.augment import CORNER, augment, masked, masked_as_published
 from medvq.train.pixels import Pixels
 from medvq.train.run import WorkItem, run_one
 from medvq.train.setup import pixels_of
-from medvq.train.similarity import ssim
 from medvq.train.view import held_out_view, parts_of
 from medvq.train.world import World
 

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from medvq.config.errors import DataError, UsageError
 from medvq.config.locate import find
 from medvq.config.recipe import load_recipe
 from medvq.config.resolve import load_study
+from medvq.errors import DataError, UsageError
 from medvq.launch.data import find_data
 from medvq.launch.describe import _steps
 from medvq.launch.plan import make_plan, record
@@ -41,8 +41,8 @@ jobs:
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
     """Two smears of different drawings: `fine` of 48 px and `coarse` of 32 px."""
-    from medvq.shards.pack import pack
-    from medvq.shards.synth import smear as draw
+    from medvq.shards.pack.pack import pack
+    from medvq.shards.synth.smear import smear as draw
 
     folder = tmp_path_factory.mktemp("mixture")
     for name, size, seed in (("fine", 48, 7), ("coarse", 32, 8)):

@@ -7,20 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medvq.config.errors import ConfigError, UsageError
 from medvq.config.models import Svqvae
 from medvq.config.resolve import load_study
 from medvq.config.study import Optimizer, Train
 from medvq.config.tasks import AutoencodeObjective, ClassifyObjective
+from medvq.errors import ConfigError, UsageError
 from medvq.models.draws import Draws
 from medvq.models.registry import build
 from medvq.runs.state import status_of
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
-from medvq.train.tasks.autoencode import Autoencode
+from medvq.train.tasks.autoencode.task import Autoencode
 from medvq.train.tasks.base import Batch
-from medvq.train.tasks.classify import Classify
+from medvq.train.tasks.classify.task import Classify
 
 CLASSES = ("a", "b", "c", "d", "e")
 PIXELS = Pixels([([0.5] * 3, [0.2] * 3)], torch.device("cpu"))

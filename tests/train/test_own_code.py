@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medvq.config.imported import code_of, load
+from medvq.config.plugins import code_of, load
 
 NETS = '''\
 """Networks of a lab."""
@@ -51,7 +51,7 @@ TASKS = '''\
 from medvq.config.schema import Schema
 from medvq.config.tasks import CLASSIFICATION, per_split
 from medvq.config.tasks import Task as Info
-from medvq.train.tasks.classify import Classify
+from medvq.train.tasks.classify.task import Classify
 
 
 class Objective(Schema):

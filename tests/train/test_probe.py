@@ -7,15 +7,15 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from medvq.config.errors import ConfigError
 from medvq.config.models import Svqvae
 from medvq.config.tasks import ProbeObjective
+from medvq.errors import ConfigError
 from medvq.models.registry import build
-from medvq.runs.predictions import NAME, read_predictions
+from medvq.runs.artifacts.predictions import NAME, read_predictions
 from medvq.runs.state import status_of
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.base import Batch, Evaluated
-from medvq.train.tasks.probe import Probe
+from medvq.train.tasks.probe.task import Probe
 
 CLASSES = ("a", "b", "c")
 

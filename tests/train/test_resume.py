@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from medvq.runs.artifacts.predictions import write_predictions
 from medvq.runs.owner import Term, claim
-from medvq.runs.predictions import write_predictions
 from medvq.runs.process import Process
 from medvq.runs.state import status_of
 from medvq.train import run

@@ -8,8 +8,8 @@ import torch
 from medvq.config.models import MODEL_CONFIGS
 from medvq.config.tasks import TASKS
 from medvq.runs.state import status_of
-from medvq.shards.dataset import Dataset
-from medvq.shards.view import Part
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.load.view import Part
 from medvq.train.setup import pixels_of
 from medvq.train.tasks.registry import TASK_CLASSES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from medvq.config.errors import MissingError
+from medvq.errors import MissingError
 
 
 @dataclass(frozen=True, kw_only=True)

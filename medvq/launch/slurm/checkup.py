@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from medvq.config.errors import MedvqError
 from medvq.config.profile import Slurm, load_profile
 from medvq.config.units import seconds
+from medvq.errors import MedvqError
 from medvq.launch.slurm import nodes, query
 
 Finding = tuple[Literal["ok", "warn", "fail"], str, str]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from medvq.config.errors import UsageError
 from medvq.config.profile import Profile, Slurm
+from medvq.errors import UsageError
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
-from medvq.launch.slurm.lookup import Where, where
+from medvq.launch.slurm.locate_jobs import Where, where
 from medvq.launch.slurm.submit import Say, settle
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of

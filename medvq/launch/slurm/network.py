@@ -7,7 +7,7 @@ import fcntl
 import socket
 import struct
 
-from medvq.config.errors import MissingError
+from medvq.errors import MissingError
 
 ALONE = "127.0.0.2"
 """Loopback, under a name that Ray does not replace by the address that other machines see."""

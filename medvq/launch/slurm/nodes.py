@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from medvq.config.errors import MedvqError
 from medvq.config.profile import Slurm
+from medvq.errors import MedvqError
 from medvq.launch.slurm import query
 from medvq.launch.slurm.allocation import names
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvq.config.errors import MedvqError
-from medvq.launch.slurm.lookup import Queue, ask
-from medvq.runs.driver import meant
+from medvq.errors import MedvqError
+from medvq.launch.slurm.locate_jobs import Queue, ask
+from medvq.runs.commands import meant
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of
 from medvq.runs.plan import load_plan, plan_numbers

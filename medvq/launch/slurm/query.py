@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medvq.config.errors import MedvqError, MissingError
+from medvq.errors import MedvqError, MissingError
 
 PATIENCE = 60.0
 """Seconds that a question may take; SLURM's commands give up by themselves after its MessageTimeout."""

@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medvq.config.errors import MedvqError
-from medvq.launch.slurm import scratch
+from medvq.errors import MedvqError
+from medvq.files import make_folder, read_json, write_json
+from medvq.launch.slurm import node_tmp
 from medvq.launch.slurm.allocation import Allocation
-from medvq.launch.slurm.meeting import leave, meet
-from medvq.runs.atomic import make_folder, read_json, write_json
-from medvq.train.ray_group import LocalRay, short_temp
+from medvq.launch.slurm.rendezvous import leave, meet
+from medvq.workers.ray_group import LocalRay, short_temp
 
 MEET_WITHIN = 300.0
 """Seconds for the agents of all nodes to appear."""
@@ -59,7 +59,7 @@ class AllocatedRay(LocalRay):
         token = meeting / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        temp = short_temp() / f"{scratch.PREFIX}{self.given.job}{meeting.name[-5:]}"
+        temp = short_temp() / f"{node_tmp.PREFIX}{self.given.job}{meeting.name[-5:]}"
         interface = os.environ.get("MEDVQ_INTERFACE")
         facts = {"temp": str(temp), "interface": interface, "driver": os.getpid()}
         write_json(meeting / "request.json", {**asdict(self.given), **facts})
@@ -70,7 +70,7 @@ class AllocatedRay(LocalRay):
             start_new_session=True,
         )
         self.environment = {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token"}
-        self.environment["RAY_TMPDIR"] = str(scratch.ray_folder(temp))
+        self.environment["RAY_TMPDIR"] = str(node_tmp.ray_folder(temp))
         return super()._open()
 
     def _cluster(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def agent_command(given: Allocation, meeting: Path) -> list[str]:
     return [
         "srun", "--overlap", "--nodes", count, "--ntasks", count, "--ntasks-per-node=1",
         f"--cpus-per-task={given.cpus}", "--kill-on-bad-exit=0", "--wait=0", "--cpu-bind=none", "--job-name=ray",
-        *python(), "-m", "medvq.launch.slurm.agent", str(meeting),
+        *python(), "-m", "medvq.launch.slurm.node_agent", str(meeting),
     ]  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def _command(slurm: Slurm, sent: Sent) -> str:
 export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(sent.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
 unset RAY_ADDRESS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
 # Python cannot hear a signal as it starts, and would die of it; the second before each is for bash to begin with that.
-(trap '' USR1 TERM; exec {python} -m medvq.launch.slurm.job {record} "$SLURM_ARRAY_TASK_ID") &
+(trap '' USR1 TERM; exec {python} -m medvq.launch.slurm.task_main {record} "$SLURM_ARRAY_TASK_ID") &
 run=$!
 while kill -0 "$run" 2>/dev/null; do
     if [ -z "$asked" ]; then wait "$run"; else sleep 1; kill -"$asked" "$run" 2>/dev/null; fi
@@ -107,7 +107,7 @@ code=$?
 case $code in 0|[2-6]) exit "$code" ;; esac
 # SLURM has begun to end the job, unless a person sent this signal, and knows best whether it comes back.
 [ "$asked" != TERM ] || sleep 120
-exclude=$({python} -m medvq.launch.slurm.again {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
+exclude=$({python} -m medvq.launch.slurm.requeue {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
 # What waits for this job waits for the run: it is done whatever broke down after that.
 case $? in 0) ;; {ENDED_WELL}) exit 0 ;; *) exit "$code" ;; esac
 for _ in {{1..40}}; do scontrol requeue "$SLURM_JOB_ID" && break; sleep 15; done

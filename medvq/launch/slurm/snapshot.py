@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import medvq
-from medvq.config.imported import files_of, is_installed, root_of
-from medvq.runs.atomic import make_folder, write_json
+from medvq.config.plugins import files_of, is_installed, root_of
+from medvq.files import make_folder, write_json
 from medvq.runs.provenance import provenance
 
 SUFFIXES = (".py", ".yaml", ".typed")

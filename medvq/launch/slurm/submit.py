@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medvq.config.errors import MedvqError, MissingError, UsageError
 from medvq.config.profile import Profile, Slurm
+from medvq.errors import MedvqError, MissingError, UsageError
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
 from medvq.launch.slurm.history import suspects
-from medvq.launch.slurm.lookup import Where, ask, where
+from medvq.launch.slurm.locate_jobs import Where, ask, where
 from medvq.launch.slurm.nodes import avoidable
 from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.slurm.snapshot import contents, place_of, snapshot

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medvq.config.errors import MedvqError, UsageError
+from medvq.errors import MedvqError, UsageError
 from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantized, Quantizer, gather, straight_through, to_grid, to_rows, vectors_at
+from medvq.models.quantize.kernels import nearest
 from medvq.models.quantize.kmeans import start_codes
-from medvq.models.quantize.nearest import nearest
 from medvq.models.ranks import sum_over_ranks_
 
 Init = Literal["kmeans", "normal", "uniform"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medvq.models.draws import Draws
-from medvq.models.quantize.nearest import nearest
+from medvq.models.quantize.kernels import nearest
 from medvq.models.ranks import from_first_rank_, sum_over_ranks_
 
 VECTORS_PER_CODE = 10

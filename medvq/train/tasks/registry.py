@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from medvq.config.errors import UsageError
-from medvq.config.imported import load
-from medvq.train.tasks.autoencode import Autoencode
+from medvq.config.plugins import load
+from medvq.errors import UsageError
+from medvq.train.tasks.autoencode.task import Autoencode
 from medvq.train.tasks.base import Task
-from medvq.train.tasks.classify import Classify
-from medvq.train.tasks.probe import Probe
+from medvq.train.tasks.classify.task import Classify
+from medvq.train.tasks.probe.task import Probe
 
 TASK_CLASSES: dict[str, type[Task]] = {"autoencode": Autoencode, "classify": Classify, "probe": Probe}
 

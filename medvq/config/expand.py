@@ -1,0 +1,237 @@
+"""The points of one job: its matrix expanded, each point checked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from medvq.config import merge
+from medvq.config.as_published import switches
+from medvq.config.models import find_model_config
+from medvq.config.plugins import CodeRef, code_of, is_import_path
+from medvq.config.schema import Schema, problems_of, validate
+from medvq.config.study import Job, JobEntry
+from medvq.config.tasks import Task, find_task
+from medvq.config.yamlfile import Document, KeyPath
+from medvq.errors import ConfigError, Problem, UsageError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of a job's matrix: all that a run will do, but for the data's digest."""
+
+    job: str
+    """Name of the job."""
+    values: dict[str, Any]
+    """Where on its matrix: dotted path to value."""
+    config: Job
+    """The job at this point."""
+    model: Schema
+    """The network's settings."""
+    objective: Schema
+    """The task's settings."""
+    code: dict[str, CodeRef]
+    """The user's own model and task, by import path."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """One value laid over jobs from the command line."""
+
+    option: str
+    """As typed, for messages."""
+    job: str | None
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawJob:
+    """A job after defaults and overrides, before it is read as a `Job`."""
+
+    name: str
+    document: Document
+    """Where its keys stood; the job is at `at`."""
+    body: dict[str, Any]
+    """Its keys without matrix and points."""
+    matrix: dict[str, list[Any]]
+    points: list[dict[str, Any]]
+
+    @property
+    def at(self) -> KeyPath:
+        """Key path of the job in its document."""
+        return ("jobs", self.name)
+
+    @property
+    def needs(self) -> list[str]:
+        """The jobs that it says it needs."""
+        needs = self.body.get("needs")
+        found = needs.values() if isinstance(needs, dict) else ()
+        return [str(n["job"]) for n in found if isinstance(n, dict) and "job" in n]
+
+
+def raw_job(name: str, document: Document, overrides: Sequence[Override]) -> RawJob:
+    """Lay a job over the defaults and the overrides over both.
+
+    Raises:
+        ConfigError: its matrix or points cannot be read.
+    """
+    at: KeyPath = ("jobs", name)
+    bare = replace(document, data=merge.set_path(document.data, at, {}))
+    doc = merge.overlay(bare, document, source=("defaults",), target=at)
+    doc = merge.overlay(doc, document, source=at, target=at)
+    body = dict(merge.get_path(doc.data, at))
+    entry = validate(JobEntry, doc, {k: body.pop(k) for k in ("matrix", "points") if k in body}, at)
+    matrix, places = dict(entry.matrix), dict(doc.places)
+    for override in overrides:
+        path = tuple(override.path.split("."))
+        for end in range(1, len(path)):
+            places.setdefault((*at, *path[:end]), override.option)
+        places[(*at, *path)] = override.option
+        if override.path in matrix:
+            matrix[override.path] = override.value if isinstance(override.value, list) else [override.value]
+        else:
+            body = merge.set_path(body, path, override.value)
+    for axis in matrix:
+        places.setdefault((*at, *axis.split(".")), doc.where((*at, "matrix", axis)).partition(": ")[0])
+    return RawJob(name=name, document=replace(doc, places=places), body=body, matrix=matrix, points=entry.points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the points of a job may refer to."""
+
+    data: Collection[str]
+    """Names of the study's data."""
+    jobs: Collection[str]
+    """Names of its jobs."""
+    done: Mapping[str, Sequence[Point]]
+    """The points of the jobs before this one."""
+
+
+def points(raw: RawJob, around: Surroundings, problems: list[Problem]) -> list[Point]:
+    """Every valid point of a job; what is wrong goes to `problems`."""
+    found = []
+    for values in _values(raw.matrix, raw.points):
+        body = raw.body
+        for axis, value in values.items():
+            body = merge.set_path(body, tuple(axis.split(".")), value)
+        point = _point(raw, values, body, around, problems)
+        if point:
+            found.append(point)
+    return found
+
+
+def _values(matrix: dict[str, list[Any]], points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The points of the grid, the last axis fastest, then the explicit ones."""
+    if matrix or not points:
+        for combination in itertools.product(*matrix.values()):
+            yield dict(zip(matrix, combination, strict=True))
+    yield from points
+
+
+def _point(
+    raw: RawJob,
+    values: dict[str, Any],
+    body: dict[str, Any],
+    around: Surroundings,
+    problems: list[Problem],
+) -> Point | None:
+    """One checked point, or None with what is wrong in `problems`."""
+    at, doc, name = raw.at, raw.document, raw.name
+    before = len(problems)
+
+    def wrong(path: KeyPath, error: str, hint: str | None = None) -> None:
+        problems.append(Problem(where=doc.where((*at, *path)), error=error, hint=hint))
+
+    task: Task | None = None
+    if body.get("task"):
+        try:
+            task = find_task(str(body["task"]))
+        except UsageError as e:
+            wrong(("task",), e.error, e.hint)
+    try:
+        job = Job.model_validate(body)
+    except ValidationError as e:
+        problems += problems_of(e, Job, doc, at)
+        return None
+    if task is None:
+        return None
+    if job.data.use not in around.data:
+        wrong(("data", "use"), f"no data named {job.data.use!r}", nearest(job.data.use, around.data))
+    for role in task.requires:
+        if role not in job.needs:
+            wrong(("needs", role), "this key is required", f"the task {task.name} needs {task.roles[role]}")
+    for role, need in job.needs.items():
+        if role not in task.roles:
+            wrong(("needs", role), f"the task {task.name} has no role {role!r}", nearest(role, task.roles))
+        if need.job not in around.jobs:
+            wrong(("needs", role, "job"), f"no job named {need.job!r}", nearest(need.job, around.jobs))
+        elif around.done.get(need.job) and matching(around.done[need.job], values) is None:
+            wrong(
+                ("needs", role),
+                f"job {need.job} has several runs for one of {name}'s",
+                "share the axes that tell them apart",
+            )
+    workers, batch, parts = job.resources.workers, job.train.batch_size, job.train.accumulate
+    if isinstance(workers, int) and workers > 1 and batch % (workers * parts):
+        each = f", each in {parts} parts," if parts > 1 else ""
+        wrong(("resources", "workers"), f"{workers} workers{each} do not divide the batch of {batch}")
+    objective = _typed(task.objective, job.objective, doc, (*at, "objective"), problems)
+    model = _model(job, values, doc, at, around.done, problems)
+    if len(problems) > before or objective is None or model is None:
+        return None
+    known = switches(task, model)
+    for switch in job.as_published:
+        if switch not in known:
+            wrong(("as_published",), f"nothing here was published with {switch!r}", nearest(switch, known))
+    own = [n for n in (job.task, str(getattr(model, "name", ""))) if is_import_path(n)]
+    code = {n: code_of(n) for n in own}
+    if len(problems) > before:
+        return None
+    return Point(job=name, values=values, config=job, model=model, objective=objective, code=code)
+
+
+def matching(points: Sequence[Point], values: dict[str, Any]) -> Point | None:
+    """The one of `points` that agrees with `values` on the axes they share."""
+    found = [p for p in points if all(values[a] == v for a, v in p.values.items() if a in values)]
+    return found[0] if len(found) == 1 else None
+
+
+def _typed(kind: type[Schema], raw: Any, doc: Document, at: KeyPath, problems: list[Problem]) -> Schema | None:
+    try:
+        return validate(kind, doc, raw, at)
+    except ConfigError as e:
+        problems += e.problems
+        return None
+
+
+def _model(
+    job: Job,
+    values: dict[str, Any],
+    doc: Document,
+    at: KeyPath,
+    done: Mapping[str, Sequence[Point]],
+    problems: list[Problem],
+) -> Schema | None:
+    """The network's settings: the job's own, else those of the run it starts from."""
+    if job.model is None:
+        init = job.needs.get("init")
+        source = matching(done.get(init.job, []), values) if init else None
+        if source is None and not (init and not done.get(init.job)):
+            problems.append(
+                Problem(where=doc.where((*at, "model")), error="this key is required", hint="or need an init run")
+            )
+        return source.model if source else None
+    try:
+        if "name" not in job.model:
+            raise UsageError("the model needs a name")
+        kind = find_model_config(str(job.model["name"]))
+    except UsageError as e:
+        problems.append(Problem(where=doc.where((*at, "model", "name")), error=e.error, hint=e.hint))
+        return None
+    return _typed(kind, job.model, doc, (*at, "model"), problems)

@@ -1,0 +1,154 @@
+"""A user's own model or task, named in a study by its import path, such as `my_lab.nets:Net`.
+
+Modules are looked for where Python looks, then in the folder where the command runs. Their source is hashed, with that
+of the user's other modules that they import, so that a changed file makes another run.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medvq.config.schema import Schema
+from medvq.errors import DataError, UsageError, nearest
+
+
+class CodeRef(Schema):
+    """Where a user's code was, and what it was."""
+
+    root: str
+    """The folder that Python imports it from."""
+    sha256: str
+    """Over the names and bytes of its modules."""
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a model or task is named by where to import it from."""
+    return ":" in name
+
+
+def load(path: str, kind: str) -> Any:
+    """The class that `package.module:Name` names; `kind` says what it should be, for messages.
+
+    Raises:
+        UsageError: there is no such module or class, or importing it fails.
+    """
+    module, _, name = path.partition(":")
+    _look_in(os.getcwd())
+    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"{path!r} is no import path", hint=f"write a {kind} of your own as package.module:Name")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        if e.name is None or not (module == e.name or module.startswith(f"{e.name}.")):
+            raise UsageError(f"importing {module} failed: {e}", hint="install it, or correct the import") from e
+        hint = "modules are looked for in the folder where the command runs and on PYTHONPATH"
+        raise UsageError(f"there is no module {e.name!r}", hint=hint) from e
+    except Exception as e:
+        at = traceback.extract_tb(e.__traceback__)[-1]
+        where = f"{at.filename}, line {at.lineno}"
+        raise UsageError(f"importing {module} failed: {type(e).__name__}: {e}", hint=where) from e
+    if not isinstance(getattr(found, name, None), type):
+        classes = [n for n, v in vars(found).items() if isinstance(v, type)]
+        raise UsageError(f"{module} has no class {name!r}", hint=nearest(name, classes))
+    return getattr(found, name)
+
+
+def code_of(path: str) -> CodeRef:
+    """The source behind an import path that `load` has taken.
+
+    It covers the module, its packages, and every module that they import, wherever in a file, of the same top-level
+    package or, where the code is not installed, from the same folder.
+    """
+    total = hashlib.sha256()
+    for module, file in sorted(files_of(path).items()):
+        content = file.read_bytes()
+        total.update(f"{module}\n{len(content)}\n".encode() + content)
+    return CodeRef(root=str(root_of(path)), sha256=total.hexdigest())
+
+
+def files_of(path: str) -> dict[str, Path]:
+    """The modules that `code_of` covers, by name, with their files."""
+    first = path.partition(":")[0]
+    root = _root(first)
+    found: dict[str, Path] = {}
+    waiting = [first]
+    while waiting:
+        module = waiting.pop()
+        file = _file_of(module, first, root)
+        if module in found or file is None:
+            continue
+        found[module] = file
+        waiting += [".".join(module.split(".")[:n]) for n in range(1, module.count(".") + 1)]
+        waiting += _imports(file.read_bytes(), module, package=file.name == "__init__.py")
+    return found
+
+
+def root_of(path: str) -> Path:
+    """The folder that Python imports it from."""
+    return _root(path.partition(":")[0])
+
+
+def is_installed(root: Path) -> bool:
+    """Whether code lies where packages are installed."""
+    return bool({"site-packages", "dist-packages"} & set(root.parts))
+
+
+def prepare(code: dict[str, CodeRef]) -> None:
+    """Make the code of a run importable in this process.
+
+    Raises:
+        DataError: it is not what it was when the run was planned.
+    """
+    for path, ref in code.items():
+        _look_in(ref.root)
+        load(path, "class")
+        if code_of(path).sha256 != ref.sha256:
+            raise DataError(
+                f"the source of {path} has changed since the run was planned",
+                where=ref.root,
+                hint="start the study again to plan with it as it is now",
+            )
+
+
+def _look_in(folder: str) -> None:
+    """Let Python look there, after all else: nothing installed is shadowed."""
+    if folder not in sys.path:
+        sys.path.append(folder)
+        importlib.invalidate_caches()
+
+
+def _root(module: str) -> Path:
+    """The folder that a module's top-level package is imported from."""
+    file = Path(str(sys.modules[module].__file__)).resolve()
+    up = module.count(".") + (file.name == "__init__.py")
+    return file.parents[up]
+
+
+def _file_of(module: str, first: str, root: Path) -> Path | None:
+    """The source of a module, if it is the user's."""
+    if module.split(".")[0] != first.split(".")[0] and is_installed(root):
+        return None
+    base = root.joinpath(*module.split("."))
+    return next((f for f in (base / "__init__.py", base.with_name(f"{base.name}.py")) if f.is_file()), None)
+
+
+def _imports(source: bytes, module: str, package: bool) -> Iterator[str]:
+    """The modules that a module may import, by full name."""
+    here = module.split(".") if package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = here[: len(here) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -1,0 +1,207 @@
+"""Ray on one node of a SLURM job, for as long as stdin stays open; then every process and file of it is gone.
+
+`srun` starts one on every node and hands its stdin to all of them, so that they end when the driver does, however it
+does. `ray stop` would end the Rays of other jobs as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from medvq.files import read_json, write_json
+from medvq.launch.slurm import network, node_tmp
+from medvq.workers.ray_server import ENVIRONMENT, NODE_LABEL
+
+SUBREAPER = 36
+"""prctl's PR_SET_CHILD_SUBREAPER: orphans of Ray become children of this process."""
+HEAD_WITHIN = 300.0
+OBJECTS = (10**8, 10**9)
+"""Least and most bytes for Ray's object store; training hardly uses it."""
+
+
+def main() -> int:
+    """Be the agent of this node, as `request.json` in the folder given says."""
+    meeting = Path(sys.argv[1])
+    request = read_json(meeting / "request.json")
+    name, temp = os.environ["SLURMD_NODENAME"], Path(request["temp"])
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    _listen(temp, request["driver"] if name == request["nodes"][0] else None)
+    node_tmp.sweep(temp.parent)
+    lock = node_tmp.make(temp)
+    try:
+        return _serve(meeting, request, name)
+    finally:
+        _end_all()
+        shutil.rmtree(temp, ignore_errors=True)
+        os.close(lock)
+
+
+def _listen(temp: Path, driver: int | None) -> None:
+    """The driver decides when it is over. It alone hears what SLURM tells the batch script; what SLURM tells this
+    process, `scancel --signal` for one, is passed on to it.
+
+    Args:
+        temp: this node's folder. SIGTERM may be followed by SIGKILL before the driver has come to its end.
+        driver: its process id, where it is on this node.
+    """
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            node_tmp.remove_from_now_on(temp)
+        if driver is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(driver, number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, tell)
+
+
+def _serve(meeting: Path, request: dict[str, Any], name: str) -> int:
+    """Start Ray, and wait until stdin or Ray comes to an end."""
+    (meeting / f"{name}.here").touch()
+    peers = [n for n in request["nodes"] if n != name]
+    address = network.ALONE
+    if request["interface"]:
+        address = network.address_of(request["interface"])
+    elif peers:
+        address = network.address_towards(peers[0])
+    if name == request["nodes"][0]:
+        ray = _start_head(meeting, request, name, address)
+    else:
+        head = _wait_for_head(meeting)
+        if head is None:
+            return 0
+        command = ["--address", f"{head['address']}:{head['port']}", *_share(request, name, address)]
+        ray = _ray(command, request, meeting, name, address)
+    while ray.poll() is None and not _closed(0.5):
+        pass
+    return 1 if ray.poll() is not None else 0
+
+
+def _start_head(meeting: Path, request: dict[str, Any], name: str, address: str) -> subprocess.Popen[bytes]:
+    (port, client) = network.free_ports(address, 2)
+    folder = node_tmp.ray_folder(Path(request["temp"]))
+    command = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
+    ray = _ray(
+        [*command, "--include-dashboard=false", *_share(request, name, address)], request, meeting, name, address
+    )
+    while ray.poll() is None and not network.answers(address, port):
+        if _closed(0.1):
+            return ray
+    write_json(meeting / "head.json", {"address": address, "port": port})
+    return ray
+
+
+def _wait_for_head(meeting: Path) -> dict[str, Any] | None:
+    end = time.monotonic() + HEAD_WITHIN
+    while time.monotonic() < end and not _closed(0.1):
+        head: dict[str, Any] | None = read_json(meeting / "head.json")
+        if head:
+            return head
+    return None
+
+
+def _share(request: dict[str, Any], name: str, address: str) -> list[str]:
+    """What Ray may use of this node, and ports that no other Ray on it has."""
+    agent, grpc, environments, metrics = network.free_ports(address, 4)
+    memory = request["memory"] or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    objects = max(OBJECTS[0], min(OBJECTS[1], memory // 10))
+    return [
+        f"--node-ip-address={address}",
+        f"--num-cpus={request['cpus']}",
+        f"--num-gpus={request['gpus']}",
+        f"--memory={max(memory - objects, objects)}",
+        f"--object-store-memory={objects}",
+        f"--resources={json.dumps({NODE_LABEL + name: 1})}",
+        f"--dashboard-agent-listen-port={agent}",
+        f"--dashboard-agent-grpc-port={grpc}",
+        f"--runtime-env-agent-port={environments}",
+        f"--metrics-export-port={metrics}",
+        "--node-manager-port=0",
+        "--object-manager-port=0",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--disable-usage-stats",
+        "--block",
+    ]
+
+
+def _ray(
+    command: list[str], request: dict[str, Any], meeting: Path, name: str, address: str
+) -> subprocess.Popen[bytes]:
+    temp = Path(request["temp"])
+    interface = network.interface_of(address) or "lo"
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
+        "RAY_AUTH_TOKEN_PATH": str(meeting / "token"),
+        "RAY_TMPDIR": str(node_tmp.ray_folder(temp)),
+        "RAY_memory_monitor_refresh_ms": "0",  # it watches the whole node; the job's limit is SLURM's to enforce
+        "GLOO_SOCKET_IFNAME": interface,
+        "TORCHINDUCTOR_CACHE_DIR": str(temp / "inductor"),
+    }
+    if interface != "lo":
+        environment["NCCL_SOCKET_IFNAME"] = interface
+    environment.pop("RAY_ADDRESS", None)
+    with open(meeting / f"{name}.log", "wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", *command],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+            preexec_fn=_default_signals,
+        )  # fmt: skip
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _closed(wait: float) -> bool:
+    """Whether stdin has ended; whatever comes through it is dropped."""
+    return bool(select.select([0], [], [], wait)[0]) and not os.read(0, 4096)
+
+
+def _end_all() -> None:
+    """End every process that descends from this one."""
+    for _ in range(50):
+        found = descendants(os.getpid())
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> set[int]:
+    """Process ids of the children of a process, and of theirs."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found: set[int] = set()
+    more = set(parents.get(pid, ()))
+    while more:
+        found |= more
+        more = {child for p in more for child in parents.get(p, ())} - found
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Metrics as pure functions of arrays and tensors. Importing this package does not import torch."""

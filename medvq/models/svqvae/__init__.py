@@ -1,0 +1,1 @@
+"""The stacked two-level VQ-VAE with a classifier head."""

@@ -1,0 +1,1 @@
+"""The single-level VQ-VAE with BatchNorm."""

@@ -1,0 +1,1 @@
+"""Files that a finished run leaves: figures, code maps, predictions."""

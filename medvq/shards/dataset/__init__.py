@@ -1,0 +1,1 @@
+"""A packed dataset on disk: manifest, index, shards, verification and summary."""

@@ -1,0 +1,213 @@
+"""`manifest.json`: what a dataset holds, in one canonical text that proves itself unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medvq.errors import DataError, MissingError, NotFoundError
+
+FORMAT = 1
+"""The format that is written. A reader refuses newer ones."""
+MANIFEST, INDEX = "manifest.json", "index.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A split in numbers."""
+
+    samples: int
+    masks: int
+    groups: int | None
+    """Different groups (patients, lesions); None where samples have none."""
+    classes: dict[str, int]
+    """Samples by class name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """A shard."""
+
+    file: str
+    split: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexFile:
+    """The index."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What every image has in common."""
+
+    width: int | None
+    """None where sizes differ."""
+    height: int | None
+    channels: int
+    """1 where all are grey, else 3."""
+    store: str
+    """What `store` of the recipe was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images (SPEC §1).
+
+    Of an image of 192 rows or more every k-th row counts, and of many JPEGs whose bytes pass through a sample is
+    decoded in full (`medvq.shards.image.statistics`). Where packing encodes to JPEG, they are of the pixels before.
+    """
+
+    split: str
+    """`train`, or `all` where there is no train split."""
+    images: int
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaks:
+    """What was looked for across splits, and what was found."""
+
+    checked: list[str]
+    found: list[dict[str, Any]]
+    """[{kind, splits, value, samples: [path]}]."""
+    allowed: bool
+    """Whether leaks were reported only, and not refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The manifest of a dataset; all values are plain JSON."""
+
+    name: str
+    digest: str
+    """64 hex digits over the content: see `medvq.shards.pack.layout.digest_of`."""
+    recipe: dict[str, Any]
+    """The recipe as used, with what was detected filled in."""
+    layout: str
+    """The layout in words."""
+    classes: list[str]
+    """Names in label order; empty where nothing is labelled."""
+    splits: dict[str, Split]
+    """In the order of the shards."""
+    counts: dict[str, int]
+    """{seen, written, skipped, ignored}: seen is the sum of the others; files of masks and tables are not counted."""
+    image: ImageFacts
+    statistics: Statistics
+    conversions: dict[str, dict[str, Any]]
+    """{rule: {text, images}}: what was done to pixels on the way in."""
+    mask_values: dict[str, int]
+    """{value: masks that hold it}."""
+    licence: str
+    source: str
+    cite: str
+    shards: list[ShardFile]
+    index: IndexFile
+    skipped: list[dict[str, str]]
+    """[{path, reason}]: bad samples that were left out."""
+    ignored: list[dict[str, str]]
+    """[{path, reason}]: files that are no samples."""
+    leaks: Leaks
+    duplicates: list[list[str]]
+    """Keys of samples with the same bytes, in one split and of one label."""
+    near_duplicates: list[dict[str, Any]] = field(default_factory=list)
+    """[{keys, splits, bits}]: samples of different splits that look alike, the first 1000; a warning only."""
+    notes: list[str]
+    """What else is worth knowing."""
+    inputs: str
+    """sha256 over path and content of every file that was used: whether the source is still the same."""
+    written_by: dict[str, str]
+    """Versions of medvq and of the libraries that decode and encode."""
+    format: int = FORMAT
+    self: str = field(default="")
+    """sha256 of the canonical text without this field."""
+
+    def text(self) -> str:
+        """The canonical text, which is what the file holds to the byte."""
+        body = {k: v for k, v in asdict(self).items() if k != "self"}
+        return canonical({**body, "self": hashlib.sha256(canonical(body).encode()).hexdigest()})
+
+    @property
+    def samples(self) -> int:
+        """Samples of all splits."""
+        return sum(s.samples for s in self.splits.values())
+
+
+def canonical(value: dict[str, Any]) -> str:
+    """The one text of a manifest's values."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder/manifest.json`."""
+    (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8", newline="\n")
+
+
+def read_manifest(dataset: Path) -> Manifest:
+    """The manifest of the dataset folder `dataset`.
+
+    Raises:
+        NotFoundError: there is no dataset.
+        DataError: the manifest was changed since it was written.
+        MissingError: it was written by a newer medvq.
+    """
+    path = Path(dataset) / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise NotFoundError(
+            "no dataset here: it has no manifest.json",
+            where=str(dataset),
+            hint="make one with `medvq shard SOURCE DEST`",
+        ) from e
+    damaged = DataError(
+        "the manifest is damaged: it is not as it was written",
+        where=str(path),
+        hint="make the dataset again with `medvq shard`",
+    )
+    try:
+        values = json.loads(raw.decode("utf-8"))
+        claimed = values.pop("self")
+        body = canonical(values)
+        whole = canonical({**values, "self": claimed})
+    except (ValueError, KeyError, AttributeError, TypeError) as e:
+        raise damaged from e
+    if whole.encode() != raw or hashlib.sha256(body.encode()).hexdigest() != claimed:
+        raise damaged
+    if values["format"] > FORMAT:
+        raise MissingError(
+            f"the dataset has format {values['format']}, this medvq reads up to {FORMAT}",
+            where=str(path),
+            hint="update medvq",
+        )
+    splits = {name: Split(**values["splits"][name]) for name in split_order(values["splits"])}
+    return Manifest(
+        **{
+            **values,
+            "splits": splits,
+            "image": ImageFacts(**values["image"]),
+            "statistics": Statistics(**values["statistics"]),
+            "shards": [ShardFile(**s) for s in values["shards"]],
+            "index": IndexFile(**values["index"]),
+            "leaks": Leaks(**values["leaks"]),
+            "self": claimed,
+        }
+    )
+
+
+def split_order(names: Iterable[str]) -> list[str]:
+    """Splits in the order of their shards: train, val, test, then others by name."""
+    first = ("train", "val", "test")
+    return sorted(names, key=lambda n: (first.index(n) if n in first else len(first), n))

@@ -1,0 +1,1 @@
+"""Read samples from a dataset in a reproducible order: views, readers, loader processes."""

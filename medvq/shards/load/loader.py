@@ -1,0 +1,258 @@
+"""Batches of a view as torch tensors: this rank's slice of every global batch, in an order that outlives restarts.
+
+The pixels of a batch depend on the view, the seed and the step alone: not on the number of workers, of loader
+processes, on what is kept in memory, nor on where an epoch was taken up again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medvq.errors import MedvqError, UsageError
+from medvq.keys import draw_key
+from medvq.shards.load.buffers import Kept, Shape, Slots, split
+from medvq.shards.load.reader import Reader
+from medvq.shards.load.view import View
+from medvq.shards.load.workers import Ticket, Work, Workers, read_batch
+from medvq.shards.sampling.order import (
+    epoch_order,
+    eval_slices,
+    random_bits,
+    random_unit,
+    rank_slice,
+    shares,
+    steps_per_epoch,
+)
+
+KEEP_BYTES = 1 << 30
+"""A view whose decoded images fit in this (per rank) is decoded once and kept in memory."""
+
+_HELD = 3
+"""Batches that a caller may hold without a copy being made."""
+
+_AHEAD = 3
+"""Batches under way for each loader process."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One rank's slice of a global batch."""
+
+    view: View
+    positions: torch.Tensor
+    """(B,) int64 positions in the view."""
+    image: torch.Tensor
+    """(B, C, H, W) uint8 in [0, 255], channels last in memory."""
+    label: torch.Tensor
+    """(B,) int64 places in `view.classes`, -1 where there is none."""
+    mask: torch.Tensor | None
+    """(B, 1, H, W) uint8, 255 keep; None where the view has no masks."""
+
+    @property
+    def part(self) -> torch.Tensor:
+        """(B,) int64: which of the view's parts each sample is from."""
+        return torch.from_numpy(self.view.samples.part[self.positions.numpy()].astype(np.int64))
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The samples' keys; looked up when asked for, because training does not need them."""
+        return self.view.keys(self.positions.numpy())
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Started:
+    """A batch under way: in a loader process, or (without a ticket) to be read when it is asked for."""
+
+    work: Work
+    slot: int | None
+    workers: Workers | None
+    ticket: Ticket | None
+
+
+class Loader:
+    """Reads a view in global batches for one rank of a world.
+
+    `processes` loader processes decode ahead; with 0 the caller's process does it when a batch is asked for.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        processes: int = 0,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        if batch_size < 1 or batch_size % world:
+            raise UsageError(
+                f"{world} workers do not divide the global batch of {batch_size}",
+                hint="choose a batch_size that is a multiple of the number of workers",
+            )
+        if not 0 <= rank < world:
+            raise UsageError(f"rank {rank} is not in a world of {world}")
+        if processes < 0:
+            raise UsageError(f"the number of loader processes cannot be {processes}")
+        self.view, self.batch_size, self.seed = view, batch_size, seed
+        self.rank, self.world, self.processes = rank, world, processes
+        self._keep_bytes = keep_bytes
+        self._facts = view.order_facts()
+        self._crops = any(part.fit == "crop" for part in view.parts)
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the loader processes; reading starts them again."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full global batches an epoch."""
+        return steps_per_epoch(len(self._facts), self.batch_size)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The rank's batches of `epoch` from step `start_step` on, at the same cost wherever that is.
+
+        Raises:
+            DataError: a sample is damaged.
+        """
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise UsageError(f"step {start_step} is not in an epoch of {self.steps_per_epoch} steps")
+        order = epoch_order(self._facts, self.seed, epoch, self.batch_size)
+        first = epoch * self.steps_per_epoch
+        return self._batches(
+            Work(rank_slice(order[step], self.rank, self.world), self._crops_of(first + step))
+            for step in range(start_step, self.steps_per_epoch)
+        )
+
+    def evaluate(self) -> Iterator[Batch]:
+        """The rank's share of the view's samples: over all ranks each exactly once, crops from the centre."""
+        return self._batches(Work(p, None) for p in eval_slices(len(self.view), self.batch_size, self.rank, self.world))
+
+    def shares(self, epoch: int) -> dict[str, float]:
+        """The realised share of each dataset in an epoch."""
+        order = epoch_order(self._facts, self.seed, epoch, self.batch_size)
+        realised = shares(order, self.view.samples.part, len(self.view.parts))
+        out: dict[str, float] = {}
+        for part, share in zip(self.view.parts, realised, strict=True):
+            out[part.dataset.name] = out.get(part.dataset.name, 0.0) + share
+        return out
+
+    def _crops_of(self, step: int) -> NDArray[np.float64] | None:
+        """(B, 3) this rank's slice of where the global batch of `step` is cut, and how far it is turned."""
+        if not self._crops:
+            return None
+        where = random_unit(random_bits(draw_key(self.seed, step, "crop"), 2 * self.batch_size))
+        turn = random_unit(random_bits(draw_key(self.seed, step, "turn"), self.batch_size))
+        local = self.batch_size // self.world
+        drawn = np.column_stack([where.reshape(self.batch_size, 2), turn])
+        return drawn[self.rank * local : (self.rank + 1) * local]
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.view)
+
+    @cached_property
+    def _slots(self) -> Slots:
+        local = -(-self.batch_size // self.world)
+        (height, width), view = self.view.size, self.view
+        shape = Shape(batch=local, height=height, width=width, channels=view.channels, masks=view.masks)
+        return Slots(_HELD + 1 + _AHEAD * max(self.processes, 1), shape)
+
+    @cached_property
+    def _kept(self) -> Kept | None:
+        """Where decoded images stay, if they fit and are the same every time."""
+        shape, samples = self._slots.shape, len(self.view)
+        fits = not self._crops and Kept.bytes_for(samples, shape) <= self._keep_bytes
+        return Kept(samples, shape) if fits else None
+
+    def _batches(self, works: Iterable[Work]) -> Iterator[Batch]:
+        """Keep `_AHEAD` batches a loader process under way, and hand them out in order."""
+        under_way: deque[_Started] = deque()
+        try:
+            for work in works:
+                under_way.append(self._start(work))
+                if len(under_way) > _AHEAD * self.processes:
+                    yield self._finish(under_way.popleft())
+            while under_way:
+                yield self._finish(under_way.popleft())
+        finally:
+            for started in under_way:
+                self._abandon(started)
+
+    def _start(self, work: Work) -> _Started:
+        """Begin to read a batch in a loader process, unless there is none or nothing to decode."""
+        have = None if self._kept is None else self._kept.have[work.positions]
+        slot = None
+        if self.processes and not (have is not None and have.all()):
+            slot = self._slots.take()
+        if slot is None:
+            return _Started(work, None, None, None)
+        if self._workers is None:
+            self._workers = Workers(self.processes, self._reader, self._slots.buffers, self._kept)
+        return _Started(work, slot, self._workers, self._workers.submit(work, slot, have))
+
+    def _finish(self, started: _Started) -> Batch:
+        """The batch, waited for or read here and now."""
+        work = started.work
+        if started.ticket is None or started.workers is None or started.slot is None:
+            memory = self._slots.borrow(_HELD)
+            have = None if self._kept is None else self._kept.have[work.positions]
+            with _one_thread():
+                read_batch(self._reader, work, split(memory, self._slots.shape), self._kept, have)
+        else:
+            try:
+                started.workers.wait(started.ticket)
+            except BaseException:
+                self._abandon(started)
+                raise
+            memory = self._slots.lend(started.slot, _HELD)
+        if self._kept is not None:
+            self._kept.have[work.positions] = True
+        return self._batch(work.positions, torch.from_numpy(memory))
+
+    def _abandon(self, started: _Started) -> None:
+        """Free the slot of a batch that nobody wants, when its loader process has stopped writing to it."""
+        if started.slot is not None and started.workers is not None and started.ticket is not None:
+            with contextlib.suppress(MedvqError):
+                started.workers.wait(started.ticket)
+            self._slots.give_back(started.slot)
+
+    def _batch(self, positions: NDArray[np.int64], memory: torch.Tensor) -> Batch:
+        n, shape = len(positions), self._slots.shape
+        space = (shape.batch, shape.height, shape.width)
+        image = memory[: shape.image_bytes].view(*space, shape.channels)[:n].permute(0, 3, 1, 2)  # (B, C, H, W)
+        mask = memory[shape.image_bytes :].view(shape.batch, 1, *space[1:])[:n] if shape.masks else None
+        label = torch.from_numpy(self.view.labels()[positions].astype(np.int64))
+        return Batch(self.view, torch.from_numpy(positions), image, label, mask)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Read with one torch thread: an image takes 0.1 ms to resize, and sharing that out only loses on a busy node."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,134 @@
+"""Reads the samples of a view into arrays that are given: the one place where bytes become a batch.
+
+The main process and the loader processes run the same code, so that a batch has the same bytes whoever reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvq.errors import DataError
+from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.load.buffers import Buffers
+from medvq.shards.load.decode import (
+    INSIDE,
+    Pixels,
+    cover,
+    crop_window,
+    decode_image,
+    decode_mask,
+    is_npy,
+    npy_layout,
+    resize,
+    resize_nearest,
+    turned_window,
+)
+from medvq.shards.load.view import Part, View
+
+KEEP = 255
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a window is cut out, in [0, 1) down and across, and by how many degrees the image is turned before."""
+
+    at: tuple[float, float] = (0.5, 0.5)
+    degrees: float = 0.0
+
+    @classmethod
+    def of(cls, drawn: NDArray[np.float64], most: float) -> Cut:
+        """The cut for three draws in [0, 1), turned by at most `most` degrees either way."""
+        down, across, turn = map(float, drawn)
+        return cls((down, across), (2 * turn - 1) * most)
+
+
+CENTRE = Cut()
+
+
+class Reader:
+    """Reads samples of one view."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._part, self._row = view.rows()
+        self._plain = len(view) - view.samples.copies
+        self._has_mask = view.has_mask() if view.masks or view.samples.copies else None
+        self._raw = len(view.parts) == 1 and self._has_mask is None and _all_raw(view.parts[0].dataset, view.size)
+        for part in view.parts:
+            # Loaded before any fork, so that the loader processes share these pages.
+            members = ("image", "mask") if self._has_mask is not None else ("image",)
+            for name in ("shard", *(f"{m}_{c}" for m in members for c in ("offset", "length", "crc32"))):
+                part.dataset.column(name)
+
+    def read(self, positions: Sequence[int], crops: NDArray[np.float64] | None, into: Buffers) -> None:
+        """Fill the first len(positions) places of `into`.
+
+        `crops` (B, 3) in [0, 1) is where windows are cut (down, across) and how far they are turned; None cuts the
+        centre, unturned.
+
+        Raises:
+            DataError: a sample is damaged; the message names its shard and key.
+        """
+        if self._raw and self._read_raw(positions, into):
+            return
+        for i, position in enumerate(positions):
+            part, row = self.view.parts[self._part[position]], int(self._row[position])
+            cut = CENTRE if crops is None else Cut.of(crops[i], part.turn)
+            try:
+                self._one(part, row, position, cut, into, i)
+            except (ValueError, OSError, SyntaxError) as e:
+                raise DataError(f"the sample cannot be decoded: {e}", where=part.dataset.where(row)) from e
+
+    def _read_raw(self, positions: Sequence[int], into: Buffers) -> bool:
+        """A whole batch of raw images of the view's size in one copy; False where they are something else."""
+        files = self.view.parts[0].dataset.read_many(self._row[np.asarray(positions)])
+        first = files[0]
+        if not is_npy(first):
+            return False
+        try:
+            start, shape = npy_layout(first)
+        except ValueError:
+            return False
+        if shape != into.images.shape[1:] or any(len(f) != len(first) or f[:start] != first[:start] for f in files):
+            return False
+        pixels = np.frombuffer(b"".join(files), np.uint8).reshape(len(files), -1)[:, start:]
+        into.images[: len(files)] = pixels.reshape(len(files), *shape)
+        return True
+
+    def _one(self, part: Part, row: int, position: int, cut: Cut, into: Buffers, place: int) -> None:
+        size = self.view.size
+        image: Pixels = decode_image(part.dataset.read(row), self.view.channels)
+        mask = self._mask(part, row, position, image.shape[:2])
+        if position >= self._plain and mask is not None:
+            image = np.where(mask[:, :, None] >= INSIDE, image, np.uint8(0))
+        if part.fit == "crop":
+            whole = cover(image.shape[:2], size)
+            image, mask = resize(image, whole), None if mask is None else resize_nearest(mask, whole)
+            if cut.degrees:
+                image = turned_window(image, size, cut.at, cut.degrees, part.corner, "bilinear")
+                if mask is not None:
+                    mask = turned_window(mask[:, :, None], size, cut.at, cut.degrees, (KEEP,), "nearest")[:, :, 0]
+            else:
+                window = crop_window(whole, size, cut.at)
+                image, mask = image[window], None if mask is None else mask[window]
+        elif image.shape[:2] != size:
+            image = resize(image, size)
+        into.images[place] = image
+        if into.masks is not None:
+            into.masks[place] = KEEP if mask is None else resize_nearest(mask, size)
+
+    def _mask(self, part: Part, row: int, position: int, shape: tuple[int, int]) -> Pixels | None:
+        """The sample's mask at the size of its image, or None where it has none or none is wanted."""
+        if self._has_mask is None or not self._has_mask[position]:
+            return None
+        return resize_nearest(decode_mask(part.dataset.read(row, "mask")), shape)
+
+
+def _all_raw(dataset: Dataset, size: tuple[int, int]) -> bool:
+    """Whether all images of a dataset are raw arrays of `size`."""
+    image = dataset.manifest.image
+    return (image.height, image.width) == size and bool(np.all(dataset.columns.codes("ext", ("npy",)) == 0))

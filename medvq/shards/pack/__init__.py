@@ -1,0 +1,1 @@
+"""Pack a source into a dataset: examine, lay out, write, publish."""

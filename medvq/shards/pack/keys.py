@@ -1,0 +1,36 @@
+"""Names of samples inside shards: unique, plain ASCII, without dots, and in an order that is the content's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from medvq.shards.source.patterns import stem
+
+_LONGEST = 60
+
+
+def keys_of(paths: Sequence[str], contents: Sequence[str], *, opaque: bool) -> list[str]:
+    """One key per sample: 16 digits of the sha256 of its bytes, then what is left of its name unless `opaque`.
+
+    The hash in front makes keys of one split sort in an order that has nothing to do with classes or names, so that a
+    reader that streams shards gets mixed classes. A second sample of the same key gets `-2`, in the order of paths.
+    """
+    out = [""] * len(paths)
+    taken: set[str] = set()
+    for i in sorted(range(len(paths)), key=lambda i: paths[i]):
+        key = contents[i][:16]
+        if not opaque:
+            key += "_" + slug(paths[i])
+        n, free = 1, key
+        while free in taken:
+            n += 1
+            free = f"{key}-{n}"
+        taken.add(free)
+        out[i] = free
+    return out
+
+
+def slug(path: str) -> str:
+    """The stem of `path` with everything but letters, digits, `_` and `-` of ASCII as `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem(path))[:_LONGEST]

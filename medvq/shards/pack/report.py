@@ -1,0 +1,60 @@
+"""What a packing tells: its report, and the two errors that stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medvq.errors import DataError
+from medvq.shards.dataset.manifest import Leaks
+from medvq.shards.source.scan import Left, printable
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What became of a source. `seen` = written + ignored + skipped."""
+
+    dataset: str
+    digest: str
+    seen: int
+    written: int
+    ignored: int
+    ignored_kinds: dict[str, int]
+    """The same by the end of the name (`.dcm`, `.nii.gz`), the most first; empty where names are dropped."""
+    skipped: list[dict[str, str]]
+    """[{path, reason}]."""
+    splits: dict[str, int]
+    notes: list[str]
+    leaks: list[dict[str, Any]]
+    unchanged: bool
+    """DEST already was this dataset; nothing was written."""
+
+
+class BadSamplesError(DataError):
+    """Some images cannot enter; `bad` lists them all (exit 5)."""
+
+    def __init__(self, bad: Sequence[Left], seen: int) -> None:
+        self.bad = list(bad)
+        lines = [f"  {printable(b.path)}: {b.reason}" for b in bad]
+        super().__init__(
+            "\n".join([f"{len(bad)} of {seen} files cannot be packed, and nothing was published", *lines]),
+            hint="mend or remove them, or leave them out and have them recorded with --on-bad skip",
+        )
+
+
+def leak_text(found: dict[str, Any]) -> str:
+    """One leak in words."""
+    return f"the same {found['kind']} in {' and '.join(found['splits'])}: {', '.join(found['samples'])}"
+
+
+class LeakError(DataError):
+    """Splits share groups or bytes; `found` lists all (exit 5)."""
+
+    def __init__(self, leaks: Leaks) -> None:
+        self.found = leaks.found
+        lines = [f"  {leak_text(found)}" for found in leaks.found]
+        super().__init__(
+            "\n".join([f"{len(lines)} leaks between splits, and nothing was published", *lines]),
+            hint="mend the splits, or record the leaks in the manifest with --on-leak report",
+        )

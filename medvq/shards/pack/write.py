@@ -1,0 +1,142 @@
+"""Write one shard from what the parts hold. Runs in worker processes; a shard that is there is not written again."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from medvq.errors import DataError, MedvqError
+from medvq.shards.dataset.index import MEMBERS, Places, places_of
+from medvq.shards.dataset.tar import Member, TarWriter
+from medvq.shards.image.bad import BadImage
+from medvq.shards.image.strip import joined
+from medvq.shards.pack.examine import Payload
+from medvq.shards.source.folder import Origin
+from medvq.shards.source.npz import NpzOrigin
+
+
+class Piece(NamedTuple):
+    """A sample as a shard needs it."""
+
+    key: str
+    image: Payload
+    path: str
+    size: int
+    ext: str
+    label: int
+    facts: dict[str, Any]
+    """What KEY.json says."""
+    mask: Payload | None
+    mask_path: str
+    mask_size: int
+    spool: str
+    """The part's `.bin`."""
+
+
+_facts = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to write."""
+
+    file: str
+    out: str
+    """Folder for the shard."""
+    records: str
+    """Folder for its record."""
+    origin: Origin | NpzOrigin
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A shard that was written."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+    places: Places
+    """Where its members lie."""
+
+
+def write_shard(task: ShardTask) -> Written:
+    """Write the shard, or take its record where it was written before.
+
+    Raises:
+        OSError: the staging folder cannot be written.
+        DataError: the source changed since it was examined.
+    """
+    record = os.path.join(task.records, task.file + ".json")
+    final = os.path.join(task.out, task.file)
+    done = _recorded(record, final)
+    if done:
+        return done
+    temporary = f"{final}.{os.getpid()}.tmp"
+    spools: dict[str, BinaryIO] = {}
+    try:
+        with TarWriter(Path(temporary)) as tar:
+            members = [_add(tar, piece, task.origin, spools) for piece in task.pieces]
+            size, digest = tar.close()
+    finally:
+        for f in spools.values():
+            f.close()
+    os.replace(temporary, final)
+    written = Written(task.file, len(task.pieces), size, digest, places_of(members))
+    row = {**vars(written), "places": {name: found.tolist() for name, found in written.places.items()}}
+    Path(record + ".tmp").write_text(json.dumps(row), encoding="utf-8")
+    os.replace(record + ".tmp", record)
+    return written
+
+
+def _recorded(record: str, final: str) -> Written | None:
+    try:
+        row = json.loads(Path(record).read_text(encoding="utf-8"))
+        if os.path.getsize(final) != row["bytes"]:
+            return None
+        places = {name: np.array(row["places"][name], np.int64).reshape(row["samples"], 3) for name in MEMBERS}
+        return Written(**{**row, "places": places})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _add(tar: TarWriter, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]) -> dict[str, Member]:
+    data = _bytes(piece.image, piece.path, piece.size, piece, origin, spools)
+    out = {"image": tar.add(f"{piece.key}.{piece.ext}", data, piece.image.crc32)}
+    if piece.mask:
+        data = _bytes(piece.mask, piece.mask_path, piece.mask_size, piece, origin, spools)
+        out["mask"] = tar.add(f"{piece.key}.mask.png", data, piece.mask.crc32)
+    if piece.label >= 0:
+        out["cls"] = tar.add(f"{piece.key}.cls", str(piece.label).encode())
+    out["json"] = tar.add(f"{piece.key}.json", _facts(piece.facts).encode())
+    return out
+
+
+def _bytes(
+    payload: Payload, path: str, size: int, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]
+) -> bytes:
+    if payload.pieces is not None:
+        try:
+            data = origin.read(path, size)
+        except BadImage:
+            data = b""
+        if len(data) != payload.length or len(payload.pieces) > 1:
+            data = joined(data, payload.pieces)
+    else:
+        if piece.spool not in spools:
+            spools[piece.spool] = open(piece.spool, "rb")  # noqa: SIM115 - closed by the caller
+        spool = spools[piece.spool]
+        spool.seek(payload.offset)
+        data = spool.read(payload.length)
+    if len(data) == payload.length and zlib.crc32(data) == payload.crc32:
+        return data
+    if payload.pieces is not None:
+        raise DataError("the file changed while the source was being packed", where=path, hint="start again")
+    raise MedvqError("the staging folder was changed from outside", where=piece.spool, hint="start again")

@@ -1,0 +1,163 @@
+"""Make splits that are group-disjoint, stratified and seeded, and look for leaks between splits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medvq.config.recipe import Made
+from medvq.errors import UsageError
+
+FEW = 10
+"""Where no class has as many samples, the source is a trial, and an empty split is not the fault of the recipe."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """What splitting needs to know of a sample."""
+
+    content: str
+    """sha256 of its bytes."""
+    label: str | None
+    group: str | None
+    split: str
+
+
+def make_splits(members: Sequence[Member], make: Mapping[str, Made], seed: int) -> list[str]:
+    """The split of each member after the wanted ones are made.
+
+    Samples of one group or with the same bytes stay together. Each class gives the wanted share as nearly as that
+    allows; a class of one sample stays where it is. Which samples go is a function of their content and `seed` alone.
+    """
+    out = [m.split for m in members]
+    for source in sorted({m.of for m in make.values()}):
+        wanted = {name: m.share for name, m in sorted(make.items()) if m.of == source}
+        rows = [i for i, m in enumerate(members) if m.split == source]
+        for together, name in _dealt([members[i] for i in rows], source, wanted, seed):
+            for k in together:
+                out[rows[k]] = name
+    return out
+
+
+def _dealt(members: list[Member], source: str, wanted: Mapping[str, float], seed: int) -> list[tuple[list[int], str]]:
+    """Deal what belongs together, largest first, to the split that lacks most of its classes."""
+    counts = Counter(m.label for m in members)
+    lacking = {name: {c: _rounded(n, wanted[name]) for c, n in counts.items()} for name in wanted}
+    lacking[source] = {c: n - sum(lacking[name][c] for name in wanted) for c, n in counts.items()}
+    units = []
+    for together in _units(members):
+        classes = Counter(members[k].label for k in together)
+        first = min(members[k].content for k in together)
+        drawn = hashlib.sha256(f"{seed}/{source}/{first}".encode()).hexdigest()
+        units.append((-len(together), drawn, together, classes))
+    units.sort(key=lambda u: u[:2])
+    dealt = []
+    for _, _, together, classes in units:
+        name = max(lacking, key=lambda s: sum(n * lacking[s][c] / counts[c] for c, n in classes.items()))
+        for c, n in classes.items():
+            lacking[name][c] -= n
+        dealt.append((together, name))
+    return dealt
+
+
+def _rounded(n: int, share: float) -> int:
+    return min(int(n * share + 0.5), n - 1)
+
+
+def check_shares(make: Mapping[str, Made], rows: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Notes about wanted splits that stay empty since all classes are so small.
+
+    Args:
+        make: the wanted splits.
+        rows: split and label of every sample.
+
+    Raises:
+        UsageError: a share is too small to take a sample of any class, of which one is not that small.
+    """
+    counts: dict[str, Counter[str | None]] = defaultdict(Counter)
+    for split, label in rows if make else ():
+        counts[split][label] += 1
+    notes = []
+    for name, made in make.items():
+        most = max(counts[made.of].values(), default=0)
+        if most == 0 or _rounded(most, made.share) > 0:
+            continue
+        if most >= FEW:
+            raise UsageError(
+                f"the split {name} would be empty: {made.share:g} of {made.of} is no sample of any class",
+                hint=f"give a share of {_least_share(most):g} or more",
+            )
+        notes.append(f"the split {name} stays empty: the largest class of {made.of} has only {most}")
+    return notes
+
+
+def _least_share(n: int) -> float:
+    """The smallest share, of two digits, that takes one of `n` samples."""
+    scale: int = 10 ** (1 - math.floor(math.log10(0.5 / n)))
+    return math.ceil(0.5 / n * scale) / scale
+
+
+def refuse_empty(make: Mapping[str, Made], rows: Sequence[tuple[str, str, str | None]]) -> None:
+    """Nothing, where every wanted split got a sample.
+
+    Args:
+        make: the wanted splits.
+        rows: given split, split after `make_splits`, and label of every sample that is packed.
+
+    Raises:
+        UsageError: one got none, and not as all classes are so small.
+    """
+    check_shares(make, [(given, label) for given, _, label in rows])
+    got = {split for given, split, _ in rows if split != given}
+    for name, made in make.items():
+        most = max(Counter(label for given, _, label in rows if given == made.of).values(), default=0)
+        if name not in got and (most == 0 or _rounded(most, made.share) > 0):
+            raise UsageError(
+                f"the split {name} came out empty: nothing of {made.of} fits its share of {made.share:g}",
+                hint="groups and copies stay together: give a larger share",
+            )
+
+
+def _units(members: Sequence[Member]) -> list[list[int]]:
+    """Positions of members that must stay together: connected by group or by content."""
+    parent = list(range(len(members)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, m in enumerate(members):
+        for key in [("bytes", m.content), *([("group", m.group)] if m.group is not None else [])]:
+            parent[root(i)] = root(first.setdefault(key, i))
+    units: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(members)):
+        units[root(i)].append(i)
+    return list(units.values())
+
+
+def find_leaks(members: Sequence[Member], paths: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """What was checked, and each group or content that lies in more than one split."""
+    checked = ["bytes"]
+    if any(m.group is not None for m in members):
+        checked.append("group")
+    found = []
+    for kind in checked:
+        by_value: dict[str, list[int]] = defaultdict(list)
+        for i, m in enumerate(members):
+            value = m.content if kind == "bytes" else m.group
+            if value is not None:
+                by_value[value].append(i)
+        for value, rows in sorted((v, rows) for v, rows in by_value.items() if len(rows) > 1):
+            splits = sorted({members[i].split for i in rows})
+            if len(splits) > 1:
+                found.append(
+                    {"kind": kind, "value": value, "splits": splits, "samples": sorted(paths[i] for i in rows)}
+                )
+    return checked, found

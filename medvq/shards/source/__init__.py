@@ -1,0 +1,1 @@
+"""Read a folder or a file of images and decide what each sample is: label, mask, group, split."""

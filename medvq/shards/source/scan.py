@@ -1,0 +1,167 @@
+"""Walk a source tree safely: every file is either a candidate or ignored for a stated reason."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from medvq.errors import MedvqError, NotFoundError
+from medvq.shards.image.sniff import IMAGE_SUFFIXES, sniff
+
+JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
+"""Files that file managers leave behind."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the source."""
+
+    path: str
+    """Relative to the source, with `/`."""
+    size: int
+    """Bytes."""
+    mtime: int
+    """Nanoseconds; only to tell that a file changed while it was being packed."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Scan:
+    """All files of a source, sorted by path."""
+
+    images: list[Entry] = field(default_factory=list)
+    """Files that are images by name or by content."""
+    others: list[Entry] = field(default_factory=list)
+    """Readable files that are no images: tables, readmes."""
+    bad: list[Left] = field(default_factory=list)
+    """What may be images but cannot be reached: folders that cannot be listed, names that are not UTF-8."""
+    ignored: list[Left] = field(default_factory=list)
+    """Hidden files, junk, links that lead out."""
+    notes: list[str] = field(default_factory=list)
+    """Things worth telling, such as an empty folder."""
+
+
+def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Scan:
+    """Walk `source`; `ignore` are the recipe's globs, `exclude` are folders that are no part of it (such as DEST).
+
+    Raises:
+        NotFoundError: `source` is not a folder.
+        MedvqError: `source` cannot be listed.
+    """
+    if not source.exists():
+        raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
+    root = os.path.realpath(source)
+    out = Scan()
+    _walk(root, ignore, {os.path.realpath(p) for p in exclude}, out)
+    for rows in (out.images, out.others, out.ignored):
+        rows.sort(key=lambda r: r.path)
+    paths = [r.path for rows in (out.ignored, out.images, out.others, out.bad) for r in rows] if ignore else []
+    idle = [g for g in ignore if not any(_fits(p, g) for p in paths)]
+    out.notes += [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
+    return out
+
+
+def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> None:
+    # A stack and no recursion: a path may have more folders than Python has frames.
+    todo = [""]
+    while todo:
+        prefix = todo.pop()
+        below = _list(prefix, root, ignore, out)
+        todo += [p for p in reversed(below) if os.path.join(root, p[:-1]) not in exclude]
+
+
+def _list(prefix: str, root: str, ignore: Collection[str], out: Scan) -> list[str]:
+    """Sort what is in one folder; the prefixes of the folders in it."""
+    below = []
+    try:
+        entries = sorted(os.scandir(os.path.join(root, prefix)), key=lambda e: e.name)
+    except OSError as e:
+        if not prefix:
+            raise MedvqError(f"cannot list the source: {e.strerror}", where=root) from e
+        out.bad.append(Left(prefix.rstrip("/"), f"the folder cannot be listed: {e.strerror}"))
+        return []
+    if not entries and prefix:
+        out.notes.append(f"{printable(prefix)} is an empty folder")
+    for entry in entries:
+        path = prefix + entry.name
+        if entry.is_symlink():
+            _link(entry, path, root, ignore, out)
+        elif entry.is_dir(follow_symlinks=False):
+            below.append(path + "/")
+        else:
+            _file(entry, path, ignore, out)
+    return below
+
+
+def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Scan) -> None:
+    target = os.path.realpath(entry.path)
+    if not os.path.exists(target):
+        out.ignored.append(Left(path, "a link that leads nowhere"))
+    elif not (target + "/").startswith(root.rstrip("/") + "/"):
+        out.ignored.append(Left(path, "a link that leaves the source"))
+    elif os.path.isdir(target):
+        out.ignored.append(Left(path, "a link to a folder of the source"))
+    else:
+        _file(entry, path, ignore, out)
+
+
+def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Scan) -> None:
+    reason = _reason_to_ignore(path, ignore)
+    info, trouble = None, None
+    try:
+        path.encode()
+        info = entry.stat()
+    except UnicodeEncodeError:
+        trouble = "the name is not UTF-8"
+    except OSError as e:
+        trouble = f"cannot be read: {e.strerror}"
+    if info is not None and not stat.S_ISREG(info.st_mode):
+        reason = reason or "not a regular file"
+    if reason or info is None:
+        rows = out.bad if reason is None and _is_named_image(path) else out.ignored
+        rows.append(Left(printable(path) if info is None else path, reason or trouble or ""))
+        return
+    found = Entry(path, info.st_size, info.st_mtime_ns)
+    (out.images if _is_named_image(path) or _looks_like_image(entry.path) else out.others).append(found)
+
+
+def _is_named_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
+    if path.startswith(".") or "/." in path:
+        return "hidden"
+    name = path.rpartition("/")[2]
+    if name.lower() in JUNK or "__MACOSX" in path.split("/"):
+        return "left by a file manager"
+    glob = next((g for g in ignore if _fits(path, g)), None)
+    return f"the recipe ignores {glob}" if glob else None
+
+
+def _fits(path: str, glob: str) -> bool:
+    return fnmatch(path, glob) or fnmatch(path.rpartition("/")[2], glob)
+
+
+def _looks_like_image(path: str) -> bool:
+    try:
+        with open(path, "rb") as f:
+            return sniff(f.read(64)) is not None
+    except OSError:
+        return False
+
+
+def printable(path: str) -> str:
+    """A path for people: what is not UTF-8 or would break the line is escaped."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")

@@ -1,0 +1,223 @@
+"""Read CSV tables of labels, groups and splits as labs write them: BOM, CRLF, semicolons, quoted names."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medvq.config.recipe import Table
+from medvq.errors import DataError, NotFoundError, UsageError, nearest
+from medvq.shards.source.patterns import nfc, stem
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one row says about an image."""
+
+    line: int
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+
+@dataclass
+class Told:
+    """A table, by image."""
+
+    table: Table
+    rows: dict[str, Said] = field(default_factory=dict)
+    """By id, or by path where the table matches paths."""
+    conflicts: dict[str, str] = field(default_factory=dict)
+    """Ids of which the table says two different things, and what."""
+    used: dict[str, str] = field(default_factory=dict)
+    """Ids that some image had, and the first image."""
+    several: dict[str, list[str]] = field(default_factory=dict)
+    """Ids that are the names of several images, and these."""
+
+    def claim(self, path: str, id_: str) -> None:
+        """Note that the image at `path` is there, before what is said of any image is asked."""
+        key = self._key(path, id_)
+        if key is None:
+            return
+        # An {id} that is only a part of the name, such as a patient's, is meant to stand for several images.
+        if key in self.used and (self.table.match == "path" or nfc(id_) == nfc(stem(path))):
+            self.several.setdefault(key, [self.used[key]]).append(path)
+        self.used.setdefault(key, path)
+
+    def about(self, path: str, id_: str) -> tuple[Said | None, str | None]:
+        """What is said of the image, or what is wrong with it."""
+        key = self._key(path, id_)
+        if key is None:
+            return None, f"no row for it in {self.table.file}" if self.table.complete else None
+        said = self.rows.get(key)
+        if key in self.several and said and not (self.table.match == "path" and key == nfc(path)):
+            return said, f"{self.table.file} line {said.line}: {key} is the name of {shown(self.several[key])}"
+        return said, self.conflicts.get(key)
+
+    def _key(self, path: str, id_: str) -> str | None:
+        """The row's id, in NFC as all of them: file systems and spreadsheets write accents in other ways."""
+        path, id_ = nfc(path), nfc(id_)
+        if self.table.match == "id":
+            return next((k for k in (id_, path.rsplit("/", 1)[-1]) if k in self.rows), None)
+        parts = path.split("/")
+        # The table's paths may start above or below the source; the longest common end decides.
+        for i in range(len(parts)):
+            key = "/".join(parts[i:])
+            if key in self.rows:
+                return key
+        return next((k for k in self._by_name().get(parts[-1], ()) if k.endswith("/" + path)), None)
+
+    def _by_name(self) -> dict[str, list[str]]:
+        if not hasattr(self, "_names"):
+            self._names: dict[str, list[str]] = {}
+            for key in self.rows:
+                self._names.setdefault(key.rsplit("/", 1)[-1], []).append(key)
+        return self._names
+
+
+def shown(paths: list[str]) -> str:
+    """The first of `paths`, and how many more there are."""
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Column names, and for each row its line number and its values, stripped.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DataError: it cannot be read, is no text, has no header, or a row has more values than columns.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as e:
+        raise NotFoundError("no such table", where=str(path), hint="a recipe's paths are relative to the source") from e
+    except OSError as e:
+        raise DataError(f"the table cannot be read: {e.strerror}", where=str(path)) from e
+    text = _text(raw)
+    if "\0" in text:
+        raise DataError("not a text table", where=str(path))
+    first = text.splitlines()[0] if text.strip() else ""
+    delimiter = max(",;\t|", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    header: list[str] | None = None
+    try:
+        for values in reader:
+            if not any(v.strip() for v in values):
+                continue
+            if header is None:
+                header = [v.strip() for v in values]
+                continue
+            if len(values) > len(header) and any(v.strip() for v in values[len(header) :]):
+                raise DataError(
+                    f"{len(values)} values where the header has {len(header)} columns",
+                    where=f"{path}:{reader.line_num}",
+                )
+            rows.append((reader.line_num, {h: v.strip() for h, v in zip(header, values, strict=False)}))
+    except csv.Error as e:
+        raise DataError(f"not a table: {e}", where=f"{path}:{reader.line_num}") from e
+    if header is None:
+        raise DataError("the table is empty", where=str(path))
+    return header, rows
+
+
+def _text(raw: bytes) -> str:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", "replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def read_table(table: Table, source: Path) -> Told:
+    """Read `table`, whose path is relative to `source`.
+
+    Raises:
+        NotFoundError, DataError: as `read_rows`.
+        UsageError: it lacks a column that the recipe names.
+    """
+    path = source / table.file
+    header, rows = read_rows(path)
+    ids = [table.id] if isinstance(table.id, str) else table.id
+    for column in [*ids, table.label, *table.one_hot, table.group, table.split]:
+        if column is not None and column not in header:
+            raise UsageError(f"the table has no column {column!r}", where=str(path), hint=nearest(column, header))
+    told = Told(table)
+    for line, row in rows:
+        key = nfc(_id_of(row, ids, table))
+        if not key:
+            continue
+        label, problem = _label_of(row, table)
+        said = Said(line, label, _or_none(row, table.group), _or_none(row, table.split))
+        if problem:
+            told.conflicts[key] = f"{table.file} line {line}: {problem}"
+        before = told.rows.get(key)
+        if before and (before.label, before.group, before.split) != (said.label, said.group, said.split):
+            told.conflicts[key] = f"lines {before.line} and {line} of {table.file} disagree about it"
+        told.rows.setdefault(key, said)
+    return told
+
+
+def read_list(split: str, file: str, source: Path) -> Told:
+    """A text file whose lines name the images of `split`, by id or by path.
+
+    Raises:
+        NotFoundError: there is no such file.
+    """
+    try:
+        lines = (source / file).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as e:
+        raise NotFoundError(
+            "no such list", where=str(source / file), hint="a recipe's paths are relative to the source"
+        ) from e
+    names = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    paths = any("/" in name for _, name in names)
+    told = Told(Table(file=file, id="line", split="line", match="path" if paths else "id", complete=False))
+    told.rows = {nfc(name): Said(n, split=split) for n, name in names}
+    return told
+
+
+def _or_none(row: dict[str, str], column: str | None) -> str | None:
+    return (row.get(column) or None) if column else None
+
+
+def _id_of(row: dict[str, str], columns: list[str], table: Table) -> str:
+    values = [row.get(c, "") for c in columns]
+    if not all(values):
+        return ""
+    if table.format:
+        try:
+            return table.format.format(*[int(v) if v.lstrip("+-").isdigit() else v for v in values])
+        except (ValueError, IndexError):
+            return values[0]
+    text = "/".join(values).replace("\\", "/")
+    return text.removeprefix("./") if table.match == "path" else text
+
+
+def _label_of(row: dict[str, str], table: Table) -> tuple[str | None, str | None]:
+    """The label of a row, or what is wrong with it."""
+    if table.label:
+        value = row.get(table.label, "")
+        if not value:
+            return None, f"no {table.label}"
+        return table.values.get(value, value), None
+    if not table.one_hot:
+        return None, None
+    hot = []
+    for column in table.one_hot:
+        try:
+            number = float(row.get(column, "") or 0)
+        except ValueError:
+            return None, f"{column} is {row.get(column)!r}, not 0 or 1"
+        if number not in (0.0, 1.0):
+            return None, f"{column} is {number:g}, not 0 or 1"
+        if number:
+            hot.append(table.values.get(column, column))
+    if len(hot) > 1:
+        return None, f"several classes: {', '.join(hot)}"
+    if not hot and table.otherwise is None:
+        return None, "no class is 1"
+    return (hot[0] if hot else table.otherwise), None

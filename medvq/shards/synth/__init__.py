@@ -1,0 +1,1 @@
+"""Draw a synthetic blood smear: the data of the quickstart, of smoke runs and of tests."""

@@ -1,0 +1,80 @@
+"""What makes training faster and changes its numbers by rounding at most: layout, kernels, transfers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medvq.config.study import Resources
+from medvq.models.dropout import KeyedDropout
+from medvq.models.quantize.base import Quantizer
+from medvq.shards.load.loader import Batch
+from medvq.train.optim import FUSED_ON
+
+
+def arrange(model: nn.Module, resources: Resources) -> nn.Module:
+    """Lay the model out in memory and compile it, as far as the study asks for it. Names of weights stay."""
+    if resources.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if resources.compile:
+        for part in compilable(model):
+            part.compile()
+    return model
+
+
+def compilable(model: nn.Module) -> list[nn.Module]:
+    """The largest parts of a model without a codebook, statistics over ranks or keyed draws.
+
+    Those stay with eager torch: Inductor has miscompiled updates of moving averages on CPU, and it cannot see through
+    an exchange between ranks.
+    """
+    if not any(isinstance(m, Quantizer | _BatchNorm | KeyedDropout) for m in model.modules()):
+        return [model] if any(True for _ in model.parameters()) else []
+    return [part for child in model.children() for part in compilable(child)]
+
+
+def eager(resources: Resources) -> AbstractContextManager[Any]:
+    """Without compiled parts: evaluation has other batch sizes, for which they would be compiled again and again."""
+    return torch.compiler.set_stance("force_eager") if resources.compile else nullcontext()
+
+
+def fused(resources: Resources, device: torch.device) -> bool:
+    """Whether the optimizer takes its step in one kernel."""
+    return device.type in FUSED_ON if resources.fused == "auto" else resources.fused
+
+
+def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches on the device; on CUDA the next one is copied while the present one is computed with."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    waiting: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            coming = _copied(batch, device)
+        if waiting is not None:
+            yield waiting
+        torch.cuda.current_stream(device).wait_stream(stream)
+        for value in vars(coming).values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(torch.cuda.current_stream(device))
+        waiting = coming
+    if waiting is not None:
+        yield waiting
+
+
+def _copied(batch: Batch, device: torch.device) -> Batch:
+    """The batch with pixels, masks and labels on the device; its positions stay, since only keys need them."""
+    moved: dict[str, Any] = {
+        name: value.pin_memory().to(device, non_blocking=True)
+        for name, value in vars(batch).items()
+        if isinstance(value, torch.Tensor) and name != "positions"
+    }
+    return dataclasses.replace(batch, **moved)

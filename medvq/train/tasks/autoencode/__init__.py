@@ -1,0 +1,1 @@
+"""The task `autoencode`: train a model to reconstruct images from codes."""

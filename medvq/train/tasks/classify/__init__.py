@@ -1,0 +1,1 @@
+"""The task `classify`: predict one label per image."""

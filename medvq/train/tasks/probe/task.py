@@ -1,0 +1,142 @@
+"""Probes of frozen codes: a logistic regression and nearest neighbours, fitted to codes that are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medvq.config.tasks import ProbeObjective
+from medvq.errors import UsageError
+from medvq.files import write_json
+from medvq.metrics import classification as scores
+from medvq.models.autoencoder import VQModel
+from medvq.models.draws import Draws
+from medvq.runs.artifacts.predictions import said
+from medvq.train.pixels import Pixels
+from medvq.train.tasks.base import Batch, Evaluated, Task
+
+Floats = NDArray[np.float64]
+
+
+class Probe(Task):
+    """How well frozen codes tell classes apart (Alain and Bengio 2016; Wu et al. 2018 for neighbours).
+
+    Features are standardised by the training view. Validation picks C and the number of neighbours; test is measured
+    once with both. The network stays in evaluation mode and nothing of it learns.
+    """
+
+    model: VQModel
+    objective: ProbeObjective
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Any,
+        pixels: Pixels,
+        classes: Sequence[str],
+        as_published: Collection[str] = (),
+    ) -> None:
+        """Take a model with codes.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if not isinstance(model, VQModel):
+            raise UsageError(f"a {type(model).__name__} has no codes to probe", hint="derive it from VQModel")
+        super().__init__(model, objective, pixels, classes, as_published)
+        self._linear: Any = None
+        self._neighbours: Any = None
+
+    def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
+        """There are no steps."""
+        raise NotImplementedError
+
+    def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Label and features of each image."""
+        found = self.model.encode(batch.x)
+        match self.objective.features:
+            case "flat":
+                feature = found.code.float().flatten(1)
+            case "pooled":
+                feature = found.code.float().mean((2, 3))
+            case "histogram":
+                feature = torch.cat([self._shares(n, i) for n, i in found.indices.items()], dim=1)
+        return {"label": batch.label, "feature": feature}, {}
+
+    def fit(self, train: Evaluated, val: Evaluated) -> None:
+        """Fit on the training view, keep what is best on validation; the same on every rank.
+
+        Raises:
+            UsageError: the training view has a single class.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        x, y = train.rows["feature"].astype(np.float64), train.rows["label"]
+        if len(np.unique(y)) < 2:
+            raise UsageError("a probe needs training images of two classes or more", hint="raise data.subset")
+        linear = [LogisticRegression(C=c, max_iter=2000) for c in self.objective.strengths]
+        few = [n for n in self.objective.neighbours if n <= len(y)] or [1]
+        near = [KNeighborsClassifier(n, weights="distance") for n in few]
+        self._linear = self._best([make_pipeline(StandardScaler(), m).fit(x, y) for m in linear], val)
+        self._neighbours = self._best([make_pipeline(StandardScaler(), m).fit(x, y) for m in near], val)
+
+    def metrics(self, found: Evaluated) -> dict[str, float]:
+        """Accuracy and its kin of the logistic regression, and, after `knn_`, of the neighbours."""
+        label = found.rows["label"]
+        of_both = {"": self._probability(self._linear, found), "knn_": self._probability(self._neighbours, found)}
+        return {
+            f"{prefix}{name}": value
+            for prefix, probability in of_both.items()
+            for name, value in scores.summary(label, probability.argmax(1), probability).items()
+        }
+
+    def kept(self, found: Evaluated) -> dict[str, Any]:
+        """Label, and what both probes say of every image."""
+        linear = said(self._probability(self._linear, found), found.classes)
+        near = said(self._probability(self._neighbours, found), found.classes, "knn_")
+        return {"label": found.rows["label"], **linear, **near}
+
+    def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
+        """What a classifier leaves, of the logistic regression, and its weights for features as they are measured."""
+        from medvq.runs.artifacts.classified import leave_classified
+
+        leave_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
+        scaler, model = (step for _, step in self._linear.steps)
+        weight = model.coef_ / scaler.scale_
+        record = {
+            "features": self.objective.features,
+            "classes": [found.classes[k] for k in model.classes_],
+            "C": model.C,
+            "neighbours": self._neighbours.steps[-1][1].n_neighbors,
+            "weight": weight.tolist(),
+            "bias": (model.intercept_ - weight @ scaler.mean_).tolist(),
+        }
+        write_json(folder / "probe.json", record)
+
+    def _shares(self, name: str, indices: Tensor) -> Tensor:
+        """(B, K): the share of each image's positions that chose each code, of (B, h, w) indices."""
+        size = self.model.quantizers()[name].codebook_size
+        counts = [torch.bincount(i.flatten(), minlength=size) for i in indices]
+        return F.normalize(torch.stack(counts).float(), p=1, dim=1)
+
+    def _best(self, fitted: Sequence[Any], val: Evaluated) -> Any:
+        """The one that is right most often on validation; the first of equals."""
+        label = val.rows["label"]
+        right = [float((self._probability(m, val).argmax(1) == label).mean()) for m in fitted]
+        return fitted[int(np.argmax(right))]
+
+    def _probability(self, fitted: Any, found: Evaluated) -> Floats:
+        """(N, classes); a class that the training view lacks has probability 0."""
+        out = np.zeros((len(found.keys), len(self.classes)))
+        out[:, fitted.classes_] = fitted.predict_proba(found.rows["feature"].astype(np.float64))
+        return out

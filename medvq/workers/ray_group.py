@@ -1,0 +1,146 @@
+"""Ray Train worker groups on this machine, through a process of their own (`medvq.workers.ray_server`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medvq.errors import MissingError
+from medvq.runs.process import Process
+from medvq.train.run import WorkItem
+from medvq.workers.group import Group, GroupSpec, WorkersError
+from medvq.workers.ray_server import ENVIRONMENT
+
+PREFIX = "medvq-"
+LONGEST = 12
+"""Of a socket's 107 letters Ray needs 63 for its session and 32 are the name of our own folder."""
+GONE = 60.0
+"""Seconds that the server has to end by itself."""
+
+
+class LocalRay:
+    """A Ray on this machine alone, listening on loopback, with a token and a folder of its own.
+
+    It is started by the first group that needs it and serves all groups after it; one that came to a bad end takes it
+    along, because what a dead worker leaves behind in a Ray is not to be trusted.
+    """
+
+    def __init__(self, workers: int, gpus: int) -> None:
+        self.workers, self.gpus = workers, gpus
+        self.environment: dict[str, str] = {}
+        """What it finds in its environment beside ours."""
+        self._server: subprocess.Popen[str] | None = None
+        self._folder: Path | None = None
+
+    def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
+        """Do the runs in a group of Ray Train workers."""
+        request = {"items": [asdict(item) for item in items], "stop": str(stop_file), **asdict(spec)}
+        return Group(lambda: self._do(request))
+
+    def close(self) -> None:
+        """End Ray; nothing of it is left."""
+        server, folder = self._server, self._folder
+        self._server = self._folder = None
+        if server is not None and server.stdin is not None:
+            with contextlib.suppress(OSError):
+                server.stdin.close()
+            try:
+                server.wait(GONE)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _do(self, request: dict[str, Any]) -> None:
+        server = self._server or self._open()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        answer: dict[str, Any] = {"error": "Ray ended"}
+        with contextlib.suppress(OSError, ValueError):
+            server.stdin.write(json.dumps(request) + "\n")
+            server.stdin.flush()
+            answer = json.loads(server.stdout.readline())
+        if answer["error"] is not None:
+            log = tail(self._folder / "server.log") if self._folder else ""
+            self.close()
+            raise WorkersError("; ".join(filter(None, [str(answer["error"]), log])))
+
+    def _open(self) -> subprocess.Popen[str]:
+        sweep()
+        process = Process.current()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-", dir=short_temp()))
+        environment = {
+            **os.environ,
+            **ENVIRONMENT,
+            "RAY_AUTH_TOKEN_PATH": str(self._folder / "token"),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            # torch makes a folder for compiled kernels beside all others' as soon as it is asked about compilation.
+            "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
+            **self.environment,
+        }
+        environment.pop("RAY_ADDRESS", None)
+        with open(self._folder / "server.log", "w") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "medvq.workers.ray_server", str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the owner, who passes it on as a stop request
+                env=environment,
+            )
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(self._cluster()) + "\n")
+        self._server.stdin.flush()
+        return self._server
+
+    def _cluster(self) -> dict[str, Any]:
+        """Which Ray the server starts or joins."""
+        return {"workers": self.workers, "gpus": self.gpus}
+
+
+def short_temp() -> Path:
+    """A folder for temporary files whose path leaves room for the names of Ray's sockets.
+
+    Raises:
+        MissingError: there is none.
+    """
+    for path in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")):
+        if len(str(path)) <= LONGEST and os.access(path, os.W_OK):
+            return path
+    raise MissingError(
+        f"the folder for temporary files has a path of more than {LONGEST} letters, too long for Ray's sockets",
+        where=tempfile.gettempdir(),
+        hint="set TMPDIR to a short path, or train with --workers 0",
+    )
+
+
+def sweep() -> None:
+    """Remove the folders of processes that were killed before they could."""
+    for path in short_temp().glob(f"{PREFIX}*-*-*"):
+        _, pid, start, *_ = path.name.split("-")
+        try:
+            gone = path.stat().st_uid == os.getuid() and not Process.is_running(int(pid), start)
+        except (OSError, ValueError):
+            continue
+        if gone:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def tail(log: Path) -> str:
+    """The last line of a log."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,173 @@
+"""A process that holds one Ray and does groups of runs on it: requests on stdin, answers on stdout, a JSON line each.
+
+Ray ends the process that started it when parts of it die, without a word and without a way to go on. So that process
+is never the one that a person talks to. It ends itself when its stdin closes, which it does when its owner is killed.
+It does without torch, which takes seconds to import and which only workers need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    # The controller polls its workers; a fast poll makes the end of a group visible at once.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # A busy machine, or a cold network disk, takes its time to import.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "token",
+}
+LOOPBACK = "127.0.0.1"
+NODE_LABEL = "slurm-"
+"""With a node's name, a resource that Ray counts on each node of a SLURM job."""
+JOIN_WITHIN = 300.0
+
+
+def main() -> None:
+    """Serve one `{"items", "spec", "stop"}` after the other, until stdin closes.
+
+    The first line says which Ray: `{"workers", "gpus"}` starts one, `{"address", "nodes", "storage"}` joins one.
+    """
+    folder = Path(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Ray prints must not look like an answer
+    lines = iter(sys.stdin.readline, "")
+    import ray  # takes seconds, in which the line that follows is being found out
+
+    cluster = json.loads(next(lines))
+    storage, local = Path(cluster.pop("storage", folder)), "address" not in cluster
+    _start(folder, **cluster) if local else _join(**cluster)
+    # SLURM sends it to every process of a job that it ends; workers are to write their checkpoint first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for line in lines:
+        request = json.loads(line)
+        done = threading.Thread(target=_answer, args=(storage, local, request, answers), daemon=True)
+        done.start()
+    threading.Timer(20, os._exit, (1,)).start()
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _start(folder: Path, workers: int, gpus: int) -> None:
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    import ray
+    from ray._private import ray_constants
+
+    # Ray takes loopback for a node's address, and so binds its servers to it, only where it expects no cluster.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    ray.init(
+        address="local",
+        num_cpus=workers,
+        num_gpus=gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=10**8,
+        _node_ip_address=LOOPBACK,
+        _temp_dir=str(folder),
+    )
+
+
+def _join(address: str, nodes: list[str]) -> None:
+    """Join a Ray that runs on `nodes` (names as SLURM knows them), once all of them are there."""
+    import ray
+
+    ip = address.partition(":")[0]
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address=ip)
+    end = time.monotonic() + JOIN_WITHIN
+    missing = set(nodes)
+    while missing:
+        there = {label for node in ray.nodes() if node["Alive"] for label in node["Resources"]}
+        missing = {name for name in nodes if NODE_LABEL + name not in there}
+        if missing and time.monotonic() > end:
+            raise TimeoutError(f"no Ray on {', '.join(sorted(missing))} after {JOIN_WITHIN:.0f} s")
+        time.sleep(0.1)
+
+
+def _answer(storage: Path, local: bool, request: dict[str, Any], answers: Any) -> None:
+    error: str | None = None
+    try:
+        _fit(storage, local, **request)
+    except BaseException as e:  # the owner decides what it means
+        lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+        error = f"{type(e).__name__}: {lines[-1] if lines else ''}"
+    answers.write(json.dumps({"error": error}) + "\n")
+    answers.flush()
+
+
+def _fit(
+    storage: Path, local: bool, items: list[dict[str, Any]], workers: int, threads: int, gpus: bool, stop: str
+) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    name = secrets.token_hex(4)
+    common = {
+        "train_loop_config": {"items": items, "threads": threads, "stop": stop},
+        "scaling_config": ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus,
+            resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})},
+            placement_strategy="SPREAD",
+        ),
+        "run_config": RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+    }
+    if local:
+        common["train_loop_config"]["store"] = str(storage / f"ranks-{name}")
+        DataParallelTrainer(_worker, **common).fit()
+    else:
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        config = TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=1800)
+        TorchTrainer(_worker, torch_config=config, **common).fit()
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What every worker of a group does."""
+    import ray.train
+    import ray.train.torch
+    import torch.distributed as dist
+
+    from medvq.train.run import WorkItem
+    from medvq.train.world import World, met
+    from medvq.workers.group import work_through
+
+    context = ray.train.get_context()
+    size, device = context.get_world_size(), ray.train.torch.get_device()
+    facts = {"rank": context.get_world_rank(), "size": size, "device": device, "threads": config["threads"]}
+    with contextlib.ExitStack() as stack:
+        if "store" in config:
+            world = stack.enter_context(met(**facts, launcher="ray", store=Path(config["store"])))
+        else:
+            control = dist.new_group(backend="gloo") if size > 1 and device.type == "cuda" else None
+            world = World(**facts, launcher="ray", control=control)
+        work_through([WorkItem(**item) for item in config["items"]], world, Path(config["stop"]))
+
+
+if __name__ == "__main__":
+    # Ray workers find the functions of this module by its name, which is not __main__.
+    from medvq.workers.ray_server import main as serve
+
+    serve()

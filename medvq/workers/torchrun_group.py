@@ -1,0 +1,84 @@
+"""torchrun worker groups on this machine: torch's own launcher, one process of it for each group."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from medvq.runs.process import Process
+from medvq.train.run import WorkItem
+from medvq.workers.group import Group, GroupSpec, WorkersError
+from medvq.workers.ray_group import PREFIX, short_temp, sweep, tail
+
+GONE = 30.0
+"""Seconds that torchrun has to end its workers."""
+
+
+class Torchrun:
+    """Starts `torchrun`; its processes meet through a file, so that nothing listens beyond loopback."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self._agent: subprocess.Popen[bytes] | None = None
+
+    def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
+        """Do the runs in a group of workers."""
+        sweep()
+        process = Process.current()
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-", dir=short_temp()))
+        request = {
+            "items": [asdict(item) for item in items],
+            "stop": str(stop_file),
+            "owner": process.record(),
+            **asdict(spec),
+        }
+        (folder / "request.json").write_text(json.dumps(request))
+        return Group(lambda: self._do(folder, spec.workers))
+
+    def close(self) -> None:
+        """End the workers, if there are any."""
+        agent = self._agent
+        if agent is not None and agent.poll() is None:
+            agent.terminate()
+            try:
+                agent.wait(GONE)
+            except subprocess.TimeoutExpired:
+                agent.kill()  # the workers see that it is gone, and follow
+
+    def _do(self, folder: Path, workers: int) -> None:
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={workers}",
+            "--max-restarts=0", "--rdzv-backend=c10d", f"--rdzv-endpoint={folder / 'agents'}",
+            "--rdzv-conf=store_type=file", f"--rdzv-id={folder.name}", "--monitor-interval=0.1",
+            "-m", "medvq.workers.torchrun_worker", str(folder / "request.json"),
+        ]  # fmt: skip
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+            "OMP_NUM_THREADS": "1",  # the workers set their own number
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # it would listen to everyone, and the ranks have a file
+            **self.environment,
+        }
+        try:
+            with open(folder / "agent.log", "w") as log:
+                self._agent = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for the owner, who passes it on as a stop request
+                    env=environment,
+                )
+            code = self._agent.wait()
+            if code:
+                raise WorkersError(f"torchrun ended with {code}; {tail(folder / 'agent.log')}")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
