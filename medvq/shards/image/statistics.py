@@ -7,8 +7,8 @@ are summed whole.
 Of JPEGs whose bytes pass through, about ENOUGH_IMAGES are decoded in full, or one in MOST_APART where that is more; of
 all, the means of 8 x 8 blocks are known (`medvq.shards.image.glance`). The mean over images is then that of the blocks,
 plus what pixels differ from blocks on average in the images decoded in full. On public sets of 360 to 2,000 images
-the mean was off by up to 2.3e-4 and the standard deviation by up to 8e-4 as packed; over other draws of the images decoded in
-full, the latter by up to 2e-3 (rms).
+the mean was off by up to 2.3e-4 and the standard deviation by up to 8e-4 as packed; over other draws of the images
+decoded in full, the latter by up to 2e-3 (rms).
 """
 
 from __future__ import annotations
