@@ -90,7 +90,7 @@ class ConfigError(UsageError):
         return "\n".join(str(p) for p in self.problems)
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
+def suggest(name: str, names: Iterable[str]) -> str | None:
     """A hint with the nearest of `names`, or the list of them when none is near and there are few."""
     known = sorted(set(names))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

@@ -118,7 +118,7 @@ def retry(
     plan = manage.planned_runs(folder)
     check_fit(plan.runs, submit.slurm_of(place))
     if dry_run:
-        seen = submit.look(plan, retry=failed, offline=True)
+        seen = submit.survey(plan, retry=failed, offline=True)
     else:
         seen = submit.send(plan, place, retry=failed, say=lambda text: typer.echo(text, err=True))
     print_json(submit.summary(plan, seen)) if as_json else typer.echo(outlook_text(folder.name, seen))

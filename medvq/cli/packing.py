@@ -8,7 +8,7 @@ from typing import Any
 from medvq.cli.progress import counting
 from medvq.config.locate import find
 from medvq.config.recipe import Recipe, load_recipe, parse_size
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 
 STORES = ("auto", "png", "jpeg", "npy")
 MOST_LINES = 8
@@ -28,7 +28,7 @@ def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaq
     """
     store = "jpeg" if store == "jpg" else store
     if store is not None and store not in STORES:
-        raise UsageError(f"unknown value {store!r}", where="--store", hint=nearest(store, STORES))
+        raise UsageError(f"unknown value {store!r}", where="--store", hint=suggest(store, STORES))
     settings = load_recipe(find("shards", recipe)) if recipe else Recipe()
     given: dict[str, Any] = {"store": store} if store else {}
     if opaque_keys:
@@ -58,7 +58,7 @@ def pack_folder(
     """
     for option, value, known in (("--on-bad", on_bad, ("fail", "skip")), ("--on-leak", on_leak, ("fail", "report"))):
         if value is not None and value not in known:
-            raise UsageError(f"unknown value {value!r}", where=option, hint=nearest(value, known))
+            raise UsageError(f"unknown value {value!r}", where=option, hint=suggest(value, known))
     if processes < 0:
         raise UsageError(f"cannot work with {processes} processes", where="--processes")
     if dry_run:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from medvq.errors import UsageError
-from medvq.launch.plan import Plan
+from medvq.launch.plan import StudyPlan
 from medvq.launch.start import states_of
 from medvq.results.cells import Filled, fill
 from medvq.results.formats.parquet import write_cells
@@ -18,7 +18,7 @@ from medvq.runs.collect import collect
 from medvq.runs.plan import last_plan
 
 
-def summary(plan: Plan) -> dict[str, Any]:
+def summary(plan: StudyPlan) -> dict[str, Any]:
     """`{study, plan, runs: [{run, job, values, state, folder, attempts, metrics}]}`."""
     states = states_of(plan)
     recorded = last_plan(plan.folder)
@@ -40,7 +40,7 @@ def summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: StudyPlan) -> str:
     """The runs and what would happen to each."""
     does = {"done": "done", "stopped": "goes on", "failed": "is tried again", "running": "is running elsewhere"}
     states = states_of(plan)
@@ -75,7 +75,7 @@ def _filled(folder: Path) -> tuple[str, list[Filled]]:
     return collected.study, [fill(collected, name, table) for name, table in collected.tables.items()]
 
 
-def say_tables(plan: Plan) -> None:
+def say_tables(plan: StudyPlan) -> None:
     """The tables to stdout, and where the pictures are to stderr."""
     typer.echo(results_text(plan.folder, "table"))
     for spec in plan.runs:

@@ -10,7 +10,7 @@ import typer
 from medvq.cli.options import Data, Datasets, DryRun, Json, Only, Runs, Sets, Smoke, StudyName, pairs, print_json
 
 if TYPE_CHECKING:
-    from medvq.launch.slurm.submit import Outlook
+    from medvq.launch.slurm.submit import Decision
 
 ProfileName = Annotated[
     str, typer.Option("--profile", metavar="PROFILE", help="Path of a profile, or its name in ./slurm or shipped.")
@@ -51,7 +51,7 @@ def submit(
     plan = plan_for(request, None if dry_run else watch)
     check_fit(plan.runs, slurm.slurm_of(place))
     if dry_run:
-        seen = slurm.look(plan, retry=retry, offline=True)
+        seen = slurm.survey(plan, retry=retry, offline=True)
         scripts = slurm.texts(plan, place, seen)
         if as_json:
             print_json({**slurm.summary(plan, seen), "scripts": scripts})
@@ -65,7 +65,7 @@ def submit(
     print_json(slurm.summary(plan, seen)) if as_json else typer.echo(outlook_text(plan.study.name, seen))
 
 
-def outlook_text(study: str, seen: Outlook) -> str:
+def outlook_text(study: str, seen: Decision) -> str:
     """What was sent, or would be: a line for each run that is not done."""
     counts: dict[str, int] = {}
     for action in seen.actions.values():

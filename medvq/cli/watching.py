@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from medvq.cli.options import Json, Runs, print_json
-from medvq.errors import RunsFailedError, StillRunningError, UsageError, nearest
+from medvq.errors import RunsFailedError, StillRunningError, UsageError, suggest
 
 if TYPE_CHECKING:
     from medvq.runs.collect import Collected
@@ -40,7 +40,7 @@ def status(
 
     for wanted in state:
         if wanted not in get_args(State):
-            raise UsageError(f"no state {wanted!r}", where="--state", hint=nearest(wanted, get_args(State)))
+            raise UsageError(f"no state {wanted!r}", where="--state", hint=suggest(wanted, get_args(State)))
     before = True
     while True:
         found = _look(study, runs, plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medvq.config.schema import Schema
-from medvq.config.tasks import OF_EVERY_TASK, Task
+from medvq.config.tasks import OF_EVERY_TASK, TaskInfo
 
 OF_DATA = {
     "mask_clip_normalized": (
@@ -13,6 +13,6 @@ OF_DATA = {
 }
 
 
-def switches(task: Task, model: Schema) -> dict[str, str]:
+def switches(task: TaskInfo, model: Schema) -> dict[str, str]:
     """What was published with this task and model, by name, each in a line."""
     return {**OF_EVERY_TASK, **OF_DATA, **task.as_published, **getattr(model, "as_published", {})}

@@ -130,7 +130,7 @@ class Augment(Schema):
     """What the corners of a rotated image take: the dataset's mean colour, or black."""
 
 
-class View(Schema):
+class ViewConfig(Schema):
     """What a job reads of its data."""
 
     use: str

@@ -15,9 +15,9 @@ from medvq.config.models import find_model_config
 from medvq.config.plugins import CodeRef, code_of, is_import_path
 from medvq.config.schema import Schema, problems_of, validate
 from medvq.config.study import Job, JobEntry
-from medvq.config.tasks import Task, find_task
+from medvq.config.tasks import TaskInfo, find_task
 from medvq.config.yamlfile import Document, KeyPath
-from medvq.errors import ConfigError, Problem, UsageError, nearest
+from medvq.errors import ConfigError, Problem, UsageError, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def _point(
     def wrong(path: KeyPath, error: str, hint: str | None = None) -> None:
         problems.append(Problem(where=doc.where((*at, *path)), error=error, hint=hint))
 
-    task: Task | None = None
+    task: TaskInfo | None = None
     if body.get("task"):
         try:
             task = find_task(str(body["task"]))
@@ -162,15 +162,15 @@ def _point(
     if task is None:
         return None
     if job.data.use not in around.data:
-        wrong(("data", "use"), f"no data named {job.data.use!r}", nearest(job.data.use, around.data))
+        wrong(("data", "use"), f"no data named {job.data.use!r}", suggest(job.data.use, around.data))
     for role in task.requires:
         if role not in job.needs:
             wrong(("needs", role), "this key is required", f"the task {task.name} needs {task.roles[role]}")
     for role, need in job.needs.items():
         if role not in task.roles:
-            wrong(("needs", role), f"the task {task.name} has no role {role!r}", nearest(role, task.roles))
+            wrong(("needs", role), f"the task {task.name} has no role {role!r}", suggest(role, task.roles))
         if need.job not in around.jobs:
-            wrong(("needs", role, "job"), f"no job named {need.job!r}", nearest(need.job, around.jobs))
+            wrong(("needs", role, "job"), f"no job named {need.job!r}", suggest(need.job, around.jobs))
         elif around.done.get(need.job) and matching(around.done[need.job], values) is None:
             wrong(
                 ("needs", role),
@@ -188,7 +188,7 @@ def _point(
     known = switches(task, model)
     for switch in job.as_published:
         if switch not in known:
-            wrong(("as_published",), f"nothing here was published with {switch!r}", nearest(switch, known))
+            wrong(("as_published",), f"nothing here was published with {switch!r}", suggest(switch, known))
     own = [n for n in (job.task, str(getattr(model, "name", ""))) if is_import_path(n)]
     code = {n: code_of(n) for n in own}
     if len(problems) > before:

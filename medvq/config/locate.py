@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from medvq.errors import NotFoundError, nearest
+from medvq.errors import NotFoundError, suggest
 
 Kind = Literal["jobs", "shards", "slurm"]
 NOUN: dict[Kind, str] = {"jobs": "study", "shards": "recipe", "slurm": "profile"}
@@ -23,11 +23,11 @@ def find(kind: Kind, name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") or "/" in text:
         if path.is_file():
             return path
-        raise NotFoundError(f"no such {NOUN[kind]} file", where=text, hint=nearest(path.stem, known(kind)))
+        raise NotFoundError(f"no such {NOUN[kind]} file", where=text, hint=suggest(path.stem, known(kind)))
     for folder in _folders(kind):
         if (folder / f"{text}.yaml").is_file():
             return folder / f"{text}.yaml"
-    raise NotFoundError(f"no {NOUN[kind]} named {text!r}", hint=nearest(text, known(kind)))
+    raise NotFoundError(f"no {NOUN[kind]} named {text!r}", hint=suggest(text, known(kind)))
 
 
 def known(kind: Kind) -> dict[str, Path]:

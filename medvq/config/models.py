@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -172,7 +172,7 @@ def find_model_config(name: str) -> type[Schema]:
     if name in MODEL_CONFIGS:
         return MODEL_CONFIGS[name]
     if not is_import_path(name):
-        raise UsageError(f"unknown model {name!r}", hint=nearest(name, MODEL_CONFIGS))
+        raise UsageError(f"unknown model {name!r}", hint=suggest(name, MODEL_CONFIGS))
     found = getattr(load(name, "model"), "Settings", Custom)
     if not (isinstance(found, type) and issubclass(found, Custom)):
         raise UsageError(f"{name}.Settings is no medvq.config.models.Custom", hint="derive it from Custom")

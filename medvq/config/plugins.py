@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medvq.config.schema import Schema
-from medvq.errors import DataError, UsageError, nearest
+from medvq.errors import DataError, UsageError, suggest
 
 
 class CodeRef(Schema):
@@ -58,7 +58,7 @@ def load(path: str, kind: str) -> Any:
         raise UsageError(f"importing {module} failed: {type(e).__name__}: {e}", hint=where) from e
     if not isinstance(getattr(found, name, None), type):
         classes = [n for n, v in vars(found).items() if isinstance(v, type)]
-        raise UsageError(f"{module} has no class {name!r}", hint=nearest(name, classes))
+        raise UsageError(f"{module} has no class {name!r}", hint=suggest(name, classes))
     return getattr(found, name)
 
 

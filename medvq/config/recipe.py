@@ -68,7 +68,7 @@ class Splits(Schema):
         return self
 
 
-class Table(Schema):
+class LabelTable(Schema):
     """A CSV, TSV or semicolon file that tells something about the images."""
 
     file: str
@@ -99,7 +99,7 @@ class Table(Schema):
     """
 
     @model_validator(mode="after")
-    def _says_something(self) -> Table:
+    def _says_something(self) -> LabelTable:
         if self.label and self.one_hot:
             raise ValueError("give label or one_hot, not both")
         if not (self.label or self.one_hot or self.group or self.split):
@@ -143,7 +143,7 @@ class Recipe(Schema):
     """Globs of paths that are no part of the set, such as `*/Thumbs.db`."""
     classes: dict[str, list[str]] | list[str] = []
     """The classes in label order, with other spellings; empty: the names found, sorted."""
-    tables: list[Table] = []
+    tables: list[LabelTable] = []
     """Files that tell labels, groups or splits."""
     group: str | None = None
     """A regular expression on the path whose first bracket is the group, where `{group}` of a pattern cannot say it."""

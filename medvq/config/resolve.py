@@ -15,7 +15,7 @@ from medvq.config.schema import validate
 from medvq.config.study import StudyFile, Table
 from medvq.config.tables import table_problems
 from medvq.config.yamlfile import Document, read_yaml
-from medvq.errors import ConfigError, NotFoundError, Problem, nearest
+from medvq.errors import ConfigError, NotFoundError, Problem, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def _jobs(document: Document, given: Sequence[Override], problems: list[Problem]
     bodies = {n: j for n, j in _mapping(document, "jobs").items() if isinstance(j, dict)}
     for override in given:
         if override.job is not None and override.job not in bodies:
-            hint = nearest(override.job, bodies)
+            hint = suggest(override.job, bodies)
             problems.append(Problem(where=override.option, error=f"no job named {override.job!r}", hint=hint))
     raws: dict[str, RawJob] = {}
     for job in bodies:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medvq.config.yamlfile import Document, KeyPath
-from medvq.errors import ConfigError, Problem, nearest
+from medvq.errors import ConfigError, Problem, suggest
 
 
 class Schema(BaseModel):
@@ -41,7 +41,7 @@ def problems_of(error: ValidationError, kind: type[Schema], document: Document, 
         hint = None
         if item["type"] == "extra_forbidden":
             name = str(path[-1])
-            message, hint = f"unknown key {name!r}", nearest(name, fields_at(kind, path[:-1]))
+            message, hint = f"unknown key {name!r}", suggest(name, fields_at(kind, path[:-1]))
         elif item["type"] == "missing":
             message = "this key is required"
         else:

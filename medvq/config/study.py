@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
-from medvq.config.data import Name, Source, View
+from medvq.config.data import Name, Source, ViewConfig
 from medvq.config.schema import Schema
 from medvq.config.units import seconds
 
@@ -164,7 +164,7 @@ class Job(Schema):
     """The network by name, with its settings; without it, that of the run needed as `init`."""
     published_parameters: int | None = None
     """The number of parameters that the paper prints for this network; shown beside ours."""
-    data: View
+    data: ViewConfig
     """What it reads."""
     objective: dict[str, Any] = {}
     """What it minimises; the keys belong to the task."""

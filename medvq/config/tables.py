@@ -8,7 +8,7 @@ from typing import Any
 from medvq.config.study import Table
 from medvq.config.tasks import find_task
 from medvq.config.yamlfile import Document
-from medvq.errors import Problem, nearest
+from medvq.errors import Problem, suggest
 
 Facts = tuple[str, Mapping[str, Any], Sequence[str]]
 """Task, matrix values and measured splits of one point."""
@@ -33,7 +33,7 @@ def table_problems(
 
         def wrong(key: str, error: str, known: Iterable[str], name: str = name, word: str = "") -> None:
             problems.append(
-                Problem(where=document.where(("tables", name, key)), error=error, hint=nearest(word, known))
+                Problem(where=document.where(("tables", name, key)), error=error, hint=suggest(word, known))
             )
 
         for key, axis in (("rows", table.rows), ("columns", table.columns), *(("where", a) for a in table.where)):

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 
 Better = Literal["min", "max"]
 
@@ -66,7 +66,7 @@ class ProbeObjective(Schema):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TaskInfo:
     """A task as a study sees it."""
 
     name: str
@@ -130,10 +130,10 @@ INIT = {"init": "a run whose weights this one starts from"}
 OF_CODES: dict[str, Better] = {"perplexity": "max", "usage": "max", "top10": "min"}
 CLASSIFICATION: dict[str, Better] = {"accuracy": "max", "balanced_accuracy": "max", "macro_f1": "max", "auc": "max"}
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, TaskInfo] = {
     task.name: task
     for task in (
-        Task(
+        TaskInfo(
             name="autoencode",
             revision=1,
             objective=AutoencodeObjective,
@@ -145,7 +145,7 @@ TASKS: dict[str, Task] = {
                 "ssim_own_range": "ssim_own_range is given too: SSIM with each image's own max - min as range (SPEC §5)"
             },
         ),
-        Task(
+        TaskInfo(
             name="classify",
             revision=1,
             objective=ClassifyObjective,
@@ -156,7 +156,7 @@ TASKS: dict[str, Task] = {
             head=True,
             as_published={"softmax_in_head": "cross-entropy takes the softmax for logits, as in SPEC §1"},
         ),
-        Task(
+        TaskInfo(
             name="probe",
             revision=1,
             objective=ProbeObjective,
@@ -171,7 +171,7 @@ TASKS: dict[str, Task] = {
 }
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str) -> TaskInfo:
     """A task by its name, or by the import path of a user's own, whose class has it as `info`.
 
     Raises:
@@ -180,8 +180,8 @@ def find_task(name: str) -> Task:
     if name in TASKS:
         return TASKS[name]
     if not is_import_path(name):
-        raise UsageError(f"unknown task {name!r}", hint=nearest(name, TASKS))
+        raise UsageError(f"unknown task {name!r}", hint=suggest(name, TASKS))
     info = getattr(load(name, "task"), "info", None)
-    if not isinstance(info, Task):
+    if not isinstance(info, TaskInfo):
         raise UsageError(f"{name} is no task", hint="its class needs `info`, a medvq.config.tasks.Task")
     return info

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medvq.config.data import Ingredient, Source, Synthetic
 from medvq.config.resolve import Study
-from medvq.errors import MedvqError, NotFoundError, UsageError, nearest
+from medvq.errors import MedvqError, NotFoundError, UsageError, suggest
 from medvq.files import make_folder
 from medvq.runs.spec import DatasetRef
 from medvq.shards.dataset.manifest import Manifest, read_manifest
@@ -57,7 +57,7 @@ def given_for(study: Study, given: Mapping[str, str]) -> dict[str, str]:
     for name, path in given.items():
         meant = [name] if name in known else [k for k in known if k.endswith(f".{name}")]
         if not meant:
-            raise UsageError(f"the study has no data named {name!r}", where=f"--data {name}", hint=nearest(name, known))
+            raise UsageError(f"the study has no data named {name!r}", where=f"--data {name}", hint=suggest(name, known))
         out |= dict.fromkeys(meant, path)
     return out
 

@@ -12,7 +12,7 @@ from medvq.config.yamlfile import read_yaml
 from medvq.errors import ConfigError, MedvqError
 from medvq.keys import canonical_json
 from medvq.launch.data import Found
-from medvq.launch.plan import Plan, jobs_for, make_plan
+from medvq.launch.plan import StudyPlan, jobs_for, make_plan
 from medvq.launch.start import Request, data_for
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset.dataset import Dataset
@@ -56,7 +56,7 @@ def describe(request: Request, job: str | None) -> dict[str, Any]:
     }
 
 
-def _job(plan: Plan, job: str, found: dict[str, Found | None]) -> dict[str, Any]:
+def _job(plan: StudyPlan, job: str, found: dict[str, Found | None]) -> dict[str, Any]:
     specs = [spec for spec in plan.runs if spec.job == job]
     fits = find_task(specs[0].config.task).fits
     first, point = specs[0], plan.study.jobs[job][0]

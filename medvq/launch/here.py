@@ -26,10 +26,10 @@ def run_here(
         UsageError: it cannot be done this way here.
         MedvqError: workers cannot be started at all.
     """
-    from medvq.launch.scheduler import Work
+    from medvq.launch.scheduler import LocalScheduler
 
     todo, room = [spec for spec in plan.runs if status_of(plan.folder_of(spec)).state != "done"], measure()
-    work = Work(plan, todo, stop, watch, room, side_by_side(parallel, todo, room)) if todo else None
+    work = LocalScheduler(plan, todo, stop, watch, room, side_by_side(parallel, todo, room)) if todo else None
     begin()
     if work is not None:
         work.do()

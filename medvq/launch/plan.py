@@ -11,7 +11,7 @@ from typing import Any
 from medvq.config.expand import Point, matching
 from medvq.config.identity import identity, plain, science
 from medvq.config.resolve import Study
-from medvq.errors import NotFoundError, nearest
+from medvq.errors import NotFoundError, suggest
 from medvq.files import make_folder
 from medvq.launch.check import Seen, check_data, check_disjoint
 from medvq.launch.data import Found
@@ -35,7 +35,7 @@ class Runs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Runs):
+class StudyPlan(Runs):
     """What is to be done."""
 
     study: Study
@@ -51,7 +51,7 @@ def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
 
     def add(job: str) -> None:
         if job not in study.jobs:
-            raise NotFoundError(f"the study has no job {job!r}", hint=nearest(job, study.jobs))
+            raise NotFoundError(f"the study has no job {job!r}", hint=suggest(job, study.jobs))
         wanted.add(job)
         for point in study.jobs[job]:
             for need in point.config.needs.values():
@@ -62,7 +62,7 @@ def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
     return [job for job in study.jobs if job in wanted]
 
 
-def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, only: Sequence[str] = ()) -> Plan:
+def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, only: Sequence[str] = ()) -> StudyPlan:
     """The runs of a study, given its datasets. Writes nothing.
 
     Raises:
@@ -90,7 +90,7 @@ def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, on
             # Whatever the runs that it starts from have seen, it has seen too.
             trained_on[spec.run] = _seen(study, point, found) + [s for n in needs.values() for s in trained_on[n.run]]
             specs.append(spec)
-    return Plan(study=study, runs=tuple(specs), folder=runs / study.name)
+    return StudyPlan(study=study, runs=tuple(specs), folder=runs / study.name)
 
 
 def _seen(study: Study, point: Point, found: Mapping[str, Found | None]) -> list[Seen]:
@@ -141,7 +141,7 @@ def slug(axis: str, value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "_", f"{last}{value}").strip("_")
 
 
-def record(plan: Plan) -> PlanRecord:
+def record(plan: StudyPlan) -> PlanRecord:
     """Write the plan and the run.json of every run; the plan's number is kept where nothing has changed."""
     make_folder(plan.folder)
     facts: dict[str, Any] | None = None

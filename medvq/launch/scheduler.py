@@ -59,7 +59,7 @@ class Slot:
             launcher.close()
 
 
-class Work:
+class LocalScheduler:
     """Runs of a plan, in groups, some side by side, until nothing more can be done here."""
 
     def __init__(self, plan: Runs, todo: Sequence[RunSpec], stop: Stop, watch: Watch, room: Room, slots: int) -> None:

@@ -15,7 +15,7 @@ from medvq.config.resolve import Study, load_study
 from medvq.errors import MedvqError, NotFoundError
 from medvq.launch.data import Found, find_data, given_for
 from medvq.launch.here import run_here
-from medvq.launch.plan import Plan, Runs, jobs_for, make_plan, record
+from medvq.launch.plan import Runs, StudyPlan, jobs_for, make_plan, record
 from medvq.launch.watch import Stop, Watch, limited, stopping
 from medvq.runs.state import RunStatus, State, status_of, with_needs
 
@@ -64,7 +64,7 @@ def data_for(
     return study, found
 
 
-def plan_for(request: Request, say: Watch | None) -> Plan:
+def plan_for(request: Request, say: Watch | None) -> StudyPlan:
     """The runs. If nobody is told none will be done: nothing is drawn, and absent data leave identities open."""
     absent: dict[str, MedvqError] = {}
     study, found = data_for(request, make=say.note if say else None, absent=None if say else absent)
@@ -83,7 +83,7 @@ def states_of(plan: Runs) -> dict[str, tuple[State, RunStatus]]:
     return {name: (states[name], status) for name, status in statuses.items()}
 
 
-def execute(plan: Plan, watch: Watch, *, parallel: int | Literal["auto"] = 1, budget: float | None = None) -> bool:
+def execute(plan: StudyPlan, watch: Watch, *, parallel: int | Literal["auto"] = 1, budget: float | None = None) -> bool:
     """Record the plan and do it here, within `budget` seconds; returns whether it was stopped."""
     with stopping(plan.folder) as stop, listening(stop, watch), limited(stop, watch, budget):
         run_here(plan, stop, watch, parallel, begin=lambda: record(plan))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medvq.launch.slurm.cluster import SILENT, Cluster, Place, settled, use
-from medvq.runs.collect import Collected, Entry
+from medvq.runs.collect import Collected, RunEntry
 from medvq.runs.commands import meant
 from medvq.runs.submission import last_lines
 
@@ -42,7 +42,7 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
     }
 
 
-def _run(entry: Entry, place: Place | None, state: str, why: str) -> dict[str, Any]:
+def _run(entry: RunEntry, place: Place | None, state: str, why: str) -> dict[str, Any]:
     status = entry.status
     failure = status.failure if state == "failed" else None  # else it has been sent again
     if state == "failed" and failure is None and place is not None:

@@ -53,7 +53,7 @@ class KeyedDropout(_DropoutNd):
         return x.mul_(scaled) if self.inplace else x * scaled
 
 
-def keyed(model: nn.Module) -> None:
+def convert_keyed_dropout(model: nn.Module) -> None:
     """Key the dropout layers of a network. `nn.functional.dropout` inside it is not reached."""
     for name, module in model.named_modules():
         if type(module) in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d):

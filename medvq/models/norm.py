@@ -51,7 +51,7 @@ class GlobalBatchNorm3d(_OverRanks, nn.BatchNorm3d):
     """(B, C, D, H, W)."""
 
 
-def over_ranks(model: nn.Module) -> None:
+def convert_global_batchnorm(model: nn.Module) -> None:
     """Give the BatchNorms of a network the statistics of the global batch; weights and their names stay.
 
     Raises:

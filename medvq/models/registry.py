@@ -9,7 +9,7 @@ from torch import nn
 
 from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 from medvq.models.autoencoder import VQModel
 from medvq.models.svqvae.model import SVQVAE
 from medvq.models.vqvae.model import VQVAE
@@ -31,7 +31,7 @@ def build(
     """
     name = str(getattr(config, "name", None))
     if name not in MODELS and not is_import_path(name):
-        raise UsageError(f"unknown model {name!r}", hint=nearest(name, MODELS))
+        raise UsageError(f"unknown model {name!r}", hint=suggest(name, MODELS))
     kind = MODELS.get(name) or load(name, "model")
     model = cast("Any", kind)(config, input_shape, classes)
     if not isinstance(model, nn.Module):

@@ -12,7 +12,7 @@ from medvq.files import read_json
 from medvq.metrics.bootstrap import mean_std
 from medvq.results.compare import Compared, compare
 from medvq.results.intervals import interval_of, majority
-from medvq.runs.collect import Collected, Entry
+from medvq.runs.collect import Collected, RunEntry
 
 BASELINE = "majority class"
 
@@ -72,7 +72,7 @@ def in_order(t: Filled) -> list[Cell]:
 def fill(collected: Collected, name: str, table: Table) -> Filled:
     """The cells of one table from the runs of a plan."""
     entries = [e for e in collected.entries if in_scope(table, e.job, e.values)]
-    groups: dict[tuple[Any, Any], list[Entry]] = {}
+    groups: dict[tuple[Any, Any], list[RunEntry]] = {}
     for entry in entries:
         row = axis_value(entry, table.rows)
         columns = table.values if table.columns == "metrics" else [axis_value(entry, table.columns)]
@@ -101,7 +101,7 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
     )
 
 
-def _mixed(table: Table, groups: Iterable[Sequence[Entry]]) -> list[str]:
+def _mixed(table: Table, groups: Iterable[Sequence[RunEntry]]) -> list[str]:
     """Axes in which runs of one cell differ, other than the one that the table says it is over."""
     found: set[str] = set()
     for entries in groups if table.over else ():
@@ -110,12 +110,12 @@ def _mixed(table: Table, groups: Iterable[Sequence[Entry]]) -> list[str]:
     return sorted(found)
 
 
-def axis_value(entry: Entry, axis: str) -> Any:
+def axis_value(entry: RunEntry, axis: str) -> Any:
     """Where a run stands on an axis of the table; None where its job lacks it."""
     return entry.job if axis == "job" else entry.values.get(axis)
 
 
-def _cell(at: tuple[Any, Any], entries: Sequence[Entry], table: Table, smoke: bool) -> Cell:
+def _cell(at: tuple[Any, Any], entries: Sequence[RunEntry], table: Table, smoke: bool) -> Cell:
     metric = _metric(at, table)
     done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
     failed = sum(e.state in ("failed", "blocked") for e in entries)
@@ -144,13 +144,13 @@ def _metric(at: tuple[Any, Any], table: Table) -> str:
     return str(at[1]) if table.columns == "metrics" else str(table.value)
 
 
-def _datasets(entries: Sequence[Entry]) -> set[str]:
+def _datasets(entries: Sequence[RunEntry]) -> set[str]:
     """Names of the packed datasets that runs read, whatever a study calls them."""
     specs = [read_json(e.folder.spec) or {} for e in entries]
     return {str(ref.get("name")) for spec in specs for ref in spec.get("datasets", {}).values()}
 
 
-def _switched_on(entries: Sequence[Entry]) -> dict[str, list[str]]:
+def _switched_on(entries: Sequence[RunEntry]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for entry in entries:
         for switch in (read_json(entry.folder.spec) or {}).get("config", {}).get("as_published", []):
@@ -160,7 +160,7 @@ def _switched_on(entries: Sequence[Entry]) -> dict[str, list[str]]:
     return found
 
 
-def _differences(table: Table, groups: dict[tuple[Any, Any], list[Entry]]) -> list[Compared]:
+def _differences(table: Table, groups: dict[tuple[Any, Any], list[RunEntry]]) -> list[Compared]:
     """Every row against the one to compare with, where both have runs that are done."""
     found = []
     for (row, column), entries in groups.items():
@@ -173,7 +173,7 @@ def _differences(table: Table, groups: dict[tuple[Any, Any], list[Entry]]) -> li
     return [f for f in found if f is not None]
 
 
-def _baseline(column: Any, entries: Sequence[Entry], table: Table) -> Cell | None:
+def _baseline(column: Any, entries: Sequence[RunEntry], table: Table) -> Cell | None:
     """The same metric for a classifier that always says the training split's largest class."""
     done = [e for e in entries if e.state == "done" and read_json(e.folder.result)]
     metric = str(table.value)

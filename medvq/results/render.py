@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 from medvq.results.cells import Cell, Filled, in_order
 from medvq.results.formats.latex import as_latex
 
@@ -31,7 +31,7 @@ def render(study: str, tables: Sequence[Filled], form: str) -> str:
         return "\n\n".join(as_markdown(t) for t in tables)
     if form == "table":
         return "\n\n".join(as_text(t) for t in tables)
-    raise UsageError(f"unknown format {form!r}", where="--format", hint=nearest(form, FORMATS))
+    raise UsageError(f"unknown format {form!r}", where="--format", hint=suggest(form, FORMATS))
 
 
 def as_json(study: str, tables: Sequence[Filled]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from medvq.config.study import Table
-from medvq.errors import NotFoundError, nearest
+from medvq.errors import NotFoundError, suggest
 from medvq.runs.folder import RunFolder
 from medvq.runs.plan import PlanRecord, last_plan, load_plan, plan_numbers
 from medvq.runs.state import RunStatus, State, status_of, with_needs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class RunEntry:
     """One run of the plan."""
 
     run: str
@@ -34,7 +34,7 @@ class Collected:
     """`runs/<study>`."""
     plan: PlanRecord
     tables: dict[str, Table]
-    entries: list[Entry]
+    entries: list[RunEntry]
 
     @property
     def smoke(self) -> bool:
@@ -58,7 +58,7 @@ def study_folders(study: str | None, runs: Path) -> list[Path]:
         if folder.name == name:
             return [folder]
     raise NotFoundError(
-        f"no runs of a study named {name!r}", where=str(runs), hint=nearest(name, [p.name for p in there])
+        f"no runs of a study named {name!r}", where=str(runs), hint=suggest(name, [p.name for p in there])
     )
 
 
@@ -92,7 +92,7 @@ def _collected(folder: Path, plan: PlanRecord) -> Collected:
         plan=plan,
         tables={n: Table.model_validate(t) for n, t in plan.content["tables"].items()},
         entries=[
-            Entry(
+            RunEntry(
                 run=r["run"],
                 job=r["job"],
                 values=r["values"],

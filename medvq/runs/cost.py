@@ -10,7 +10,7 @@ KEPT = ("checkpoint", "stopped", "done")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class DeviceHours:
     """Hours of one device times the number of devices."""
 
     device: str
@@ -22,7 +22,7 @@ class Work:
     """Where the last attempt ran."""
 
 
-def work_of(events: list[dict[str, Any]], now: float | None) -> Work | None:
+def device_hours(events: list[dict[str, Any]], now: float | None) -> DeviceHours | None:
     """Sum over attempts; None where there was none.
 
     Args:
@@ -52,4 +52,4 @@ def work_of(events: list[dict[str, Any]], now: float | None) -> Work | None:
             last = float(event["time"])
     if not begun:
         return None
-    return Work(device=device, productive=productive / 3600, lost=lost / 3600, hosts=hosts)
+    return DeviceHours(device=device, productive=productive / 3600, lost=lost / 3600, hosts=hosts)

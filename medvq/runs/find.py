@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medvq.errors import NotFoundError, UsageError, nearest
+from medvq.errors import NotFoundError, UsageError, suggest
 from medvq.runs.folder import RunFolder
 
 
@@ -23,7 +23,7 @@ def find_run(name: str, runs: Path) -> RunFolder:
     exact = [p for p in there if p.name == start]
     found = exact or sorted(p for p in there if p.name.startswith(start))
     if not found:
-        raise NotFoundError(f"no run named {name!r}", where=str(runs), hint=nearest(start, [p.name for p in there]))
+        raise NotFoundError(f"no run named {name!r}", where=str(runs), hint=suggest(start, [p.name for p in there]))
     if len(found) > 1:
         few = ", ".join(str(p.relative_to(runs)) for p in found[:6])
         more = f" and {len(found) - 6} more" if len(found) > 6 else ""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from medvq.files import read_json
 from medvq.runs import events
-from medvq.runs.cost import Work, work_of
+from medvq.runs.cost import DeviceHours, device_hours
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Busy, holder_of
 
@@ -33,7 +33,7 @@ class RunStatus:
     """The last attempt ended because it was asked to stop."""
     progress: dict[str, Any] | None
     """The last sign of progress of a running attempt."""
-    work: Work | None
+    work: DeviceHours | None
     """What it has cost so far."""
 
 
@@ -64,7 +64,7 @@ def status_of(folder: RunFolder) -> RunStatus:
         failure=failure if state == "failed" else None,
         asked=state == "stopped" and ends[-1]["event"] == "stopped",
         progress=read_json(folder.progress) if holder else None,
-        work=work_of(log, time.time() if holder else None),
+        work=device_hours(log, time.time() if holder else None),
     )
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from medvq.config.data import Augment
 from medvq.models.draws import Draws
 from medvq.shards.load.decode import INSIDE
-from medvq.shards.load.loader import Batch as Read
 from medvq.shards.load.loader import Loader
+from medvq.shards.load.loader import RawBatch as Read
 from medvq.shards.load.view import View
 from medvq.shards.sampling.order import epoch_order
 from medvq.train.augment import CORNER, KEEP, augment, masked, masked_as_published
@@ -24,7 +24,7 @@ from medvq.train.tasks.base import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
+class BatchBuilder:
     """Makes batches for a task."""
 
     settings: Augment

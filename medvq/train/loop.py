@@ -14,7 +14,7 @@ from medvq.models.autoencoder import VQModel
 from medvq.models.draws import Draws
 from medvq.models.dropout import dropping
 from medvq.models.quantize.base import Quantizer
-from medvq.train.optim import clip, rate
+from medvq.train.optim import clip, lr_at
 from medvq.train.session import Session
 from medvq.train.tasks.base import Batch
 
@@ -31,26 +31,26 @@ def train(session: Session) -> bool:
     for epoch in range(position.epoch, settings.epochs):
         module = session.enter(epoch)
         for batch, draws in session.batches(epoch, position.batch):
-            rate(settings, position.step, steps_per_epoch).apply(session.optimizer)
+            lr_at(settings, position.step, steps_per_epoch).apply(session.optimizer)
             session.seed_own(draws)
             losses = gradient(session, module, batch, draws, epoch)
             clip(session.task, settings)
             session.optimizer.step()
             session.optimizer.zero_grad(set_to_none=True)
             update_codebooks(session.task.model, draws)
-            session.pulse.send(position.step, losses, session.asked())
+            session.loss_sync.send(position.step, losses, session.stop_requested())
             position.step += 1
             position.batch += 1
-            if session.pulse.stop_now(position.step - 1):
+            if session.loss_sync.stop_now(position.step - 1):
                 session.stop()
                 return False
-            session.tick()
+            session.after_step()
         session.end_epoch(epoch)
-        if session.pulse.wants_stop() and position.epoch < settings.epochs:
+        if session.loss_sync.wants_stop() and position.epoch < settings.epochs:
             session.stop()
             return False
     # The last checkpoint is rank 0's to write; what comes next reads it on every rank.
-    world.from_chief(None)
+    world.broadcast(None)
     return True
 
 

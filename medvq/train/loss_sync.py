@@ -18,7 +18,7 @@ from medvq.train.world import World
 
 
 @dataclass
-class Beat:
+class PendingSync:
     """The pulse of one step, perhaps still under way."""
 
     step: int
@@ -36,7 +36,7 @@ class NonFiniteLossError(RuntimeError):
         self.step, self.names = step, names
 
 
-class Pulse:
+class LossSync:
     """Sums losses over an epoch and agrees on stopping.
 
     `sums` and `steps` are of the global batch and equal on all ranks; they belong into a checkpoint.
@@ -49,7 +49,7 @@ class Pulse:
         self.sums: list[float] = []
         self.steps = 0
         self.latest = math.nan
-        self._beats: deque[Beat] = deque()
+        self._beats: deque[PendingSync] = deque()
         self._side: Any = None
         self._stop_at: int | None = None
         self._bad: tuple[int, list[str]] | None = None
@@ -62,11 +62,11 @@ class Pulse:
         values = torch.cat([values.new_tensor([float(stop)]), values])
         self._beats.append(self._on_gpu(step, values) if values.is_cuda else self._on_cpu(step, values))
 
-    def _on_cpu(self, step: int, values: torch.Tensor) -> Beat:
+    def _on_cpu(self, step: int, values: torch.Tensor) -> PendingSync:
         work = dist.all_reduce(values, async_op=True) if self.world.size > 1 else None
-        return Beat(step, values, work.wait if work else lambda: None)
+        return PendingSync(step, values, work.wait if work else lambda: None)
 
-    def _on_gpu(self, step: int, values: torch.Tensor) -> Beat:
+    def _on_gpu(self, step: int, values: torch.Tensor) -> PendingSync:
         """Exchange and copy beside the computation: reading in its own stream would wait for all that is queued."""
         side = self._side = self._side or torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(values.device))
@@ -78,7 +78,7 @@ class Pulse:
             here.copy_(values, non_blocking=True)
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(side)
-        return Beat(step, here, done.synchronize)
+        return PendingSync(step, here, done.synchronize)
 
     def stop_now(self, step: int) -> bool:
         """Whether all ranks stop after this step.

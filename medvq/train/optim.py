@@ -57,7 +57,7 @@ class Rate:
                 group["momentum"] = self.momentum
 
 
-def rate(settings: Train, step: int, steps_per_epoch: int) -> Rate:
+def lr_at(settings: Train, step: int, steps_per_epoch: int) -> Rate:
     """The rate of a step (from 0 over all epochs), a function of nothing else, so that a resumed run has it too.
 
     cosine: lr/2 · (1 + cos(π·epoch/t_max)), then zero; step: lr · gamma^⌊epoch/every⌋, epochs from 0.

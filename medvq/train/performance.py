@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medvq.config.study import Resources
 from medvq.models.dropout import KeyedDropout
 from medvq.models.quantize.base import Quantizer
-from medvq.shards.load.loader import Batch
+from medvq.shards.load.loader import RawBatch
 from medvq.train.optim import FUSED_ON
 
 
@@ -49,13 +49,13 @@ def fused(resources: Resources, device: torch.device) -> bool:
     return device.type in FUSED_ON if resources.fused == "auto" else resources.fused
 
 
-def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+def ahead(batches: Iterable[RawBatch], device: torch.device) -> Iterator[RawBatch]:
     """The batches on the device; on CUDA the next one is copied while the present one is computed with."""
     if device.type != "cuda":
         yield from batches
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    waiting: Batch | None = None
+    waiting: RawBatch | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
             coming = _copied(batch, device)
@@ -70,7 +70,7 @@ def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
         yield waiting
 
 
-def _copied(batch: Batch, device: torch.device) -> Batch:
+def _copied(batch: RawBatch, device: torch.device) -> RawBatch:
     """The batch with pixels, masks and labels on the device; its positions stay, since only keys need them."""
     moved: dict[str, Any] = {
         name: value.pin_memory().to(device, non_blocking=True)

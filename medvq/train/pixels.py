@@ -38,7 +38,7 @@ class Pixels:
             return self._mean, self._std
         return self._mean[part], self._std[part]
 
-    def facts(self) -> dict[str, object]:
+    def metadata(self) -> dict[str, object]:
         """What a reader of the weights needs to know."""
         if len(self.parts) == 1:
             return {"mean": self.parts[0][0], "std": self.parts[0][1]}

@@ -58,25 +58,25 @@ class WorkItem:
     """The SLURM job's `Term`."""
 
 
-def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
+def run_one(item: WorkItem, world: World, stop_requested: Callable[[], bool]) -> Outcome:
     """Do a run, or say why not. All ranks come to the same outcome.
 
     Raises:
         Exception: whatever made the run fail, after it was written down.
     """
     spec, folder = RunSpec.model_validate(item.spec), RunFolder(Path(item.folder))
-    owner = world.from_chief(_take(spec, folder, item) if world.chief else None)
+    owner = world.broadcast(_take(spec, folder, item) if world.is_main else None)
     if not isinstance(owner, Ownership):
         outcome: Outcome = owner
         return outcome
     hosts = world.gather(socket.gethostname())
-    beating = owner.beating() if world.chief else contextlib.nullcontext()
+    beating = owner.beating() if world.is_main else contextlib.nullcontext()
     with _logging(folder.log(owner.attempt, world.rank)), beating:
         try:
-            if world.chief:
+            if world.is_main:
                 _begin(folder, owner, world, hosts, item.term)
             pin(world.threads)
-            session = open_session(spec, folder, owner, world, asked)
+            session = open_session(spec, folder, owner, world, stop_requested)
             finished = train(session)
             if finished:
                 finish(session)
@@ -90,7 +90,7 @@ def run_one(item: WorkItem, world: World, asked: Callable[[], bool]) -> Outcome:
             _fail(session if "session" in locals() else None, folder, owner, world, e)
             raise
         finally:
-            if world.chief:
+            if world.is_main:
                 with contextlib.suppress(LostOwnershipError), owner.writing():
                     folder.progress.unlink(missing_ok=True)
                 owner.release()
@@ -103,13 +103,13 @@ def finish(session: Session) -> None:
     spec, folder, world = session.spec, session.folder, session.world
     info = session.info
     which = info.default_checkpoint if spec.source.held_out else "last"
-    chosen = world.from_chief(checkpoint.find(folder.checkpoints, which) if world.chief else None)
+    chosen = world.broadcast(checkpoint.find(folder.checkpoints, which) if world.is_main else None)
     checkpoint.load_model(chosen, session.task.model)
-    found = session.survey(spec.source.measured)
+    found = session.evaluate_splits(spec.source.measured)
     metrics = session.metrics(found)
-    if not world.chief:
+    if not world.is_main:
         return
-    session.progress.show(session.position.step, session.pulse.latest, phase="writing the result")
+    session.progress.show(session.position.step, session.loss_sync.latest, phase="writing the result")
     history = events.epochs(events.read(folder.events))
     artifacts = _artifacts(session, found, history)
     if session.watches_test:
@@ -151,9 +151,9 @@ def _artifacts(session: Session, found: Mapping[str, Evaluated], history: Sequen
     with eager(session.spec.config.resources):
         for split, measured in found.items():
             if "+" not in split:
-                columns = {"key": measured.keys, **session.task.kept(measured)}
+                columns = {"key": measured.keys, **session.task.prediction_columns(measured)}
                 write_predictions(beside / name_of(split), columns)
-        session.task.leave(beside, found[shown], session.feed.gallery(session.loaders[shown].view))
+        session.task.write_artifacts(beside, found[shown], session.batch_builder.gallery(session.loaders[shown].view))
     curves(history, beside / "curves.png")
     return beside
 

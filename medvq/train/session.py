@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.study import Train
-from medvq.config.tasks import Task as Info
+from medvq.config.tasks import TaskInfo as Info
 from medvq.config.tasks import find_task
 from medvq.config.units import seconds
 from medvq.errors import UsageError
@@ -29,10 +29,10 @@ from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
 from medvq.shards.load.loader import Loader
 from medvq.train import checkpoint
-from medvq.train.batch_builder import Feed
+from medvq.train.batch_builder import BatchBuilder
 from medvq.train.ddp import settle_buckets, used_parameters
 from medvq.train.evaluate import evaluate, joined
-from medvq.train.loss_sync import Pulse
+from medvq.train.loss_sync import LossSync
 from medvq.train.performance import ahead, eager
 from medvq.train.progress import Progress
 from medvq.train.scalars import Scalars
@@ -55,9 +55,9 @@ class Session:
     loaders: dict[str, Loader]
     """Readers of the splits: train, and those that are measured."""
     position: checkpoint.Position
-    asked: Callable[[], bool]
+    stop_requested: Callable[[], bool]
     """Whether this process was asked to stop."""
-    pulse: Pulse = field(init=False)
+    loss_sync: LossSync = field(init=False)
     new_stage: bool = field(init=False, default=True)
     """Whether other parameters are used since the last step that this process took."""
     _begun: int = field(init=False, default=0)
@@ -66,9 +66,9 @@ class Session:
     _module: torch.nn.Module | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.pulse, self._begun = Pulse(self.world), self.position.step
+        self.loss_sync, self._begun = LossSync(self.world), self.position.step
         if self.position.meter:
-            self.pulse.load(self.position.meter)
+            self.loss_sync.load(self.position.meter)
         if self.settings.accumulate > 1 and any(isinstance(m, _BatchNorm) for m in self.task.modules()):
             raise UsageError(
                 "train.accumulate cannot be had with BatchNorm, whose statistics are those of the whole batch",
@@ -86,10 +86,10 @@ class Session:
         return find_task(self.spec.config.task)
 
     @cached_property
-    def feed(self) -> Feed:
+    def batch_builder(self) -> BatchBuilder:
         """What makes batches for the task of what is read."""
         config = self.spec.config
-        return Feed(
+        return BatchBuilder(
             settings=config.data.augment,
             as_published=config.as_published,
             pixels=self.task.pixels,
@@ -124,7 +124,7 @@ class Session:
         stage = self.task.stage(epoch)
         if self._module is None or stage != self._stage:
             with eager(self.spec.config.resources):
-                first = self.feed.first(self.loaders["train"].view)
+                first = self.batch_builder.first(self.loaders["train"].view)
                 used = used_parameters(self.task, first, epoch)
             for name, parameter in self.task.model.named_parameters():
                 parameter.requires_grad_(name in used)
@@ -145,7 +145,7 @@ class Session:
         """The rank's training batches of an epoch, augmented, with the draws of their steps."""
         for read in ahead(self.loaders["train"].epoch(epoch, start), self.world.device):
             draws = Draws(self.settings.seed, self.position.step, self.world.rank, self.world.size)
-            yield self.feed.training(read, draws), draws
+            yield self.batch_builder.training(read, draws), draws
 
     def seed_own(self, draws: Draws) -> None:
         """What a user's own code draws from torch's generator depends on the step, not on where the run was stopped."""
@@ -166,11 +166,11 @@ class Session:
         return Loader(view, train.batch_size, train.seed, self.world.rank, self.world.size)
 
     def _measure(self, loader: Loader) -> Evaluated:
-        batches = ((read.positions.numpy(), self.feed.measured(read)) for read in loader.evaluate())
+        batches = ((read.positions.numpy(), self.batch_builder.measured(read)) for read in loader.evaluate())
         with self.autocast(), eager(self.spec.config.resources):
             return evaluate(self.task, batches, self.world)
 
-    def survey(self, splits: Iterable[str]) -> dict[str, Evaluated]:
+    def evaluate_splits(self, splits: Iterable[str]) -> dict[str, Evaluated]:
         """Some splits measured; one such as `val+test` is put together from splits that come before it."""
         found: dict[str, Evaluated] = {}
         for split in splits:
@@ -188,25 +188,25 @@ class Session:
             return contextlib.nullcontext()
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
-    def tick(self) -> None:
+    def after_step(self) -> None:
         """After a step: show progress, and write a checkpoint if one is due."""
-        if self.world.chief:
-            self.progress.show(self.position.step, self.pulse.latest)
+        if self.world.is_main:
+            self.progress.show(self.position.step, self.loss_sync.latest)
             self._draw()
             if time.monotonic() - self._saved >= seconds(self.spec.config.resources.checkpoint_every):
                 self.save()
 
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, write the epoch down, keep the best weights, and write a checkpoint if one is nearly due."""
-        means = {f"train/{name}": value for name, value in self.pulse.end_epoch().items()}
+        means = {f"train/{name}": value for name, value in self.loss_sync.end_epoch().items()}
         source = self.spec.source
         splits = [s for s in source.measured if s != "train"] if self.watches_test else source.held_out[:1]
-        metrics = {**means, **self.metrics(self.survey(splits))}
+        metrics = {**means, **self.metrics(self.evaluate_splits(splits))}
         self.position.epoch, self.position.batch = epoch + 1, 0
         best = self._is_best(metrics)
         if best:
             self.position.best = {"epoch": epoch + 1, "value": metrics[self.info.select]}
-        if not self.world.chief:
+        if not self.world.is_main:
             return
         self.progress.show(self.position.step, means.get("train/loss", float("nan")))
         events.append(
@@ -216,7 +216,7 @@ class Session:
         log.info("epoch %d: %s", epoch + 1, "  ".join(f"{k} {v:.5g}" for k, v in metrics.items()))
         if best:
             self.position.meter = {}
-            checkpoint.save_best(self.folder.checkpoints, self.owner, self.position, self.task.model, self.facts())
+            checkpoint.save_best(self.folder.checkpoints, self.owner, self.position, self.task.model, self.metadata())
         due = seconds(self.spec.config.resources.checkpoint_every) / 10
         if time.monotonic() - self._saved >= due or self.position.epoch == self.settings.epochs:
             self.save()
@@ -229,20 +229,20 @@ class Session:
 
     def stop(self) -> None:
         """All ranks have agreed to stop: leave a checkpoint behind, and no exchange under way."""
-        self.pulse.flush()
-        if self.world.chief:
+        self.loss_sync.flush()
+        if self.world.is_main:
             self._draw()
             self.save()
             events.append(self.folder.events, self.owner, "stopped", step=self.position.step, reason="asked to stop")
 
     def save(self) -> None:
         """Write a checkpoint at the present position (rank 0)."""
-        self.position.meter = self.pulse.state()
-        if self.pulse.failing:
+        self.position.meter = self.loss_sync.state()
+        if self.loss_sync.failing:
             return  # weights that the next step would stop over are not to go on from
         self.scalars.flush()
         name = checkpoint.save(
-            self.folder.checkpoints, self.owner, self.position, self.task.model, self.optimizer, self.facts()
+            self.folder.checkpoints, self.owner, self.position, self.task.model, self.optimizer, self.metadata()
         )
         events.append(self.folder.events, self.owner, "checkpoint", step=self.position.step, name=name)
         self._saved = time.monotonic()
@@ -251,7 +251,7 @@ class Session:
         """End what runs beside."""
         for loader in self.loaders.values():
             loader.close()
-        if self.world.chief:
+        if self.world.is_main:
             self.scalars.close()
 
     def class_counts(self) -> dict[str, int]:
@@ -264,16 +264,16 @@ class Session:
         epochs = [self.loaders["train"].shares(epoch) for epoch in range(self.settings.epochs)]
         return {name: fmean(e[name] for e in epochs) for name in epochs[0]}
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a reader of the weights needs beside them."""
         return {
             "model": self.spec.model,
             "classes": list(self.task.classes),
-            "pixels": self.task.pixels.facts(),
+            "pixels": self.task.pixels.metadata(),
         }
 
     def _draw(self) -> None:
-        self.scalars.step(self.position.step, self.pulse.latest, self.optimizer.param_groups[0]["lr"])
+        self.scalars.step(self.position.step, self.loss_sync.latest, self.optimizer.param_groups[0]["lr"])
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         if self.info.select not in metrics:

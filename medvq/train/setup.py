@@ -14,8 +14,8 @@ from medvq.config.plugins import prepare
 from medvq.config.tasks import find_task
 from medvq.errors import DataError
 from medvq.keys import draw_key
-from medvq.models.dropout import keyed
-from medvq.models.norm import over_ranks
+from medvq.models.dropout import convert_keyed_dropout
+from medvq.models.norm import convert_global_batchnorm
 from medvq.models.registry import build
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
@@ -23,7 +23,7 @@ from medvq.runs.spec import RunSpec
 from medvq.shards.dataset.cache import stage
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.load.loader import Loader
-from medvq.shards.load.view import Part
+from medvq.shards.load.view import ViewPart
 from medvq.train import checkpoint
 from medvq.train.optim import make_optimizer
 from medvq.train.performance import arrange, fused
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def open_session(
-    spec: RunSpec, folder: RunFolder, owner: Ownership, world: World, asked: Callable[[], bool]
+    spec: RunSpec, folder: RunFolder, owner: Ownership, world: World, stop_requested: Callable[[], bool]
 ) -> Session:
     """Everything that the loop needs, at the position of the newest checkpoint.
 
@@ -63,14 +63,14 @@ def open_session(
             path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
             load_start(path, model)
     if spec.code:
-        over_ranks(model)
-        keyed(model)
+        convert_global_batchnorm(model)
+        convert_keyed_dropout(model)
     model = arrange(model.to(world.device), spec.config.resources)
     pixels = pixels_of(spec, views["train"].parts, world.device)
     task = task_class(spec.config.task)(model, objective, pixels, classes, switched_on)
     optimizer = make_optimizer(model, spec.config.train, fused(spec.config.resources, world.device))
     position = checkpoint.Position()
-    newest = world.from_chief(checkpoint.newest(folder.checkpoints) if world.chief else None)
+    newest = world.broadcast(checkpoint.newest(folder.checkpoints) if world.is_main else None)
     if newest is not None:
         checkpoint.load_model(newest, model)
         checkpoint.load_optimizer(newest, model, optimizer)
@@ -90,7 +90,7 @@ def open_session(
         optimizer=optimizer,
         loaders=loaders,
         position=position,
-        asked=asked,
+        stop_requested=stop_requested,
     )
 
 
@@ -114,7 +114,7 @@ def open_datasets(spec: RunSpec) -> dict[str, Dataset]:
     return found
 
 
-def pixels_of(spec: RunSpec, parts: Sequence[Part], device: torch.device) -> Pixels:
+def pixels_of(spec: RunSpec, parts: Sequence[ViewPart], device: torch.device) -> Pixels:
     """How pixels are shifted and scaled: to what the model puts out, else by each dataset's own statistics.
 
     A sigmoid that is to give back pixels of mean 0 could never do it, so the model's last activation decides.

@@ -9,7 +9,7 @@ from medvq.config.data import Ingredient
 from medvq.errors import UsageError
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset.dataset import Dataset
-from medvq.shards.load.view import EVERY_SPLIT, TRAIN, Fit, Part, View
+from medvq.shards.load.view import EVERY_SPLIT, TRAIN, Fit, View, ViewPart
 
 
 def training_view(spec: RunSpec, datasets: Mapping[str, Dataset]) -> View:
@@ -45,19 +45,19 @@ def held_out_view(spec: RunSpec, datasets: Mapping[str, Dataset], split: str, ma
     )
 
 
-def parts_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[Part, ...]:
+def parts_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[ViewPart, ...]:
     """The datasets with their weights, in an order that does not depend on their names."""
     parts = []
     for name, origin in spec.source.origins(spec.config.data.use).items():
         if isinstance(origin, Ingredient):
             fit: Fit = "crop" if origin.crop else "resize"
-            parts.append(Part(dataset=datasets[name], weight=origin.weight, fit=fit))
+            parts.append(ViewPart(dataset=datasets[name], weight=origin.weight, fit=fit))
         else:
-            parts.append(Part(dataset=datasets[name]))
+            parts.append(ViewPart(dataset=datasets[name]))
     return tuple(sorted(parts, key=lambda p: (p.dataset.digest, p.weight, p.fit)))
 
 
-def _turned(part: Part, spec: RunSpec) -> Part:
+def _turned(part: ViewPart, spec: RunSpec) -> ViewPart:
     """A part of which windows are cut, with the turning that comes before the cut (SPEC §1)."""
     augment, channels = spec.config.data.augment, spec.source.channels
     if part.fit != "crop" or not augment.rotate:

@@ -29,7 +29,7 @@ class World:
     """A gloo group for small objects where the main one is NCCL; None uses the main one."""
 
     @property
-    def chief(self) -> bool:
+    def is_main(self) -> bool:
         """Rank 0 writes; the others only compute."""
         return self.rank == 0
 
@@ -41,7 +41,7 @@ class World:
         dist.all_gather_object(out, value, group=self.control)
         return out
 
-    def from_chief(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank."""
         if self.size == 1:
             return value
@@ -58,7 +58,9 @@ class World:
 
 
 @contextlib.contextmanager
-def met(*, rank: int, size: int, device: torch.device, threads: int, launcher: str, store: Path) -> Iterator[World]:
+def process_group(
+    *, rank: int, size: int, device: torch.device, threads: int, launcher: str, store: Path
+) -> Iterator[World]:
     """The worker group of ranks on one machine, which meet through the file `store`.
 
     torch's usual meeting place is a TCP server that answers everyone who can reach the machine.

@@ -31,18 +31,18 @@ class GroupSpec:
 
 
 def work_through(items: Sequence[WorkItem], world: World, stop_file: Path) -> list[Outcome]:
-    """Do the runs in order on this rank, until a stop is asked for.
+    """Do the runs in order on this rank, until a stop is stop_requested for.
 
     One that fails ends the group, unless this process is alone and can go on with the next: ranks that wait for
     each other cannot, nor can a process whose GPU has raised an error, or that cannot write the failure down.
     """
     outcomes: list[Outcome] = []
     for item in items:
-        if world.from_chief(stop_file.exists() if world.chief else None):
+        if world.broadcast(stop_file.exists() if world.is_main else None):
             break
-        asked = _asks(stop_file, Path(item.folder) / "stop") if world.chief else lambda: False
+        stop_requested = _asks(stop_file, Path(item.folder) / "stop") if world.is_main else lambda: False
         try:
-            outcomes.append(run_one(item, world, asked))
+            outcomes.append(run_one(item, world, stop_requested))
         except Exception:
             if (
                 world.size > 1

@@ -84,7 +84,7 @@ class LocalRay:
             **ENVIRONMENT,
             "RAY_AUTH_TOKEN_PATH": str(self._folder / "token"),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            # torch makes a folder for compiled kernels beside all others' as soon as it is asked about compilation.
+            # torch makes a folder for compiled kernels beside all others' as soon as it is stop_requested about compilation.
             "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
             **self.environment,
         }

@@ -151,7 +151,7 @@ def _worker(config: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     from medvq.train.run import WorkItem
-    from medvq.train.world import World, met
+    from medvq.train.world import World, process_group
     from medvq.workers.group import work_through
 
     context = ray.train.get_context()
@@ -159,7 +159,7 @@ def _worker(config: dict[str, Any]) -> None:
     facts = {"rank": context.get_world_rank(), "size": size, "device": device, "threads": config["threads"]}
     with contextlib.ExitStack() as stack:
         if "store" in config:
-            world = stack.enter_context(met(**facts, launcher="ray", store=Path(config["store"])))
+            world = stack.enter_context(process_group(**facts, launcher="ray", store=Path(config["store"])))
         else:
             control = dist.new_group(backend="gloo") if size > 1 and device.type == "cuda" else None
             world = World(**facts, launcher="ray", control=control)

@@ -13,7 +13,7 @@ import torch
 
 from medvq.runs.process import Process
 from medvq.train.run import WorkItem
-from medvq.train.world import and_leave, met
+from medvq.train.world import and_leave, process_group
 from medvq.workers.group import work_through
 
 LOOK = 0.5
@@ -24,7 +24,7 @@ def main(path: Path) -> None:
     request = json.loads(path.read_bytes())
     _end_with(Process.of(request["owner"]))
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if request["gpus"] else torch.device("cpu")
-    with met(
+    with process_group(
         rank=int(os.environ["RANK"]),
         size=int(os.environ["WORLD_SIZE"]),
         device=device,

@@ -39,7 +39,7 @@ from medvq.config.recipe import Recipe
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.load.decode import decode_image, resize
 from medvq.shards.load.loader import Loader
-from medvq.shards.load.view import Part, View
+from medvq.shards.load.view import View, ViewPart
 from medvq.shards.pack.pack import pack
 
 OURS, KEPT, BARE, BARE_PIL = "medvq", "medvq, kept in memory", "bare loop, same decoder", "bare loop, Pillow"
@@ -49,7 +49,7 @@ Rates = dict[str, tuple[float, float]]
 
 
 def ours(dataset: Path, size: int, processes: int, keep_bytes: int) -> Callable[[int], int]:
-    view = View(parts=(Part(dataset=Dataset.open(dataset)),), splits=("all",), size=(size, size))
+    view = View(parts=(ViewPart(dataset=Dataset.open(dataset)),), splits=("all",), size=(size, size))
     loader = Loader(view, BATCH, 0, processes=processes, keep_bytes=keep_bytes)
     return lambda epoch: sum(len(b) for b in loader.epoch(epoch))
 

@@ -72,7 +72,7 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
     from medvq.runs.process import Process
     from medvq.train.loop import train
     from medvq.train.setup import open_session
-    from medvq.train.world import met, pin
+    from medvq.train.world import pin, process_group
 
     read = load_study(study)
     found = find_data(
@@ -84,7 +84,7 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
     make_folder(run.checkpoints)
     make_folder(run.logs)
     pin(1)
-    with met(
+    with process_group(
         rank=rank, size=size, device=torch.device("cpu"), threads=1, launcher="bench", store=folder / f"store{size}"
     ) as world:
         owner = claim(run.owner, Process.current())

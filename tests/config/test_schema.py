@@ -30,10 +30,10 @@ def test_every_field_is_documented(kind):
 
 
 def test_frozen_keyword_only_and_closed():
-    view = medvq.config.study.View(use="x")
+    view = medvq.config.study.ViewConfig(use="x")
     with pytest.raises(ValidationError):
         view.use = "y"
     with pytest.raises(TypeError):
-        medvq.config.study.View("x")
+        medvq.config.study.ViewConfig("x")
     with pytest.raises(ValidationError):
-        medvq.config.study.View(use="x", usee="y")
+        medvq.config.study.ViewConfig(use="x", usee="y")

@@ -14,7 +14,7 @@ from medvq.errors import MedvqError
 from medvq.files import write_json
 from medvq.launch.plan import record
 from medvq.launch.room import Room
-from medvq.launch.scheduler import Work
+from medvq.launch.scheduler import LocalScheduler
 from medvq.launch.watch import Stop, Watch
 from medvq.runs import events
 from medvq.runs.owner import LostOwnershipError, claim
@@ -56,7 +56,7 @@ def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp
     record(plan)
     (spec,) = plan.runs
     folder = plan.folder_of(spec)
-    work = Work(plan, [spec], Stop(tmp_path / "stop"), QUIET, Room(cores=1, gpus=0), 1)
+    work = LocalScheduler(plan, [spec], Stop(tmp_path / "stop"), QUIET, Room(cores=1, gpus=0), 1)
     slot = work.slots[0]
     slot.batch, slot.before = [spec], {spec.run: 0}
     owner = claim(folder.owner, other)
@@ -81,7 +81,7 @@ def test_workers_that_die_are_mourned_for_the_run_that_they_were_at(planned, tmp
     record(plan)
     said = []
     watch = dataclasses.replace(QUIET, note=said.append)
-    work = Work(plan, plan.runs, Stop(tmp_path / "stop"), watch, Room(cores=1, gpus=0), 1)
+    work = LocalScheduler(plan, plan.runs, Stop(tmp_path / "stop"), watch, Room(cores=1, gpus=0), 1)
     slot, (first, second, *_) = work.slots[0], plan.runs
     slot.batch, slot.before = plan.runs, {s.run: 0 for s in plan.runs}
     for spec in (first, second):
@@ -110,7 +110,7 @@ def test_a_full_disk_ends_the_command_and_not_the_run(planned, tmp_path, error):
     plan = planned(only=["alone"])
     record(plan)
     (spec,) = plan.runs
-    work = Work(plan, [spec], Stop(tmp_path / "stop"), QUIET, Room(cores=1, gpus=0), 1)
+    work = LocalScheduler(plan, [spec], Stop(tmp_path / "stop"), QUIET, Room(cores=1, gpus=0), 1)
     work.slots[0].batch, work.slots[0].before = [spec], {spec.run: 0}
     with pytest.raises(MedvqError, match="cannot be written: No space left") as e:
         work._settle(work.slots[0], error)

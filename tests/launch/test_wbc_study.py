@@ -13,7 +13,7 @@ from medvq.launch.describe import describe
 from medvq.launch.start import Request
 from medvq.models.draws import Draws
 from medvq.models.registry import build
-from medvq.train.optim import rate
+from medvq.train.optim import lr_at
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.autoencode.task import Autoencode
 from medvq.train.tasks.base import Batch
@@ -75,10 +75,10 @@ def test_both_readings_of_the_cosine(sets, last):
     (point,) = load_study("svqvae-wbc", sets=sets).jobs["pretrain"]
     train = point.config.train
     assert (train.epochs, train.batch_size) == (50, 24)
-    assert rate(train, 0, 105).lr == pytest.approx(1.5e-4)
-    assert rate(train, 50 * 105, 105).lr == pytest.approx(last, abs=1e-9)
+    assert lr_at(train, 0, 105).lr == pytest.approx(1.5e-4)
+    assert lr_at(train, 50 * 105, 105).lr == pytest.approx(last, abs=1e-9)
     half = 25 * math.pi / train.schedule.t_max
-    assert rate(train, 25 * 105, 105).lr == pytest.approx(1.5e-4 * (1 + math.cos(half)) / 2)
+    assert lr_at(train, 25 * 105, 105).lr == pytest.approx(1.5e-4 * (1 + math.cos(half)) / 2)
 
 
 def test_pretraining_reads_the_published_mixture(study):

@@ -9,7 +9,7 @@ from quantizer_cases import CASES, DIM
 
 from medvq.config.models import Svqvae, Vqvae
 from medvq.models.draws import Draws
-from medvq.models.norm import GlobalBatchNorm2d, over_ranks
+from medvq.models.norm import GlobalBatchNorm2d, convert_global_batchnorm
 from medvq.models.registry import build
 
 STEPS = 4
@@ -115,7 +115,7 @@ def normalise(rank, world):
     flat = torch.nn.Sequential(torch.nn.BatchNorm1d(5, momentum=None), torch.nn.BatchNorm1d(5, affine=False))
     deep = torch.nn.Sequential(torch.nn.BatchNorm3d(2, track_running_stats=False))
     for net in (flat, deep):
-        over_ranks(net)
+        convert_global_batchnorm(net)
     rows = shard(torch.randn(4, 5, generator=generator), rank, world)
     for _ in range(2):
         flat_out = flat(rows)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medvq.models.draws import Draws
-from medvq.models.dropout import dropping, keyed
+from medvq.models.dropout import convert_keyed_dropout, dropping
 
 LAYERS = {
     "dropout": (nn.Dropout, (8, 3, 4, 5)),
@@ -26,7 +26,7 @@ def of_step(net, x, *share):
 def test_ranks_share_the_mask_of_the_global_batch(name, inplace):
     kind, shape = LAYERS[name]
     net = nn.Sequential(kind(0.3, inplace=inplace), kind(0.3, inplace=inplace))
-    keyed(net)
+    convert_keyed_dropout(net)
     whole = of_step(net, torch.ones(shape))
     parts = [of_step(net, torch.ones(4, *shape[1:]), rank, 2) for rank in range(2)]
     assert torch.equal(whole, torch.cat(parts))
@@ -41,7 +41,7 @@ def test_ranks_share_the_mask_of_the_global_batch(name, inplace):
 
 def test_it_keeps_the_mean_and_as_many_as_it_says():
     net = nn.Sequential(nn.Dropout(0.25))
-    keyed(net)
+    convert_keyed_dropout(net)
     out = of_step(net, torch.ones(100, 1000))
     assert (out == 0).float().mean() == pytest.approx(0.25, abs=0.01)
     assert out.mean() == pytest.approx(1, abs=0.01)
@@ -50,14 +50,14 @@ def test_it_keeps_the_mean_and_as_many_as_it_says():
 def test_a_layer_that_is_called_twice_draws_twice():
     layer = nn.Dropout(0.5)
     net = nn.Sequential(layer)
-    keyed(net)
+    convert_keyed_dropout(net)
     with dropping(Draws(0, 0)):
         assert not torch.equal(net(torch.ones(4, 100)), net(torch.ones(4, 100)))
 
 
 def test_out_of_steps_of_training_it_is_torchs():
     net, stock = nn.Sequential(nn.Dropout(0.5)), nn.Sequential(nn.Dropout(0.5))
-    keyed(net)
+    convert_keyed_dropout(net)
     x = torch.ones(4, 100)
     torch.manual_seed(0)
     ours = net(x)
@@ -69,5 +69,5 @@ def test_out_of_steps_of_training_it_is_torchs():
 
 def test_everything_can_be_dropped():
     net = nn.Sequential(nn.Dropout(1.0))
-    keyed(net)
+    convert_keyed_dropout(net)
     assert not of_step(net, torch.ones(4, 100)).any()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medvq.train.loss_sync import NonFiniteLossError, Pulse
+from medvq.train.loss_sync import LossSync, NonFiniteLossError
 from medvq.train.world import World
 
 
@@ -12,7 +12,7 @@ def losses(*values):
 
 
 def test_means_are_of_all_steps():
-    pulse = Pulse(World(), lag=2)
+    pulse = LossSync(World(), lag=2)
     for step, value in enumerate((1.0, 2.0, 6.0)):
         pulse.send(step, losses(value, 10 * value), stop=False)
         pulse.stop_now(step)
@@ -22,7 +22,7 @@ def test_means_are_of_all_steps():
 
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_a_stop_takes_effect_lag_steps_later_even_if_it_was_read_before(lag):
-    pulse = Pulse(World(), lag=lag)
+    pulse = LossSync(World(), lag=lag)
     stopped = []
     for step in range(6):
         pulse.send(step, losses(1.0), stop=step >= 1)
@@ -33,7 +33,7 @@ def test_a_stop_takes_effect_lag_steps_later_even_if_it_was_read_before(lag):
 
 
 def test_a_loss_that_is_not_finite_names_itself_and_its_step():
-    pulse = Pulse(World(), lag=1)
+    pulse = LossSync(World(), lag=1)
     pulse.send(0, losses(1.0, 1.0), stop=False)
     assert not pulse.stop_now(0)
     pulse.send(1, losses(1.0, float("nan")), stop=False)
@@ -47,7 +47,7 @@ def test_a_loss_that_is_not_finite_names_itself_and_its_step():
 
 
 def test_sums_survive_a_checkpoint():
-    first, second = Pulse(World(), lag=1), Pulse(World(), lag=1)
+    first, second = LossSync(World(), lag=1), LossSync(World(), lag=1)
     for step in range(4):
         first.send(step, losses(float(step)), stop=False)
     second.load(first.state())

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from medvq.config.identity import plain
 from medvq.config.study import Optimizer, Train
-from medvq.train.optim import clip, make_optimizer, rate
+from medvq.train.optim import clip, lr_at, make_optimizer
 
 STEPS = 7
 
@@ -59,13 +59,13 @@ def theirs(make, per_step, epochs=10):
 )
 def test_rates_are_torchs(schedule, per_step, make):
     other = theirs(make, per_step)
-    ours = [rate(settings(schedule), step, STEPS) for step in range(10 * STEPS)]
+    ours = [lr_at(settings(schedule), step, STEPS) for step in range(10 * STEPS)]
     found = [(r.lr, 0.9 if r.momentum is None else r.momentum) for r in ours]
     torch.testing.assert_close(torch.tensor(found).double(), torch.tensor(other).double(), rtol=1e-6, atol=1e-15)
 
 
 def test_a_cosine_that_has_ended_stays_at_zero():
-    found = [rate(settings({"name": "cosine", "t_max": 4}), step * STEPS, STEPS).lr for step in range(10)]
+    found = [lr_at(settings({"name": "cosine", "t_max": 4}), step * STEPS, STEPS).lr for step in range(10)]
     assert found[3] > 0
     assert found[4:] == [0.0] * 6
 
@@ -73,7 +73,7 @@ def test_a_cosine_that_has_ended_stays_at_zero():
 def test_the_published_cycle_of_the_mask_task():
     """SPEC §3.1: top 0.01 starts at 4e-4 and ends at 4e-8, beta1 between 0.85 and 0.95."""
     s = settings("onecycle", optimizer={"name": "adam", "lr": 0.01})
-    found = [rate(s, step, STEPS) for step in range(70)]
+    found = [lr_at(s, step, STEPS) for step in range(70)]
     assert found[0].lr == pytest.approx(4e-4)
     assert found[-1].lr == pytest.approx(4e-8)
     assert max(r.lr for r in found) == pytest.approx(0.01)
@@ -85,7 +85,7 @@ def test_a_rate_reaches_the_optimizer():
     for name, key in (("adamw", "betas"), ("sgd", "momentum")):
         s = settings("onecycle", optimizer={"name": name, "momentum": 0.9})
         optimizer = make_optimizer(model, s)
-        rate(s, 0, STEPS).apply(optimizer)
+        lr_at(s, 0, STEPS).apply(optimizer)
         group = optimizer.param_groups[0]
         assert group["lr"] == pytest.approx(0.3 / 25)
         assert (group[key][0] if key == "betas" else group[key]) == 0.95

@@ -9,7 +9,7 @@ from medvq.config.models import MODEL_CONFIGS
 from medvq.config.tasks import TASKS
 from medvq.runs.state import status_of
 from medvq.shards.dataset.dataset import Dataset
-from medvq.shards.load.view import Part
+from medvq.shards.load.view import ViewPart
 from medvq.train.setup import pixels_of
 from medvq.train.tasks.registry import TASK_CLASSES
 
@@ -59,7 +59,7 @@ def test_pixels_are_in_the_range_that_the_model_can_put_out(small, output, low, 
     )
     spec = runs.spec("autoencode")
     (ref,) = spec.datasets.values()
-    pixels = pixels_of(spec, [Part(dataset=Dataset.open(ref.path))], torch.device("cpu"))
+    pixels = pixels_of(spec, [ViewPart(dataset=Dataset.open(ref.path))], torch.device("cpu"))
     stored, part = torch.tensor([0, 255], dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
     ends = pixels.normalize(stored.view(2, 1, 1, 1).expand(2, 3, 1, 1), part)
     assert (ends[0].unique().item(), ends[1].unique().item()) == (low, high)

@@ -10,7 +10,7 @@ from medvq.errors import MedvqError
 from medvq.launch.slurm import query
 from medvq.launch.slurm.locate_jobs import ask, has_ended
 from medvq.launch.slurm.query import Account, Queued
-from medvq.runs.collect import Collected, Entry
+from medvq.runs.collect import Collected, RunEntry
 from medvq.runs.state import State
 from medvq.runs.submission import Submission, latest, submissions
 
@@ -94,7 +94,7 @@ def look(collected: Sequence[Collected]) -> Cluster:
     return Cluster(places=places, unknown=tuple(unknown))
 
 
-def settled(entry: Entry, place: Place | None, silent: bool) -> tuple[State, str]:
+def settled(entry: RunEntry, place: Place | None, silent: bool) -> tuple[State, str]:
     """A run's state when SLURM has its word, and why, in a few words. Pure.
 
     Args:

@@ -35,7 +35,7 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class JobStates:
     """What SLURM has of some runs."""
 
     queued: dict[str, Queued] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def ask(sent: Iterable[Submission], patience: float = query.PATIENCE) -> Queue:
     return Queue(tasks={**by_comment, **found})
 
 
-def where(sent: Sequence[Submission], runs: Iterable[str]) -> Where:
+def locate_jobs(sent: Sequence[Submission], runs: Iterable[str]) -> JobStates:
     """What SLURM has of these runs; one question, and one more where it does not know the job of somebody else.
 
     Raises:
@@ -64,7 +64,7 @@ def where(sent: Sequence[Submission], runs: Iterable[str]) -> Where:
     wanted = set(runs)
     last = {run: place for run, place in latest(list(sent)).items() if run in wanted}
     if not last:
-        return Where()
+        return JobStates()
     queue = ask(s for s, _ in last.values())
     there = {run: queue.find(*place) for run, place in last.items()}
     others = {run: place for run, place in last.items() if there[run] is None and not place[0].mine}
@@ -73,7 +73,7 @@ def where(sent: Sequence[Submission], runs: Iterable[str]) -> Where:
         known = query.accounts(jobs) if jobs else {}
     except MedvqError:  # accounting is off
         known = {}
-    return Where(
+    return JobStates(
         queued={run: q for run, q in there.items() if q and q.active},
         unsure={run: s for run, (s, i) in others.items() if not has_ended(known.get(s.id_of(i)))},
     )

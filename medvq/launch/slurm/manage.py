@@ -11,7 +11,7 @@ from medvq.config.profile import Profile, Slurm
 from medvq.errors import UsageError
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
-from medvq.launch.slurm.locate_jobs import Where, where
+from medvq.launch.slurm.locate_jobs import JobStates, locate_jobs
 from medvq.launch.slurm.submit import Say, settle
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of
@@ -20,7 +20,7 @@ from medvq.runs.spec import read_spec
 from medvq.runs.submission import locked, submissions
 
 
-def sent_runs(study_folder: Path, runs: Sequence[str], say: Say | None) -> Where:
+def sent_runs(study_folder: Path, runs: Sequence[str], say: Say | None) -> JobStates:
     """Which of these runs SLURM has; one question to it.
 
     Args:
@@ -32,7 +32,7 @@ def sent_runs(study_folder: Path, runs: Sequence[str], say: Say | None) -> Where
     if say and any(s.mine for s in submissions(study_folder)):
         with locked(study_folder, say):
             settle(study_folder, say)
-    return where(submissions(study_folder), runs)
+    return locate_jobs(submissions(study_folder), runs)
 
 
 def cancel(tasks: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
 from medvq.launch.slurm.history import suspects
-from medvq.launch.slurm.locate_jobs import Where, ask, where
+from medvq.launch.slurm.locate_jobs import JobStates, ask, locate_jobs
 from medvq.launch.slurm.nodes import avoidable
 from medvq.launch.slurm.script import Sent, sbatch_text
 from medvq.launch.slurm.snapshot import contents, place_of, snapshot
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class Decision:
     """What would be sent."""
 
     actions: dict[str, Action]
@@ -61,14 +61,14 @@ def slurm_of(profile: Profile) -> Slurm:
     return profile.slurm
 
 
-def outlook(
+def decide(
     plan: Runs,
     found: Mapping[str, tuple[State, RunStatus]],
     queued: Mapping[str, query.Queued],
     *,
     retry: bool,
     limit: int,
-) -> Outlook:
+) -> Decision:
     """What to do about each run. Pure.
 
     Args:
@@ -106,24 +106,24 @@ def outlook(
         else:  # what it needs is being done by a terminal: nothing that SLURM could wait for
             actions[w.run] = "blocked"
             waits.discard(w.run)
-    return Outlook(actions=actions, arrays=arrays(sent, limit), queued={run: q.id for run, q in queued.items()})
+    return Decision(actions=actions, arrays=arrays(sent, limit), queued={run: q.id for run, q in queued.items()})
 
 
-def look(plan: Runs, *, retry: bool, offline: bool) -> Outlook:
+def survey(plan: Runs, *, retry: bool, offline: bool) -> Decision:
     """What to do about each run now; asks SLURM only where runs were sent before and are not done."""
     found = states_of(plan)
     if all(state == "done" for state, _ in found.values()):
-        return Outlook(actions=dict.fromkeys(found, "done"), arrays=[], queued={})
-    there, limit = Where(), TASKS_ASSUMED
+        return Decision(actions=dict.fromkeys(found, "done"), arrays=[], queued={})
+    there, limit = JobStates(), TASKS_ASSUMED
     try:
         sent = submissions(plan.folder)
-        there = where(sent, [r for r, (s, _) in found.items() if s != "done"])
+        there = locate_jobs(sent, [r for r, (s, _) in found.items() if s != "done"])
         found = {run: _with_slurms_word(plan, run, *state, sent, there.queued) for run, state in found.items()}
         limit = TASKS_ASSUMED if offline else int(query.settings().get("MaxArraySize", TASKS_ASSUMED))
     except (MissingError, query.SilentError):
         if not offline:
             raise
-    seen = outlook(plan, found, there.queued, retry=retry, limit=limit)
+    seen = decide(plan, found, there.queued, retry=retry, limit=limit)
     unsure = [there.unsure[run] for a in seen.arrays for run in a.tasks.values() if run in there.unsure]
     if unsure and not offline:
         who, file = unsure[0].sender_name, unsure[0].path
@@ -147,7 +147,7 @@ def _with_slurms_word(
     return now.state, now
 
 
-def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
+def texts(plan: Runs, profile: Profile, seen: Decision) -> list[str]:
     """The batch scripts that would be sent; `<1>` stands for the id that SLURM gives to the first, `medvq:key` for the
     comment that it is found by.
     """
@@ -165,7 +165,7 @@ def texts(plan: Runs, profile: Profile, seen: Outlook) -> list[str]:
     return out
 
 
-def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
+def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Decision:
     """Send what is missing.
 
     Raises:
@@ -175,7 +175,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Outlook:
     """
     with locked(plan.folder, say) as lock:
         settle(plan.folder, say)
-        seen = look(plan, retry=retry, offline=False)
+        seen = survey(plan, retry=retry, offline=False)
         if not seen.arrays:
             return seen
         code, slurm = snapshot(plan.folder.parent, _own(plan)), slurm_of(profile)
@@ -278,7 +278,7 @@ def settle(study_folder: Path, say: Say) -> None:
         intent.settle(job)
 
 
-def summary(plan: Runs, seen: Outlook) -> dict[str, Any]:
+def summary(plan: Runs, seen: Decision) -> dict[str, Any]:
     """`{study, runs: [{run, job, values, action, folder}], arrays}` for programs."""
     return {
         "study": plan.folder.name,

@@ -22,7 +22,7 @@ from medvq.keys import draw_key
 from medvq.shards.load.buffers import Kept, Shape, Slots, split
 from medvq.shards.load.reader import Reader
 from medvq.shards.load.view import View
-from medvq.shards.load.workers import Ticket, Work, Workers, read_batch
+from medvq.shards.load.workers import BatchRequest, Ticket, Workers, read_batch
 from medvq.shards.sampling.order import (
     epoch_order,
     eval_slices,
@@ -44,7 +44,7 @@ _AHEAD = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class RawBatch:
     """One rank's slice of a global batch."""
 
     view: View
@@ -75,7 +75,7 @@ class Batch:
 class _Started:
     """A batch under way: in a loader process, or (without a ticket) to be read when it is asked for."""
 
-    work: Work
+    work: BatchRequest
     slot: int | None
     workers: Workers | None
     ticket: Ticket | None
@@ -130,7 +130,7 @@ class Loader:
         """Full global batches an epoch."""
         return steps_per_epoch(len(self._facts), self.batch_size)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[RawBatch]:
         """The rank's batches of `epoch` from step `start_step` on, at the same cost wherever that is.
 
         Raises:
@@ -141,13 +141,15 @@ class Loader:
         order = epoch_order(self._facts, self.seed, epoch, self.batch_size)
         first = epoch * self.steps_per_epoch
         return self._batches(
-            Work(rank_slice(order[step], self.rank, self.world), self._crops_of(first + step))
+            BatchRequest(rank_slice(order[step], self.rank, self.world), self._crops_of(first + step))
             for step in range(start_step, self.steps_per_epoch)
         )
 
-    def evaluate(self) -> Iterator[Batch]:
+    def evaluate(self) -> Iterator[RawBatch]:
         """The rank's share of the view's samples: over all ranks each exactly once, crops from the centre."""
-        return self._batches(Work(p, None) for p in eval_slices(len(self.view), self.batch_size, self.rank, self.world))
+        return self._batches(
+            BatchRequest(p, None) for p in eval_slices(len(self.view), self.batch_size, self.rank, self.world)
+        )
 
     def shares(self, epoch: int) -> dict[str, float]:
         """The realised share of each dataset in an epoch."""
@@ -186,7 +188,7 @@ class Loader:
         fits = not self._crops and Kept.bytes_for(samples, shape) <= self._keep_bytes
         return Kept(samples, shape) if fits else None
 
-    def _batches(self, works: Iterable[Work]) -> Iterator[Batch]:
+    def _batches(self, works: Iterable[BatchRequest]) -> Iterator[RawBatch]:
         """Keep `_AHEAD` batches a loader process under way, and hand them out in order."""
         under_way: deque[_Started] = deque()
         try:
@@ -200,7 +202,7 @@ class Loader:
             for started in under_way:
                 self._abandon(started)
 
-    def _start(self, work: Work) -> _Started:
+    def _start(self, work: BatchRequest) -> _Started:
         """Begin to read a batch in a loader process, unless there is none or nothing to decode."""
         have = None if self._kept is None else self._kept.have[work.positions]
         slot = None
@@ -212,7 +214,7 @@ class Loader:
             self._workers = Workers(self.processes, self._reader, self._slots.buffers, self._kept)
         return _Started(work, slot, self._workers, self._workers.submit(work, slot, have))
 
-    def _finish(self, started: _Started) -> Batch:
+    def _finish(self, started: _Started) -> RawBatch:
         """The batch, waited for or read here and now."""
         work = started.work
         if started.ticket is None or started.workers is None or started.slot is None:
@@ -238,13 +240,13 @@ class Loader:
                 started.workers.wait(started.ticket)
             self._slots.give_back(started.slot)
 
-    def _batch(self, positions: NDArray[np.int64], memory: torch.Tensor) -> Batch:
+    def _batch(self, positions: NDArray[np.int64], memory: torch.Tensor) -> RawBatch:
         n, shape = len(positions), self._slots.shape
         space = (shape.batch, shape.height, shape.width)
         image = memory[: shape.image_bytes].view(*space, shape.channels)[:n].permute(0, 3, 1, 2)  # (B, C, H, W)
         mask = memory[shape.image_bytes :].view(shape.batch, 1, *space[1:])[:n] if shape.masks else None
         label = torch.from_numpy(self.view.labels()[positions].astype(np.int64))
-        return Batch(self.view, torch.from_numpy(positions), image, label, mask)
+        return RawBatch(self.view, torch.from_numpy(positions), image, label, mask)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from medvq.shards.load.decode import (
     resize_nearest,
     turned_window,
 )
-from medvq.shards.load.view import Part, View
+from medvq.shards.load.view import View, ViewPart
 
 KEEP = 255
 
@@ -99,7 +99,7 @@ class Reader:
         into.images[: len(files)] = pixels.reshape(len(files), *shape)
         return True
 
-    def _one(self, part: Part, row: int, position: int, cut: Cut, into: Buffers, place: int) -> None:
+    def _one(self, part: ViewPart, row: int, position: int, cut: Cut, into: Buffers, place: int) -> None:
         size = self.view.size
         image: Pixels = decode_image(part.dataset.read(row), self.view.channels)
         mask = self._mask(part, row, position, image.shape[:2])
@@ -121,7 +121,7 @@ class Reader:
         if into.masks is not None:
             into.masks[place] = KEEP if mask is None else resize_nearest(mask, size)
 
-    def _mask(self, part: Part, row: int, position: int, shape: tuple[int, int]) -> Pixels | None:
+    def _mask(self, part: ViewPart, row: int, position: int, shape: tuple[int, int]) -> Pixels | None:
         """The sample's mask at the size of its image, or None where it has none or none is wanted."""
         if self._has_mask is None or not self._has_mask[position]:
             return None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.errors import DataError, UsageError, nearest
+from medvq.errors import DataError, UsageError, suggest
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.sampling.order import OrderFacts, sorting_of
 from medvq.shards.sampling.subset import ranks, take
@@ -25,7 +25,7 @@ Fit = Literal["resize", "crop"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ViewPart:
     """One dataset of a view."""
 
     dataset: Dataset
@@ -59,7 +59,7 @@ class Samples:
 class View:
     """What a job reads of its datasets."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ViewPart, ...]
     splits: tuple[str, ...] = (TRAIN,)
     """Splits to read; `("all",)` reads every split."""
     subset: float = 100.0
@@ -193,13 +193,13 @@ class View:
             key=self.key(), samples=n, groups=places[code], mass=tuple(mass.tolist()), draws=self.draws or n
         )
 
-    def _rows_of(self, part: Part) -> NDArray[np.int32]:
+    def _rows_of(self, part: ViewPart) -> NDArray[np.int32]:
         """Rows of a part that are in the view, in content order."""
         data = part.dataset
         everything = self.splits == EVERY_SPLIT
         for split in () if everything else self.splits:
             if split not in data.splits:
-                raise UsageError(f"{data.name} has no split {split!r}", hint=nearest(split, data.splits))
+                raise UsageError(f"{data.name} has no split {split!r}", hint=suggest(split, data.splits))
         content = data.columns.leading_bits("sha256")
         keep = None
         if not everything and set(self.splits) != set(data.splits):

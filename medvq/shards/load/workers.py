@@ -25,7 +25,7 @@ _LOOK_UP = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class BatchRequest:
     """One batch to read."""
 
     positions: NDArray[np.int64]
@@ -34,7 +34,9 @@ class Work:
     """(B, 3) where windows are cut, down and across, and how far turned, in [0, 1); None: in the centre, unturned."""
 
 
-def read_batch(reader: Reader, work: Work, into: Buffers, kept: Kept | None, have: NDArray[np.bool_] | None) -> None:
+def read_batch(
+    reader: Reader, work: BatchRequest, into: Buffers, kept: Kept | None, have: NDArray[np.bool_] | None
+) -> None:
     """Read `work` into `into`; what `have` (B,) marks is copied from `kept`, the rest is decoded and left there.
 
     Raises:
@@ -84,7 +86,7 @@ class Workers:
         # Runs when this object dies or, at exit, before multiprocessing waits for its children.
         self._finalizer = util.Finalize(self, _stop, args=(self._pipes, self._processes), exitpriority=20)
 
-    def submit(self, work: Work, slot: int, have: NDArray[np.bool_] | None) -> Ticket:
+    def submit(self, work: BatchRequest, slot: int, have: NDArray[np.bool_] | None) -> Ticket:
         """Start reading `work` into the buffers of `slot`."""
         worker = min(range(len(self._pipes)), key=lambda w: len(self._waiting[w]))
         ticket = Ticket(next(self._numbers), worker)

@@ -29,7 +29,7 @@ from medvq.shards.image.strip import Piece, kept_pieces
 from medvq.shards.source.folder import Origin
 from medvq.shards.source.npz import NpzOrigin
 from medvq.shards.source.samples import Sample
-from medvq.shards.source.scan import Entry
+from medvq.shards.source.scan import SourceEntry
 
 PART = 32
 """Samples in a part."""
@@ -75,7 +75,7 @@ _BLOCKS = Examined._fields.index("blocks")
 
 
 @dataclass(frozen=True)
-class Part:
+class ExaminedPart:
     """A task: some samples, and where what is found out about them goes."""
 
     number: int
@@ -115,7 +115,7 @@ def spool_of(folder: str, number: int) -> str:
     return f"{folder}/part-{number:06d}.bin"
 
 
-def examine_part(part: Part) -> str:
+def examine_part(part: ExaminedPart) -> str:
     """Do one part; returns a line for the log.
 
     Raises:
@@ -172,7 +172,7 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
     )
 
 
-def _examine(sample: Sample, part: Part, spool: Spool, eighths: Eighths, number: int) -> Examined:
+def _examine(sample: Sample, part: ExaminedPart, spool: Spool, eighths: Eighths, number: int) -> Examined:
     try:
         data = part.origin.read(sample.path, sample.size)
         seen = glance(data, part.recipe) if part.every > 1 and not sample.mask else None
@@ -200,7 +200,7 @@ def _examine(sample: Sample, part: Part, spool: Spool, eighths: Eighths, number:
     )
 
 
-def _examine_kept(data: bytes, seen: Glance, part: Part, spool: Spool) -> Examined:
+def _examine_kept(data: bytes, seen: Glance, part: ExaminedPart, spool: Spool) -> Examined:
     """A JPEG whose bytes pass through: its content draws whether it is also decoded in full, for the statistics."""
     payload = _payload(data, seen.plain.data, seen.plain.pieces, spool)
     drawn = payload.crc32 % part.every == 0
@@ -222,7 +222,7 @@ class _Mask(NamedTuple):
     rules: list[str]
 
 
-def _examine_mask(entry: Entry, image: Decoded, part: Part) -> _Mask:
+def _examine_mask(entry: SourceEntry, image: Decoded, part: ExaminedPart) -> _Mask:
     try:
         data = part.origin.read(entry.path, entry.size)
         mask = decode_mask(data, part.recipe)
@@ -245,9 +245,10 @@ def _payload(data: bytes, content: bytes, pieces: Sequence[Piece] | None, spool:
     return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), pieces, at)
 
 
-def parts_of(samples: list[Sample], folder: Path, origin: Origin | NpzOrigin, recipe: Recipe) -> list[Part]:
+def parts_of(samples: list[Sample], folder: Path, origin: Origin | NpzOrigin, recipe: Recipe) -> list[ExaminedPart]:
     """`samples` in parts, in order."""
     every = full_decode_every(len(samples))
     return [
-        Part(i // PART, samples[i : i + PART], str(folder), origin, recipe, every) for i in range(0, len(samples), PART)
+        ExaminedPart(i // PART, samples[i : i + PART], str(folder), origin, recipe, every)
+        for i in range(0, len(samples), PART)
     ]

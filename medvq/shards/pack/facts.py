@@ -13,16 +13,16 @@ from medvq.shards.image.decode import RULES
 from medvq.shards.image.phash import MOST
 from medvq.shards.image.statistics import mean_and_std
 from medvq.shards.load.decode import INSIDE
-from medvq.shards.pack.layout import Plan, Planned, digest_of, duplicates_of, near_of
+from medvq.shards.pack.layout import Planned, ShardLayout, digest_of, duplicates_of, near_of
 from medvq.shards.source.checks import ungrouped_notes, untrained_notes
-from medvq.shards.source.resolve import Understood, inputs_of
+from medvq.shards.source.resolve import ResolvedSource, inputs_of
 from medvq.shards.source.scan import Left, printable
 
 DARK = 65535 / 4
 """16-bit images of which none reaches this were not made to be scaled by their full range."""
 
 
-def facts_of(understood: Understood, plan: Plan, skipped: list[Left]) -> dict[str, Any]:
+def facts_of(understood: ResolvedSource, plan: ShardLayout, skipped: list[Left]) -> dict[str, Any]:
     """Everything the manifest says, but for the files that are written."""
     recipe, arranged, planned = understood.recipe, understood.arranged, plan.planned
     channels = max(p.examined.channels for p in planned)
@@ -102,8 +102,8 @@ def _splits(planned: list[Planned], classes: list[str]) -> dict[str, Split]:
 
 
 def _notes(
-    understood: Understood,
-    plan: Plan,
+    understood: ResolvedSource,
+    plan: ShardLayout,
     duplicates: list[list[str]],
     near: list[dict[str, Any]],
     mask_values: Counter[int],

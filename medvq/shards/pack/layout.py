@@ -15,7 +15,7 @@ from medvq.shards.dataset.manifest import FORMAT, Leaks, split_order
 from medvq.shards.image.phash import near_pairs
 from medvq.shards.pack.examine import PART, Examined
 from medvq.shards.pack.keys import keys_of
-from medvq.shards.sampling.split import Member, find_leaks, make_splits, refuse_empty
+from medvq.shards.sampling.split import SplitMember, find_leaks, make_splits, refuse_empty
 from medvq.shards.sampling.subset import ranks, take
 from medvq.shards.source.samples import Sample
 from medvq.shards.source.scan import Left
@@ -50,7 +50,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardLayout:
     """What is to be written."""
 
     shards: list[Shard]
@@ -76,7 +76,7 @@ def plan_pack(
     *,
     on_leak: str = "fail",
     released: Sequence[tuple[float, Collection[str]]] = (),
-) -> Plan:
+) -> ShardLayout:
     """Order everything that can enter.
 
     Args:
@@ -94,7 +94,8 @@ def plan_pack(
     good = [i for i in good if samples[i].path not in gone]
     contents = [_content(examined[i]) for i in good]
     members = [
-        Member(c, samples[i].label, samples[i].group, samples[i].split) for i, c in zip(good, contents, strict=True)
+        SplitMember(c, samples[i].label, samples[i].group, samples[i].split)
+        for i, c in zip(good, contents, strict=True)
     ]
     if recipe.splits.make:
         splits = make_splits(members, recipe.splits.make, recipe.splits.seed)
@@ -112,7 +113,7 @@ def plan_pack(
     shards = _shards(planned, recipe)
     if recipe.opaque_keys:
         found = [{**f, "value": "", "samples": [keys[paths.index(p)] for p in f["samples"]]} for f in found]
-    return Plan(
+    return ShardLayout(
         shards,
         sorted(skipped, key=lambda s: s.path),
         Leaks(checked=checked, found=found, allowed=on_leak == "report"),
@@ -157,7 +158,7 @@ def _group_names(groups: list[str | None], contents: list[str], *, opaque: bool)
     return [None if g is None else first[g][:16] for g in groups]
 
 
-def _row(key: str, member: Member, group: str | None, e: Examined, classes: Sequence[str]) -> Row:
+def _row(key: str, member: SplitMember, group: str | None, e: Examined, classes: Sequence[str]) -> Row:
     return Row(
         key=key,
         split=member.split,

@@ -29,14 +29,14 @@ from medvq.shards.dataset.manifest import (
 )
 from medvq.shards.pack.examine import Examined, examine_part, known, parsed, parts_of, spool_of
 from medvq.shards.pack.facts import facts_of, versions
-from medvq.shards.pack.layout import Plan, Planned, Shard, plan_pack, refuse_empty_splits, released_notes
+from medvq.shards.pack.layout import Planned, Shard, ShardLayout, plan_pack, refuse_empty_splits, released_notes
 from medvq.shards.pack.pool import uncollected, usable_cores, working
 from medvq.shards.pack.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.pack.workspace import Staging, disk_errors, refuse_other
 from medvq.shards.pack.write import Piece, ShardTask, Written, write_shard
 from medvq.shards.source.npz import NpzOrigin, forget_arrays
 from medvq.shards.source.patterns import ending
-from medvq.shards.source.resolve import Understood, inputs_of, must_exist, read_source
+from medvq.shards.source.resolve import ResolvedSource, inputs_of, must_exist, read_source
 from medvq.shards.source.scan import Left
 
 __all__ = ["BadSamplesError", "LeakError", "PackReport", "Progress", "pack"]
@@ -109,7 +109,12 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _pack(
-    understood: Understood, staging: Staging, workers: int, on_bad: str | None, on_leak: str | None, progress: Progress
+    understood: ResolvedSource,
+    staging: Staging,
+    workers: int,
+    on_bad: str | None,
+    on_leak: str | None,
+    progress: Progress,
 ) -> PackReport:
     arranged, recipe = understood.arranged, understood.recipe
     on_bad, on_leak = on_bad or recipe.on_bad, on_leak or recipe.on_leak
@@ -138,7 +143,7 @@ def _pack(
     return _report(staging.dest, manifest, unchanged=False)
 
 
-def _examine(understood: Understood, staging: Staging, workers: int, progress: Progress) -> list[Examined]:
+def _examine(understood: ResolvedSource, staging: Staging, workers: int, progress: Progress) -> list[Examined]:
     samples = understood.arranged.samples
     parts = parts_of(samples, staging.parts, understood.origin, understood.recipe)
     found = known(staging.log, staging.parts)
@@ -154,7 +159,7 @@ def _examine(understood: Understood, staging: Staging, workers: int, progress: P
     return [e for part in parts for e in found[part.number]]
 
 
-def _writer(understood: Understood, staging: Staging) -> Callable[[Shard], Written]:
+def _writer(understood: ResolvedSource, staging: Staging) -> Callable[[Shard], Written]:
     out, records, parts = (str(folder) for folder in (staging.out, staging.records, staging.parts))
 
     def write(shard: Shard) -> Written:
@@ -164,7 +169,7 @@ def _writer(understood: Understood, staging: Staging) -> Callable[[Shard], Writt
     return write
 
 
-def _written(plan: Plan, results: Iterable[tuple[int, Written]], progress: Progress) -> list[Written]:
+def _written(plan: ShardLayout, results: Iterable[tuple[int, Written]], progress: Progress) -> list[Written]:
     written: dict[int, Written] = {}
     done, total = 0, sum(len(s.members) for s in plan.shards)
     for place, record in results:
@@ -174,7 +179,7 @@ def _written(plan: Plan, results: Iterable[tuple[int, Written]], progress: Progr
     return [written[i] for i in range(len(plan.shards))]
 
 
-def _piece(p: Planned, understood: Understood, spool: str) -> Piece:
+def _piece(p: Planned, understood: ResolvedSource, spool: str) -> Piece:
     row, image = p.row, p.examined.image
     assert image is not None
     facts: dict[str, Any] = {"split": row.split, "sha256": row.sha256, "width": row.width, "height": row.height}
@@ -217,7 +222,7 @@ def _report(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
 
 
 def _unchanged(
-    dest: Path, understood: Understood, staging: Staging, on_bad: str | None, on_leak: str | None
+    dest: Path, understood: ResolvedSource, staging: Staging, on_bad: str | None, on_leak: str | None
 ) -> PackReport:
     """DEST already holds a dataset: fine if it is the one that would be made.
 
@@ -245,7 +250,7 @@ def _unchanged(
     return _report(dest, manifest, unchanged=True)
 
 
-def _fingerprint(understood: Understood) -> str:
+def _fingerprint(understood: ResolvedSource) -> str:
     """Names what parts and shards in a staging folder were made from."""
     arranged = understood.arranged
     whole = hashlib.sha256(canonical_json(versions()).encode())

@@ -9,7 +9,7 @@ from typing import Any
 
 from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import split_order
-from medvq.shards.source.resolve import Understood, read_source
+from medvq.shards.source.resolve import ResolvedSource, read_source
 from medvq.shards.source.samples import Arranged, Sample
 from medvq.shards.source.scan import Left, printable
 
@@ -72,7 +72,7 @@ def _splits(arranged: Arranged) -> dict[str, dict[str, Any]]:
     return out
 
 
-def text_of(understood: Understood) -> str:
+def text_of(understood: ResolvedSource) -> str:
     """Layout, samples by split and class, masks, groups, what will be done to pixels, and what will be left out."""
     recipe, arranged = understood.recipe, understood.arranged
     lines = [f"name       {recipe.name}", f"layout     {understood.layout}"]
@@ -100,7 +100,7 @@ def _columns(table: dict[str, object]) -> str:
     return ", ".join(f"{k} from {', '.join(v) if isinstance(v, list) else v}" for k, v in said.items())
 
 
-def _pixels(understood: Understood) -> str:
+def _pixels(understood: ResolvedSource) -> str:
     recipe = understood.recipe
     steps = [f"centre {recipe.crop[0]}x{recipe.crop[1]}"] if recipe.crop else []
     steps += [f"{recipe.fit} to {recipe.size[0]}x{recipe.size[1]} (height x width)"] if recipe.size else []

@@ -17,7 +17,7 @@ FEW = 10
 
 
 @dataclass(frozen=True)
-class Member:
+class SplitMember:
     """What splitting needs to know of a sample."""
 
     content: str
@@ -27,7 +27,7 @@ class Member:
     split: str
 
 
-def make_splits(members: Sequence[Member], make: Mapping[str, Made], seed: int) -> list[str]:
+def make_splits(members: Sequence[SplitMember], make: Mapping[str, Made], seed: int) -> list[str]:
     """The split of each member after the wanted ones are made.
 
     Samples of one group or with the same bytes stay together. Each class gives the wanted share as nearly as that
@@ -43,7 +43,9 @@ def make_splits(members: Sequence[Member], make: Mapping[str, Made], seed: int) 
     return out
 
 
-def _dealt(members: list[Member], source: str, wanted: Mapping[str, float], seed: int) -> list[tuple[list[int], str]]:
+def _dealt(
+    members: list[SplitMember], source: str, wanted: Mapping[str, float], seed: int
+) -> list[tuple[list[int], str]]:
     """Deal what belongs together, largest first, to the split that lacks most of its classes."""
     counts = Counter(m.label for m in members)
     lacking = {name: {c: _rounded(n, wanted[name]) for c, n in counts.items()} for name in wanted}
@@ -122,7 +124,7 @@ def refuse_empty(make: Mapping[str, Made], rows: Sequence[tuple[str, str, str | 
             )
 
 
-def _units(members: Sequence[Member]) -> list[list[int]]:
+def _units(members: Sequence[SplitMember]) -> list[list[int]]:
     """Positions of members that must stay together: connected by group or by content."""
     parent = list(range(len(members)))
 
@@ -142,7 +144,7 @@ def _units(members: Sequence[Member]) -> list[list[int]]:
     return list(units.values())
 
 
-def find_leaks(members: Sequence[Member], paths: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+def find_leaks(members: Sequence[SplitMember], paths: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
     """What was checked, and each group or content that lies in more than one split."""
     checked = ["bytes"]
     if any(m.group is not None for m in members):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 
 from medvq.config.recipe import Recipe, Splits
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 from medvq.shards.source.patterns import compile_pattern, nfc
 
 SHOWN = 8
@@ -38,7 +38,7 @@ def refuse_unknown_splits(splits: Splits, found: Collection[str], names: Collect
     if asked:
         what, name, known = asked[0]
         raise UsageError(
-            f"the recipe {what} of the source", hint=nearest(name, known) if known else "it names no split"
+            f"the recipe {what} of the source", hint=suggest(name, known) if known else "it names no split"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medvq.config.recipe import Table
+from medvq.config.recipe import LabelTable
 from medvq.errors import DataError
 from medvq.shards.source.patterns import nfc, stem
 from medvq.shards.source.tables import read_rows, shown
@@ -39,7 +39,7 @@ Read = tuple[list[str], Rows]
 
 def guess_table(
     source: Path, files: Sequence[str], images: Sequence[str], *, labelled: bool
-) -> tuple[Table | None, list[str]]:
+) -> tuple[LabelTable | None, list[str]]:
     """The one table among `files` that names the `images` and has a column of classes, if there is one.
 
     A column is known by its name (`label`, `class`, `diagnosis`, ...); in a table of two columns it is the other one,
@@ -107,7 +107,7 @@ def _left_over(
 
 def _table(
     file: str, header: Sequence[str], rows: Rows, names: dict[str, set[str]], images: int
-) -> tuple[str, Table | None] | None:
+) -> tuple[str, LabelTable | None] | None:
     """The column of `file` that names the images, and what can be read from the table; None if none does."""
     first = None
     for match in ("path", "id"):
@@ -117,7 +117,7 @@ def _table(
                 continue
             label = _called(header, LABELS) or _other(header, column, known)
             if label not in (None, column):
-                return column, Table(
+                return column, LabelTable(
                     file=file, id=column, match="path" if match == "path" else "id", label=label,
                     split=_called(header, SPLITS), group=_called(header, GROUPS),
                 )  # fmt: skip

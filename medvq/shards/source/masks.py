@@ -9,7 +9,7 @@ from functools import cache
 
 from medvq.config.recipe import Recipe
 from medvq.shards.source.patterns import compile_pattern, nfc
-from medvq.shards.source.scan import Entry
+from medvq.shards.source.scan import SourceEntry
 
 Key = tuple[str, ...]
 
@@ -20,11 +20,11 @@ class Masks:
     All images claim their masks before any is given one: where several share a stem, the file's name decides.
     """
 
-    def __init__(self, entries: list[Entry], recipe: Recipe, meaning: Callable[[str, str], str]) -> None:
+    def __init__(self, entries: list[SourceEntry], recipe: Recipe, meaning: Callable[[str, str], str]) -> None:
         self._recipe, self._meaning = recipe, meaning
-        self._masks: dict[Key, list[Entry]] = defaultdict(list)
+        self._masks: dict[Key, list[SourceEntry]] = defaultdict(list)
         self._claims: dict[Key, list[str]] = defaultdict(list)
-        self.rest: list[Entry] = []
+        self.rest: list[SourceEntry] = []
         """The files that are no masks."""
         pattern = compile_pattern(recipe.masks) if recipe.masks else None
         for entry in entries:
@@ -39,7 +39,7 @@ class Masks:
         if self._masks and (key := self._key(fields)) in self._masks:
             self._claims[key].append(path)
 
-    def of(self, path: str, fields: dict[str, str]) -> tuple[Entry | None, str | None]:
+    def of(self, path: str, fields: dict[str, str]) -> tuple[SourceEntry | None, str | None]:
         """The mask of the image, or why it cannot be told."""
         key = self._key(fields) if self._claims else ()
         images = self._claims.get(key, [])
@@ -59,7 +59,7 @@ class Masks:
             return None, "it has several masks: " + ", ".join(e.path for e in found)
         return (found[0] if found else None), None
 
-    def orphans(self) -> list[Entry]:
+    def orphans(self) -> list[SourceEntry]:
         """Masks that no image claims."""
         return [e for key, entries in self._masks.items() if key not in self._claims for e in entries]
 

@@ -21,7 +21,7 @@ from medvq.config.recipe import Recipe
 from medvq.errors import DataError, UsageError
 from medvq.shards.image.arrays import npy_bytes
 from medvq.shards.image.bad import BadImage
-from medvq.shards.source.samples import Arranged, Reader, finish_splits
+from medvq.shards.source.samples import Arranged, SampleReader, finish_splits
 from medvq.shards.source.scan import Left
 from medvq.shards.source.tables import read_table
 
@@ -113,7 +113,7 @@ def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
         raise UsageError(
             "no array is called *_images", where=str(source), hint=f"it holds {', '.join(shapes) or 'none'}"
         )
-    reader = Reader(recipe, [read_table(t, source.parent) for t in recipe.tables], overrule=True)
+    reader = SampleReader(recipe, [read_table(t, source.parent) for t in recipe.tables], overrule=True)
     names, out = recipe.class_names(), Arranged(notes=[])
     for split in splits:
         shape = shapes[f"{split}_images"]

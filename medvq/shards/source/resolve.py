@@ -24,7 +24,7 @@ GENERIC = frozenset({"data", "dataset", "images", "image", "train", "training", 
 
 
 @dataclass(frozen=True)
-class Understood:
+class ResolvedSource:
     """A source, read but not decoded."""
 
     recipe: Recipe
@@ -46,7 +46,7 @@ def must_exist(source: Path) -> None:
         raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
 
 
-def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collection[Path] = ()) -> Understood:
+def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collection[Path] = ()) -> ResolvedSource:
     """List `source` and sort its files into samples; nothing is decoded or written.
 
     Raises:
@@ -89,7 +89,7 @@ def read_source(source: Path, recipe: Recipe | None = None, *, exclude: Collecti
         )
     refuse_idle_masks(recipe, [e.path for e in found.images])
     seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
-    return Understood(recipe, layout, arranged, seen, Origin(str(source.resolve())))
+    return ResolvedSource(recipe, layout, arranged, seen, Origin(str(source.resolve())))
 
 
 def _set_apart(found: Scan, detected: Layout, masks: str | None) -> None:
@@ -108,7 +108,7 @@ def _set_apart(found: Scan, detected: Layout, masks: str | None) -> None:
         )
 
 
-def _read_npz(source: Path, recipe: Recipe) -> Understood:
+def _read_npz(source: Path, recipe: Recipe) -> ResolvedSource:
     if source.suffix != ".npz":
         raise UsageError(
             "the source is a file", where=str(source), hint="give the folder that holds the images, or an .npz"
@@ -118,7 +118,7 @@ def _read_npz(source: Path, recipe: Recipe) -> Understood:
     seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
     info = source.stat()
     origin = NpzOrigin(str(source.resolve()), f"{info.st_size}/{info.st_mtime_ns}")
-    return Understood(recipe, "arrays of a MedMNIST file", arranged, seen, origin)
+    return ResolvedSource(recipe, "arrays of a MedMNIST file", arranged, seen, origin)
 
 
 def understand(source: Path, recipe: Recipe | None = None) -> Recipe:
@@ -144,7 +144,7 @@ def _what_there_is(found: Scan) -> str:
     return f"{len(left)} files are there, none of them an image ({shown})"
 
 
-def inputs_of(understood: Understood, known: Mapping[str, str] | None = None) -> str:
+def inputs_of(understood: ResolvedSource, known: Mapping[str, str] | None = None) -> str:
     """sha256 over path and content of every image and mask, and over the recipe: whether a pack would be the same.
 
     `known` holds the sha256 of files that were read already.

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medvq.config.recipe import Recipe
-from medvq.errors import UsageError, nearest
+from medvq.errors import UsageError, suggest
 from medvq.shards.sampling.split import check_shares
 from medvq.shards.source.checks import refuse_unknown_splits, ungrouped_notes, untrained_notes
 from medvq.shards.source.detect import SPLIT_WORDS
 from medvq.shards.source.masks import Masks
 from medvq.shards.source.patterns import compile_pattern, nfc
-from medvq.shards.source.scan import Entry, Left, Scan
+from medvq.shards.source.scan import Left, Scan, SourceEntry
 from medvq.shards.source.tables import Told, read_list, read_table
 
 MOST_CLASSES = 32767
@@ -34,7 +34,7 @@ class Sample:
     label: str | None = None
     split: str = "train"
     group: str | None = None
-    mask: Entry | None = None
+    mask: SourceEntry | None = None
 
 
 @dataclass
@@ -75,7 +75,7 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     told += [read_list(split, file, source) for split, file in recipe.splits.lists.items()]
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
-    reader = Reader(recipe, told)
+    reader = SampleReader(recipe, told)
     masks = Masks(found.images, recipe, reader.meaning)
     out.released, rest = _take_released(masks.rest, recipe)
     for released in out.released:
@@ -107,11 +107,11 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     return out
 
 
-Fitting = tuple[Entry, dict[str, str]]
+Fitting = tuple[SourceEntry, dict[str, str]]
 """An image and what its path says."""
 
 
-def _fitting(entries: list[Entry], recipe: Recipe, others: list[Left]) -> Iterator[Fitting]:
+def _fitting(entries: list[SourceEntry], recipe: Recipe, others: list[Left]) -> Iterator[Fitting]:
     """The images that fit a pattern, the first counts; those that fit none go to `others`."""
     patterns = [compile_pattern(p) for p in recipe.images]
     for entry in entries:
@@ -126,7 +126,7 @@ def _inside(file: str) -> str:
     return file.removeprefix("./")
 
 
-def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released], list[Entry]]:
+def _take_released(entries: list[SourceEntry], recipe: Recipe) -> tuple[list[Released], list[SourceEntry]]:
     patterns = [(s.percent, compile_pattern(s.images)) for s in sorted(recipe.subset_from, key=lambda s: s.percent)]
     released = [Released(percent, []) for percent, _ in patterns]
     rest = []
@@ -139,7 +139,7 @@ def _take_released(entries: list[Entry], recipe: Recipe) -> tuple[list[Released]
     return released, rest
 
 
-class Reader:
+class SampleReader:
     """Puts together what path and tables say of an image."""
 
     def __init__(self, recipe: Recipe, told: list[Told], *, overrule: bool = False) -> None:
@@ -195,7 +195,7 @@ class Reader:
         meant = [self._class(name) for name in labels]
         if self.aliases and None in meant:
             name = labels[meant.index(None)]
-            problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := nearest(name, self.aliases)) else "")
+            problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := suggest(name, self.aliases)) else "")
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
         label, group = meant[0] if meant else None, groups[-1][1] if groups else None
@@ -317,7 +317,7 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
     out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
 
 
-def finish_splits(out: Arranged, recipe: Recipe, reader: Reader) -> None:
+def finish_splits(out: Arranged, recipe: Recipe, reader: SampleReader) -> None:
     """Check splits and groups against what the recipe says of them, once all samples are known.
 
     Raises:

@@ -17,7 +17,7 @@ JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
 
 
 @dataclass(frozen=True)
-class Entry:
+class SourceEntry:
     """A file of the source."""
 
     path: str
@@ -40,9 +40,9 @@ class Left:
 class Scan:
     """All files of a source, sorted by path."""
 
-    images: list[Entry] = field(default_factory=list)
+    images: list[SourceEntry] = field(default_factory=list)
     """Files that are images by name or by content."""
-    others: list[Entry] = field(default_factory=list)
+    others: list[SourceEntry] = field(default_factory=list)
     """Readable files that are no images: tables, readmes."""
     bad: list[Left] = field(default_factory=list)
     """What may be images but cannot be reached: folders that cannot be listed, names that are not UTF-8."""
@@ -132,7 +132,7 @@ def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Scan
         rows = out.bad if reason is None and _is_named_image(path) else out.ignored
         rows.append(Left(printable(path) if info is None else path, reason or trouble or ""))
         return
-    found = Entry(path, info.st_size, info.st_mtime_ns)
+    found = SourceEntry(path, info.st_size, info.st_mtime_ns)
     (out.images if _is_named_image(path) or _looks_like_image(entry.path) else out.others).append(found)
 
 

@@ -7,8 +7,8 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medvq.config.recipe import Table
-from medvq.errors import DataError, NotFoundError, UsageError, nearest
+from medvq.config.recipe import LabelTable
+from medvq.errors import DataError, NotFoundError, UsageError, suggest
 from medvq.shards.source.patterns import nfc, stem
 
 
@@ -26,7 +26,7 @@ class Said:
 class Told:
     """A table, by image."""
 
-    table: Table
+    table: LabelTable
     rows: dict[str, Said] = field(default_factory=dict)
     """By id, or by path where the table matches paths."""
     conflicts: dict[str, str] = field(default_factory=dict)
@@ -132,7 +132,7 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def read_table(table: Table, source: Path) -> Told:
+def read_table(table: LabelTable, source: Path) -> Told:
     """Read `table`, whose path is relative to `source`.
 
     Raises:
@@ -144,7 +144,7 @@ def read_table(table: Table, source: Path) -> Told:
     ids = [table.id] if isinstance(table.id, str) else table.id
     for column in [*ids, table.label, *table.one_hot, table.group, table.split]:
         if column is not None and column not in header:
-            raise UsageError(f"the table has no column {column!r}", where=str(path), hint=nearest(column, header))
+            raise UsageError(f"the table has no column {column!r}", where=str(path), hint=suggest(column, header))
     told = Told(table)
     for line, row in rows:
         key = nfc(_id_of(row, ids, table))
@@ -175,7 +175,7 @@ def read_list(split: str, file: str, source: Path) -> Told:
         ) from e
     names = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     paths = any("/" in name for _, name in names)
-    told = Told(Table(file=file, id="line", split="line", match="path" if paths else "id", complete=False))
+    told = Told(LabelTable(file=file, id="line", split="line", match="path" if paths else "id", complete=False))
     told.rows = {nfc(name): Said(n, split=split) for n, name in names}
     return told
 
@@ -184,7 +184,7 @@ def _or_none(row: dict[str, str], column: str | None) -> str | None:
     return (row.get(column) or None) if column else None
 
 
-def _id_of(row: dict[str, str], columns: list[str], table: Table) -> str:
+def _id_of(row: dict[str, str], columns: list[str], table: LabelTable) -> str:
     values = [row.get(c, "") for c in columns]
     if not all(values):
         return ""
@@ -197,7 +197,7 @@ def _id_of(row: dict[str, str], columns: list[str], table: Table) -> str:
     return text.removeprefix("./") if table.match == "path" else text
 
 
-def _label_of(row: dict[str, str], table: Table) -> tuple[str | None, str | None]:
+def _label_of(row: dict[str, str], table: LabelTable) -> tuple[str | None, str | None]:
     """The label of a row, or what is wrong with it."""
     if table.label:
         value = row.get(table.label, "")

@@ -29,7 +29,7 @@ class Granules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class BloodCell:
     """A white cell before it is placed: all that tells one class from another."""
 
     radius: float
@@ -49,7 +49,7 @@ class Cell:
     granules: list[Granules] = field(default_factory=list)
 
 
-def lymphocyte(s: Stream) -> Cell:
+def lymphocyte(s: Stream) -> BloodCell:
     """A round dense nucleus in a thin blue rim; one in four is large, paler and off centre, near a monocyte."""
     large = s.chance(0.27)
     radius = s.normal(6.0, 0.6) if large else s.normal(4.4, 0.45)
@@ -60,14 +60,14 @@ def lymphocyte(s: Stream) -> Cell:
         gap = inner * s.uniform(0.25, 0.45)
         lobes = [(away, gap, inner * 0.87), (away - 0.1, -gap, inner * 0.83)]
     grains = [Granules(count=s.integer(4, 14), radius=0.28, dye=PURPLE, strength=0.5)] if large else []
-    return Cell(
+    return BloodCell(
         radius=radius, lobes=lobes, cytoplasm=(0.04, s.uniform(0.45, 1.1), s.uniform(0.0, 0.15), 0.0), blend=0.4,
         rough=0.06 if large else 0.035, chromatin=s.normal(0.95 if large else 1.15, 0.14), clumps=s.uniform(0.08, 0.2),
         granules=grains,
     )  # fmt: skip
 
 
-def monocyte(s: Stream) -> Cell:
+def monocyte(s: Stream) -> BloodCell:
     """A kidney or horseshoe in wide grey-blue cytoplasm with vacuoles; one in four is small with a round nucleus."""
     small = s.chance(0.25)
     radius = s.normal(5.9, 0.5) if small else s.normal(7.3, 0.7)
@@ -79,7 +79,7 @@ def monocyte(s: Stream) -> Cell:
         for a in at
     ]
     grains = [Granules(count=s.integer(20, 70), radius=0.22, dye=PINK, strength=s.uniform(0.1, 0.5))]
-    return Cell(
+    return BloodCell(
         radius=radius, lobes=lobes, cytoplasm=(0.07, s.uniform(0.55, 1.1), s.uniform(0.1, 0.4), 0.0), blend=0.5,
         rough=0.09, chromatin=s.normal(0.85, 0.14), clumps=s.uniform(0.14, 0.3),
         vacuoles=0 if small else s.integer(0, 7), granules=grains,
@@ -97,7 +97,7 @@ def _chain(s: Stream, count: int, ring: float, size: float) -> list[tuple[float,
     ]
 
 
-def neutrophil(s: Stream) -> Cell:
+def neutrophil(s: Stream) -> BloodCell:
     """Three to five lobes on threads in pale pink; some have two, some are bands, some are heavily granulated."""
     radius = s.normal(6.1, 0.5)
     kind = s.uniform(0, 1)
@@ -117,14 +117,14 @@ def neutrophil(s: Stream) -> Cell:
         Granules(count=s.integer(60, 160), radius=0.26, dye=PINK, strength=s.uniform(0.25, 0.7)),
         Granules(count=s.integer(20, 90), radius=0.3 if toxic else 0.22, dye=ORANGE, strength=0.5 if toxic else 0.16),
     ]
-    return Cell(
+    return BloodCell(
         radius=radius, lobes=lobes, bridge=bridge, blend=0.22,
         chromatin=s.normal(1.1, 0.13), clumps=s.uniform(0.1, 0.2),
         cytoplasm=(0.03, s.uniform(0.02, 0.3), s.uniform(0.2, 0.55), s.uniform(0.0, 0.08)), granules=grains,
     )  # fmt: skip
 
 
-def eosinophil(s: Stream) -> Cell:
+def eosinophil(s: Stream) -> BloodCell:
     """Two lobes among large orange grains; one in five is pale, with grains little stronger than a neutrophil's."""
     radius = s.normal(6.2, 0.5)
     pale = s.chance(0.22)
@@ -136,14 +136,14 @@ def eosinophil(s: Stream) -> Cell:
             strength=s.uniform(0.14, 0.3) if pale else s.uniform(0.35, 0.8), covering=0.2,
         )
     ]  # fmt: skip
-    return Cell(
+    return BloodCell(
         radius=radius, lobes=lobes, bridge=radius * s.uniform(0.05, 0.16), blend=0.3, chromatin=s.normal(1.0, 0.13),
         clumps=s.uniform(0.1, 0.2), granules=grains,
         cytoplasm=(0.02, s.uniform(0.0, 0.25), s.uniform(0.2, 0.5), 0.05 if pale else s.uniform(0.08, 0.3)),
     )  # fmt: skip
 
 
-def basophil(s: Stream) -> Cell:
+def basophil(s: Stream) -> BloodCell:
     """A dim bilobed nucleus under coarse dark grains; some have lost most of them."""
     radius = s.normal(5.7, 0.45)
     lost = s.chance(0.2)
@@ -154,13 +154,13 @@ def basophil(s: Stream) -> Cell:
             strength=s.uniform(0.5, 1.0), covering=0.6,
         )
     ]  # fmt: skip
-    return Cell(
+    return BloodCell(
         radius=radius, lobes=lobes, bridge=radius * 0.14, blend=0.5, chromatin=s.normal(0.75, 0.12), clumps=0.12,
         cytoplasm=(0.12, s.uniform(0.15, 0.5), s.uniform(0.2, 0.45), 0.0), granules=grains,
     )  # fmt: skip
 
 
-CLASSES: dict[str, Callable[[Stream], Cell]] = {
+CLASSES: dict[str, Callable[[Stream], BloodCell]] = {
     "basophil": basophil,
     "eosinophil": eosinophil,
     "lymphocyte": lymphocyte,

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.shards.synth.cells import BLUE, CLASSES, ORANGE, PINK, PURPLE, Cell
+from medvq.shards.synth.cells import BLUE, CLASSES, ORANGE, PINK, PURPLE, BloodCell
 from medvq.shards.synth.shapes import Field, Grid, Stream, coverage, noise, optics, outline, spots, union
 
 # What white light is left with behind one unit of each dye, (dye, RGB): purple, blue, pink, orange.
@@ -118,7 +118,7 @@ def _platelets(dyes: Field, s: Stream, grid: Grid) -> None:
         dyes[PURPLE] += np.minimum(grains, 0.8)
 
 
-def _white_cell(dyes: Field, s: Stream, grid: Grid, body: Cell, x: float, y: float) -> tuple[Field, Field]:
+def _white_cell(dyes: Field, s: Stream, grid: Grid, body: BloodCell, x: float, y: float) -> tuple[Field, Field]:
     """Draws the cell over what is there; returns what of each subpixel the cell and its nucleus cover, (n, n)."""
     axis, spin = grid.axis(), s.uniform(0, 2 * np.pi)
     wave, fine = noise(s, grid, 3.2), noise(s, grid, 0.75)

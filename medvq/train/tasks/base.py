@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medvq.config.tasks import Task as Info
+from medvq.config.tasks import TaskInfo as Info
 from medvq.models.draws import Draws
 from medvq.train.pixels import Pixels
 
@@ -89,12 +89,12 @@ class Task(nn.Module, ABC):
     def metrics(self, found: Evaluated) -> dict[str, float]:
         """The task's declared metrics of one split, without the split's name."""
 
-    def kept(self, found: Evaluated) -> dict[str, Any]:
+    def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """The columns beside `key`, (N,) each, of what is kept of every image; by default all that is one number."""
         return {name: row for name, row in found.rows.items() if row.ndim == 1}
 
     @abstractmethod
-    def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
+    def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """Write artifacts of the test split into `folder`; `sample` holds its first images."""
 
     def fit(self, train: Evaluated, val: Evaluated) -> None:

@@ -228,7 +228,7 @@ def test_submit_sends_a_run_again_whose_slurm_job_was_killed_a_moment_ago(tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     spec = SimpleNamespace(run="r", job="j", needs={})
     plan = SimpleNamespace(runs=[spec], folder=study, folder_of=lambda spec: RunFolder(study / spec.run))
-    assert submit.look(plan, retry=False, offline=True).actions == {"r": action}
+    assert submit.survey(plan, retry=False, offline=True).actions == {"r": action}
 
 
 def test_without_accounting_what_left_the_queue_has_ended(tmp_path):

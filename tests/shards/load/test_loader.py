@@ -21,7 +21,7 @@ from medvq.errors import DataError, MedvqError, UsageError
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.load.decode import resize
 from medvq.shards.load.loader import Loader
-from medvq.shards.load.view import Part, View
+from medvq.shards.load.view import View, ViewPart
 from medvq.shards.pack.pack import pack
 from medvq.shards.synth.smear import smear
 
@@ -29,7 +29,7 @@ from medvq.shards.synth.smear import smear
 def view_of(path, *, fit="resize", size=(6, 5), **options):
     """`fit: turn` turns images before windows are cut."""
     turned = {"fit": "crop", "turn": 180.0, "corner": (7, 8, 9)} if fit == "turn" else {"fit": fit}
-    return View(parts=(Part(dataset=Dataset.open(path), **turned),), size=size, **options)
+    return View(parts=(ViewPart(dataset=Dataset.open(path), **turned),), size=size, **options)
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ def test_signals_for_the_whole_job_do_not_end_loader_processes(dataset):
 
 def test_shares_of_a_mixture(tmp_path, write_dataset):
     paths = [write_dataset(tmp_path / n, counts={"train": (20,)}, name=n, seed=i) for i, n in enumerate("ab")]
-    parts = tuple(Part(dataset=Dataset.open(p), weight=w) for p, w in zip(paths, (3.0, 1.0), strict=True))
+    parts = tuple(ViewPart(dataset=Dataset.open(p), weight=w) for p, w in zip(paths, (3.0, 1.0), strict=True))
     loader = Loader(View(parts=parts, size=(4, 4), draws=4000), 10, 0)
     assert loader.shares(0) == {"a": pytest.approx(0.75, abs=0.03), "b": pytest.approx(0.25, abs=0.03)}
 

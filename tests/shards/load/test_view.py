@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from medvq.errors import UsageError
 from medvq.shards.dataset.dataset import Dataset
-from medvq.shards.load.view import Part, View
+from medvq.shards.load.view import View, ViewPart
 from medvq.shards.sampling.order import epoch_order
 
 
 def view(*paths, size=(8, 8), weights=None, **options):
     weights = weights or [1.0] * len(paths)
-    parts = tuple(Part(dataset=Dataset.open(p), weight=w) for p, w in zip(paths, weights, strict=True))
+    parts = tuple(ViewPart(dataset=Dataset.open(p), weight=w) for p, w in zip(paths, weights, strict=True))
     return View(parts=parts, size=size, **options)
 
 

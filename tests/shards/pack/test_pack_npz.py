@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trees import by_path, facts, member, put, rows_of, signature
 
-from medvq.config.recipe import Recipe, Splits, Table
+from medvq.config.recipe import LabelTable, Recipe, Splits
 from medvq.errors import DataError, UsageError
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.dataset.verify import verify
@@ -57,7 +57,7 @@ def test_a_medmnist_file_becomes_a_dataset(tmp_path: Path, shape: tuple[int, ...
 def test_a_table_may_divide_the_rows_in_another_way(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **arrays({"train": 4, "val": 2}))
     put(tmp_path / "t.csv", "row,split\ntrain/3,test\nval/0,train\n")
-    table = Table(file="t.csv", id="row", split="split", complete=False)
+    table = LabelTable(file="t.csv", id="row", split="split", complete=False)
     report = pack(tmp_path / "x.npz", tmp_path / "out", Recipe(tables=[table]), processes=1)
     assert report.splits == {"train": 4, "val": 1, "test": 1}
 
@@ -67,7 +67,7 @@ def test_a_folder_with_one_file_and_its_table(tmp_path: Path) -> None:
     rows = "".join(f"{s},{i},{'xyz'[i % 3]},p{i // 2}{s}\n" for s, n in (("train", 6), ("val", 3)) for i in range(n))
     put(tmp_path / "s" / "files.csv", "split,row,class,patient\n" + rows)
     recipe = Recipe(classes=["x", "y", "z"], splits=Splits(make={"test": {"share": 0.5}}),
-                    tables=[Table(file="files.csv", id=["split", "row"], label="class", group="patient")])  # fmt: skip
+                    tables=[LabelTable(file="files.csv", id=["split", "row"], label="class", group="patient")])  # fmt: skip
     pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
     rows_by = by_path(tmp_path / "out")
     assert rows_by["train/3"]["group"] == "p1train"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_subset import PUBLISHED
+from raabin_counts import PUBLISHED
 from trees import encode, put, rows_of
 
 from medvq.config.recipe import load_recipe

@@ -336,6 +336,6 @@ def test_a_worker_that_is_killed_is_told(source: Path, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def _die(part: examine.Part) -> int:
+def _die(part: examine.ExaminedPart) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0

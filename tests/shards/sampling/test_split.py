@@ -12,14 +12,14 @@ from medvq.config.recipe import Made, Recipe, Splits
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.image.phash import near_pairs
 from medvq.shards.pack.pack import BadSamplesError, LeakError, pack
-from medvq.shards.sampling.split import Member, find_leaks, make_splits
+from medvq.shards.sampling.split import SplitMember, find_leaks, make_splits
 
 MAKE = {"val": Made(share=0.15), "test": Made(share=0.25)}
 
 
-def members(n: int, classes: int = 3, groups: int | None = None) -> list[Member]:
+def members(n: int, classes: int = 3, groups: int | None = None) -> list[SplitMember]:
     return [
-        Member(f"{i:08x}", f"c{i % classes}", None if groups is None else f"g{i * 7 % groups}", "train")
+        SplitMember(f"{i:08x}", f"c{i % classes}", None if groups is None else f"g{i * 7 % groups}", "train")
         for i in range(n)
     ]
 
@@ -36,9 +36,9 @@ def test_shares_are_exact_in_every_class() -> None:
     st.integers(),
 )
 def test_groups_and_copies_stay_together_and_order_does_not_matter(rows: list[tuple[int, int, int]], seed: int) -> None:
-    made = [Member(f"{content}-{label}", f"c{label}", f"g{group}", "train") for content, label, group in rows]
+    made = [SplitMember(f"{content}-{label}", f"c{label}", f"g{group}", "train") for content, label, group in rows]
     splits = make_splits(made, MAKE, seed)
-    assert find_leaks([Member(m.content, m.label, m.group, s) for m, s in zip(made, splits, strict=True)],
+    assert find_leaks([SplitMember(m.content, m.label, m.group, s) for m, s in zip(made, splits, strict=True)],
                       [str(i) for i in range(len(made))])[1] == []  # fmt: skip
     again = make_splits(made[::-1], MAKE, seed)[::-1]
     assert Counter(zip(made, splits, strict=True)) == Counter(zip(made, again, strict=True))
@@ -58,7 +58,7 @@ def test_another_seed_makes_other_splits() -> None:
 
 
 def test_a_class_of_one_stays_in_train_and_given_splits_are_left() -> None:
-    rows = [*members(40, 1), Member("ff", "rare", None, "train"), Member("aa", "c0", None, "val")]
+    rows = [*members(40, 1), SplitMember("ff", "rare", None, "train"), SplitMember("aa", "c0", None, "val")]
     splits = make_splits(rows, {"test": Made(share=0.9)}, 0)
     assert splits[40:] == ["train", "val"]
     assert Counter(splits) == {"train": 5, "test": 36, "val": 1}

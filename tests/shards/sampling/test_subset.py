@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from raabin_counts import PUBLISHED
 
 from medvq.shards.sampling.subset import ranks, take
-
-PUBLISHED = {
-    100: [(176, 17), (618, 61), (2015, 201), (466, 46), (5172, 517)],
-    50: [(88, 8), (309, 30), (1007, 100), (233, 23), (2586, 258)],
-    10: [(17, 1), (61, 6), (201, 20), (46, 4), (517, 51)],
-    1: [(1, 0), (6, 0), (20, 2), (4, 0), (51, 5)],
-}
-"""SPEC §0: images and masks of basophil, eosinophil, lymphocyte, monocyte, neutrophil in WBC_100, 50, 10 and 1."""
 
 
 @pytest.fixture(scope="module")

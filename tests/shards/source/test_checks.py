@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trees import class_folders, course, picture, put
 
-from medvq.config.recipe import Made, Recipe, Splits, Table
+from medvq.config.recipe import LabelTable, Made, Recipe, Splits
 from medvq.errors import UsageError
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.pack.pack import pack
@@ -49,7 +49,7 @@ def test_splits_of_arrays_are_checked_too(tmp_path: Path) -> None:
 def test_splits_that_are_made_or_named_in_a_table_only_are_there(tmp_path: Path) -> None:
     class_folders(tmp_path / "s", {"a": 20})
     put(tmp_path / "t.csv", "f,fold\n" + "".join(f"a_{i:03d},F{i % 2}\n" for i in range(20)) + "gone,F7\n")
-    table = Table(file="../t.csv", id="f", split="fold")
+    table = LabelTable(file="../t.csv", id="f", split="fold")
     splits = Splits.model_validate(
         {"names": {"F0": "train", "f7": "test"}, "make": {"val": 0.2}, "keep": ["train", "val"]}
     )
@@ -153,7 +153,9 @@ def test_samples_without_the_group_that_was_asked_for_are_told(tmp_path: Path, o
     put(tmp_path / "u.csv", (tmp_path / "t.csv").read_text().replace("NA", ""))
     note = "6 of 8 samples have no group, so that no leak is seen between splits by them"
     for table, notes in (("../t.csv", []), ("../u.csv", [note])):
-        recipe = Recipe(images=["{class}/{name}"], tables=[Table(file=table, id="f", group="p")], opaque_keys=opaque)
+        recipe = Recipe(
+            images=["{class}/{name}"], tables=[LabelTable(file=table, id="f", group="p")], opaque_keys=opaque
+        )
         out = tmp_path / table[3]
         pack(tmp_path / "s", out, recipe, processes=1)
         assert read_manifest(out).notes == notes
@@ -187,8 +189,8 @@ def test_an_image_without_a_label_among_labelled_ones_is_bad_whatever_its_table_
     class_folders(tmp_path / "s" / "img", {"x": 4})
     put(tmp_path / "s" / "l.csv", "f,dx\nx_000,a\nx_001,b\nx_002,a\n")
     put(tmp_path / "s" / "g.csv", "f,p\nx_000,P1\nx_001,P2\nx_002,P2\n")
-    label = Table(file="l.csv", id="f", label="dx", complete=False)
-    group = Table(file="g.csv", id="f", group="p", complete=False)
+    label = LabelTable(file="l.csv", id="f", label="dx", complete=False)
+    group = LabelTable(file="g.csv", id="f", group="p", complete=False)
     found = read_source(tmp_path / "s", Recipe(images=["img/x/{name}"], tables=[label, group])).arranged
     assert [(b.path, b.reason) for b in found.bad] == [("img/x/x_003.jpg", "it has no label")]
     found = read_source(tmp_path / "s", Recipe(images=["img/x/{name}"], tables=[group])).arranged

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import by_path, course, encode, picture, pixels, put, rows_of
 
-from medvq.config.recipe import Recipe, Splits, Subset, Table
+from medvq.config.recipe import LabelTable, Recipe, Splits, Subset
 from medvq.errors import UsageError
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.pack.pack import pack
@@ -149,7 +149,7 @@ def test_masks_beside_the_image_and_orphans(tmp_path: Path) -> None:
         put(tmp_path / "s" / "Dataset 1" / f"00{i + 1}.png", encode(pixels(i, channels=1)))
     put(tmp_path / "s" / "t.csv", "id,c\n0,1\n1,2\n2,1\n")
     recipe = Recipe(images=["Dataset 1/{id}.bmp"], masks="Dataset 1/{id}.png",
-                    tables=[Table(file="t.csv", id="id", format="{:03d}", label="c")])  # fmt: skip
+                    tables=[LabelTable(file="t.csv", id="id", format="{:03d}", label="c")])  # fmt: skip
     report = pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
     assert [r["has_mask"] for r in by_path(tmp_path / "out").values()].count(True) == 2
     assert (report.seen, report.written, report.ignored) == (4, 3, 1)

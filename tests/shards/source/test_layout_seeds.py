@@ -12,16 +12,16 @@ from trees import encode, picture, pixels, put
 from medvq.config.recipe import load_recipe
 from medvq.shards.dataset.summary import describe
 from medvq.shards.pack.pack import pack
-from medvq.shards.source.resolve import Understood, read_source
+from medvq.shards.source.resolve import ResolvedSource, read_source
 
 SHARDS = Path(__file__).resolve().parents[3] / "shards"
 
 
-def read(name: str, root: Path) -> Understood:
+def read(name: str, root: Path) -> ResolvedSource:
     return read_source(root, load_recipe(SHARDS / f"{name}.yaml"))
 
 
-def samples(understood: Understood) -> Counter[tuple[str, str | None, str | None]]:
+def samples(understood: ResolvedSource) -> Counter[tuple[str, str | None, str | None]]:
     assert understood.arranged.bad == []
     return Counter((s.split, s.label, s.group) for s in understood.arranged.samples)
 

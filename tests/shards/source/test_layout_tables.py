@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trees import by_path, class_folders, picture, put
 
-from medvq.config.recipe import Recipe, Table
+from medvq.config.recipe import LabelTable, Recipe
 from medvq.errors import DataError, NotFoundError, UsageError
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.pack.pack import pack
@@ -23,7 +23,7 @@ def test_a_table_gives_labels_groups_and_splits(tmp_path: Path) -> None:
         tmp_path / "s" / "meta.csv",
         "\ufeff" + '"Image Name",Label,Patient,Fold\r\n' + rows + '"gone.png",a,9,Train\r\n',
     )
-    table = Table(file="meta.csv", id="Image Name", label="Label", group="Patient", split="Fold")
+    table = LabelTable(file="meta.csv", id="Image Name", label="Label", group="Patient", split="Fold")
     pack(tmp_path / "s", tmp_path / "out", Recipe(images=["images/{name}"], tables=[table]), processes=1)
     found = by_path(tmp_path / "out")
     assert {p: (r["label"], r["group"], r["split"]) for p, r in found.items()} == {
@@ -70,7 +70,7 @@ def labelled(root: Path, rows: str, **table: object) -> object:
         picture(root / f"im_{i}.png", i)
     put(root / "t.csv", rows)
     recipe = Recipe(
-        images=["{name}"], tables=[Table.model_validate({"file": "t.csv", "id": "id", "label": "dx", **table})]
+        images=["{name}"], tables=[LabelTable.model_validate({"file": "t.csv", "id": "id", "label": "dx", **table})]
     )
     return read_source(root, recipe).arranged
 
@@ -122,7 +122,9 @@ def test_a_class_that_the_recipe_does_not_know_is_bad(tmp_path: Path) -> None:
 def test_folder_and_table_must_agree(tmp_path: Path) -> None:
     class_folders(tmp_path / "s", {"a": 2, "b": 2})
     put(tmp_path / "s" / "t.csv", "file,label\na/a_000.jpg,a\na/a_001.jpg,b\nb/b_000.jpg,b\nb/b_001.jpg,b\n")
-    recipe = Recipe(images=["{class}/{name}"], tables=[Table(file="t.csv", id="file", match="path", label="label")])
+    recipe = Recipe(
+        images=["{class}/{name}"], tables=[LabelTable(file="t.csv", id="file", match="path", label="label")]
+    )
     assert [b.path for b in read_source(tmp_path / "s", recipe).arranged.bad] == ["a/a_001.jpg"]
 
 
@@ -131,7 +133,7 @@ def test_path_and_table_must_agree_about_split_and_group(tmp_path: Path) -> None
         picture(tmp_path / "s" / ("train" if i < 2 else "test") / f"p{i // 2}_{i}.png", i)
     rows = "0,Training,p0\n1,test,p0\n2,test,p0\n3,,\n"
     put(tmp_path / "s" / "t.csv", "id,split,patient\n" + rows)
-    table = Table(file="t.csv", id="id", split="split", group="patient")
+    table = LabelTable(file="t.csv", id="id", split="split", group="patient")
     found = read_source(tmp_path / "s", Recipe(images=["{split}/{group}_{id}.png"], tables=[table])).arranged
     assert [(s.path, s.split, s.group) for s in found.samples] == [
         ("test/p1_3.png", "test", "p1"), ("train/p0_0.png", "train", "p0")
@@ -149,7 +151,7 @@ def test_names_are_compared_as_they_look(tmp_path: Path) -> None:
     for i in range(4):
         picture(tmp_path / "s" / f"{unicodedata.normalize('NFD', f'é{i}')}.png", i)
     put(tmp_path / "s" / "labels.csv", "id,label\n" + "".join(f"é{i},{'ab'[i % 2]}\n" for i in range(4)))
-    for recipe in (None, Recipe(images=["{name}"], tables=[Table(file="labels.csv", id="id", label="label")])):
+    for recipe in (None, Recipe(images=["{name}"], tables=[LabelTable(file="labels.csv", id="id", label="label")])):
         found = read_source(tmp_path / "s", recipe).arranged
         assert [s.label for s in found.samples] == ["a", "b", "a", "b"]
         assert [n for n in found.notes if not n.startswith("labels are")] == []
@@ -159,12 +161,12 @@ def test_a_row_that_names_several_images_labels_none(tmp_path: Path) -> None:
     for i, path in enumerate(["x/p0.png", "y/p0.png", "x/p1.png", "y/P2_1.png", "y/P2_2.png"]):
         picture(tmp_path / "s" / path, i)
     put(tmp_path / "s" / "t.csv", "id,label\np0,a\np1,b\nP2,b\n")
-    table = Table(file="t.csv", id="id", label="label")
+    table = LabelTable(file="t.csv", id="id", label="label")
     found = read_source(tmp_path / "s", Recipe(images=["{*}/{id}_{*}.png", "{*}/{name}"], tables=[table])).arranged
     assert [s.path for s in found.samples] == ["x/p1.png", "y/P2_1.png", "y/P2_2.png"], "P2 is meant for two"
     assert [b.reason for b in found.bad] == ["t.csv line 2: p0 is the name of x/p0.png, y/p0.png"] * 2
     put(tmp_path / "s" / "t.csv", "id,label\nx/p0.png,a\ny/p0.png,b\nx/p1.png,b\ny/P2_1.png,a\ny/P2_2.png,b\n")
-    by_path = Table(file="t.csv", id="id", label="label", match="path")
+    by_path = LabelTable(file="t.csv", id="id", label="label", match="path")
     found = read_source(tmp_path / "s", Recipe(images=["{*}/{name}"], tables=[by_path])).arranged
     assert ([s.label for s in found.samples], found.bad) == (["a", "b", "a", "b", "b"], [])
 
@@ -229,7 +231,7 @@ def test_paths_of_a_table_may_start_above_the_source(tmp_path: Path) -> None:
     rows = "".join(f"set/cells/{c}/{c}_00{i}.jpg,{'train' if i else 'val'}\n" for c in "ab" for i in range(2))
     put(tmp_path / "set" / "split.csv", "file,split\n" + rows)
     recipe = Recipe(
-        images=["{class}/{name}"], tables=[Table(file="../split.csv", id="file", match="path", split="split")]
+        images=["{class}/{name}"], tables=[LabelTable(file="../split.csv", id="file", match="path", split="split")]
     )
     found = read_source(tmp_path / "set" / "cells", recipe).arranged
     assert Counter(s.split for s in found.samples) == {"train": 2, "val": 2}
@@ -263,7 +265,7 @@ def test_a_file_that_is_no_table_is_an_error_where_it_is_named_and_else_none(tmp
         picture(tmp_path / "s" / f"{i}.png", i)
     put(tmp_path / "s" / "labels.csv", text)
     assert [s.label for s in read_source(tmp_path / "s").arranged.samples] == [None] * 3
-    recipe = Recipe(images=["{id}.png"], tables=[Table(file="labels.csv", id="id", label="label")])
+    recipe = Recipe(images=["{id}.png"], tables=[LabelTable(file="labels.csv", id="id", label="label")])
     with pytest.raises((DataError, UsageError)) as e:
         read_source(tmp_path / "s", recipe)
     assert "labels.csv" in str(e.value.where)

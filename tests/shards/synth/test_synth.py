@@ -12,7 +12,7 @@ from PIL import Image
 from medvq.errors import MedvqError, UsageError
 from medvq.shards.synth import slide as scene
 from medvq.shards.synth import smear
-from medvq.shards.synth.cells import CLASSES, Cell
+from medvq.shards.synth.cells import CLASSES, BloodCell
 from medvq.shards.synth.shapes import Grid, Stream, noise, optics, spots
 
 SMALL = {"samples": 40, "size": 32, "seed": 3}
@@ -114,7 +114,7 @@ def test_images_of_a_patient_differ_beside_the_cell_too():
 
 
 def test_a_nucleus_too_large_for_its_cell_is_cut_at_the_rim():
-    body = Cell(radius=4.0, lobes=[(3.0, 0.0, 4.0)], cytoplasm=(0.0, 0.5, 0.2, 0.0))
+    body = BloodCell(radius=4.0, lobes=[(3.0, 0.0, 4.0)], cytoplasm=(0.0, 0.5, 0.2, 0.0))
     grid = Grid(n=128, width=22.0)
     inside, nucleus = scene._white_cell(np.zeros((4, 128, 128)), Stream(0), grid, body, 0.5, -0.5)
     assert nucleus.max() > 0.99

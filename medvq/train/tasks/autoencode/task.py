@@ -110,7 +110,7 @@ class Autoencode(Task):
         use = _use(found).values()
         return {**means, **{name: fmean(getattr(u, name) for u in use) for name in ("perplexity", "usage", "top10")}}
 
-    def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
+    def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """Reconstructions of the first images from every level, code maps, and codebooks with the use of each code."""
         from medvq.runs.artifacts.codebooks import code_maps, codebook_picture
         from medvq.runs.artifacts.figures import reconstructions

@@ -101,12 +101,12 @@ class Classify(Task):
             **scores.summary(label, probability.argmax(1), probability),
         }
 
-    def kept(self, found: Evaluated) -> dict[str, Any]:
+    def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """Label, prediction, probabilities and loss of every image."""
         shares = said(found.rows["probability"], found.classes)
         return {"label": found.rows["label"], **shares, "loss": found.rows["loss"]}
 
-    def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
+    def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """The confusion matrix, and how each class fared."""
         from medvq.runs.artifacts.classified import leave_classified
 

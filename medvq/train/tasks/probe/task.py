@@ -100,13 +100,13 @@ class Probe(Task):
             for name, value in scores.summary(label, probability.argmax(1), probability).items()
         }
 
-    def kept(self, found: Evaluated) -> dict[str, Any]:
+    def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """Label, and what both probes say of every image."""
         linear = said(self._probability(self._linear, found), found.classes)
         near = said(self._probability(self._neighbours, found), found.classes, "knn_")
         return {"label": found.rows["label"], **linear, **near}
 
-    def leave(self, folder: Path, found: Evaluated, sample: Batch) -> None:
+    def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """What a classifier leaves, of the logistic regression, and its weights for features as they are measured."""
         from medvq.runs.artifacts.classified import leave_classified
 
