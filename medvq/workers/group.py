@@ -31,7 +31,7 @@ class GroupSpec:
 
 
 def work_through(items: Sequence[WorkItem], world: World, stop_file: Path) -> list[Outcome]:
-    """Do the runs in order on this rank, until a stop is stop_requested for.
+    """Do the runs in order on this rank, until a stop is requested.
 
     One that fails ends the group, unless this process is alone and can go on with the next: ranks that wait for
     each other cannot, nor can a process whose GPU has raised an error, or that cannot write the failure down.

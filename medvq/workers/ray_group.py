@@ -84,7 +84,7 @@ class LocalRay:
             **ENVIRONMENT,
             "RAY_AUTH_TOKEN_PATH": str(self._folder / "token"),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            # torch makes a folder for compiled kernels beside all others' as soon as it is stop_requested about compilation.
+            # torch creates a folder for compiled kernels, shared by all users, at the first use of torch.compile.
             "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
             **self.environment,
         }

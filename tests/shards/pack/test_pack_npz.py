@@ -66,8 +66,11 @@ def test_a_folder_with_one_file_and_its_table(tmp_path: Path) -> None:
     np.savez(tmp_path / "s" / "x.npz" if (tmp_path / "s").mkdir() is None else "", **arrays({"train": 6, "val": 3}))
     rows = "".join(f"{s},{i},{'xyz'[i % 3]},p{i // 2}{s}\n" for s, n in (("train", 6), ("val", 3)) for i in range(n))
     put(tmp_path / "s" / "files.csv", "split,row,class,patient\n" + rows)
-    recipe = Recipe(classes=["x", "y", "z"], splits=Splits(make={"test": {"share": 0.5}}),
-                    tables=[LabelTable(file="files.csv", id=["split", "row"], label="class", group="patient")])  # fmt: skip
+    recipe = Recipe(
+        classes=["x", "y", "z"],
+        splits=Splits(make={"test": {"share": 0.5}}),
+        tables=[LabelTable(file="files.csv", id=["split", "row"], label="class", group="patient")],
+    )
     pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
     rows_by = by_path(tmp_path / "out")
     assert rows_by["train/3"]["group"] == "p1train"
