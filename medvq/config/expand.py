@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from medvq.config import merge
 from medvq.config.as_published import switches
 from medvq.config.models import find_model_config
-from medvq.config.plugins import CodeRef, code_of, is_import_path
+from medvq.config.plugins import CodeRef, code_of
 from medvq.config.schema import Schema, problems_of, validate
 from medvq.config.study import Job, JobEntry
 from medvq.config.tasks import TaskInfo, find_task
 from medvq.config.yamlfile import Document, KeyPath
 from medvq.errors import ConfigError, Problem, UsageError, suggest
+from medvq.registry import is_import_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
 from medvq.errors import UsageError, suggest
+from medvq.registry import import_object, is_import_path
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -173,7 +173,7 @@ def find_model_config(name: str) -> type[Schema]:
         return MODEL_CONFIGS[name]
     if not is_import_path(name):
         raise UsageError(f"unknown model {name!r}", hint=suggest(name, MODEL_CONFIGS))
-    found = getattr(load(name, "model"), "Settings", Custom)
+    found = getattr(import_object(name, "model"), "Settings", Custom)
     if not (isinstance(found, type) and issubclass(found, Custom)):
         raise UsageError(f"{name}.Settings is no medvq.config.models.Custom", hint="derive it from Custom")
     return found

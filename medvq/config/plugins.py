@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
-import importlib.util
-import os
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from medvq.config.schema import Schema
-from medvq.errors import DataError, UsageError, suggest
+from medvq.errors import DataError
+from medvq.registry import add_to_path, import_object
 
 
 class CodeRef(Schema):
@@ -30,40 +26,8 @@ class CodeRef(Schema):
     """Over the names and bytes of its modules."""
 
 
-def is_import_path(name: str) -> bool:
-    """Whether a model or task is named by where to import it from."""
-    return ":" in name
-
-
-def load(path: str, kind: str) -> Any:
-    """The class that `package.module:Name` names; `kind` says what it should be, for messages.
-
-    Raises:
-        UsageError: there is no such module or class, or importing it fails.
-    """
-    module, _, name = path.partition(":")
-    _look_in(os.getcwd())
-    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{path!r} is no import path", hint=f"write a {kind} of your own as package.module:Name")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as e:
-        if e.name is None or not (module == e.name or module.startswith(f"{e.name}.")):
-            raise UsageError(f"importing {module} failed: {e}", hint="install it, or correct the import") from e
-        hint = "modules are looked for in the folder where the command runs and on PYTHONPATH"
-        raise UsageError(f"there is no module {e.name!r}", hint=hint) from e
-    except Exception as e:
-        at = traceback.extract_tb(e.__traceback__)[-1]
-        where = f"{at.filename}, line {at.lineno}"
-        raise UsageError(f"importing {module} failed: {type(e).__name__}: {e}", hint=where) from e
-    if not isinstance(getattr(found, name, None), type):
-        classes = [n for n, v in vars(found).items() if isinstance(v, type)]
-        raise UsageError(f"{module} has no class {name!r}", hint=suggest(name, classes))
-    return getattr(found, name)
-
-
 def code_of(path: str) -> CodeRef:
-    """The source behind an import path that `load` has taken.
+    """The source behind an import path that `medvq.registry.import_object` has imported.
 
     It covers the module, its packages, and every module that they import, wherever in a file, of the same top-level
     package or, where the code is not installed, from the same folder.
@@ -109,21 +73,14 @@ def prepare(code: dict[str, CodeRef]) -> None:
         DataError: it is not what it was when the run was planned.
     """
     for path, ref in code.items():
-        _look_in(ref.root)
-        load(path, "class")
+        add_to_path(ref.root)
+        import_object(path, "object")
         if code_of(path).sha256 != ref.sha256:
             raise DataError(
                 f"the source of {path} has changed since the run was planned",
                 where=ref.root,
                 hint="start the study again to plan with it as it is now",
             )
-
-
-def _look_in(folder: str) -> None:
-    """Let Python look there, after all else: nothing installed is shadowed."""
-    if folder not in sys.path:
-        sys.path.append(folder)
-        importlib.invalidate_caches()
 
 
 def _root(module: str) -> Path:

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
 from medvq.errors import UsageError, suggest
+from medvq.registry import import_object, is_import_path
 
 Better = Literal["min", "max"]
 
@@ -181,7 +181,7 @@ def find_task(name: str) -> TaskInfo:
         return TASKS[name]
     if not is_import_path(name):
         raise UsageError(f"unknown task {name!r}", hint=suggest(name, TASKS))
-    info = getattr(load(name, "task"), "info", None)
+    info = getattr(import_object(name, "task"), "info", None)
     if not isinstance(info, TaskInfo):
         raise UsageError(f"{name} is no task", hint="its class needs `info`, a medvq.config.tasks.Task")
     return info

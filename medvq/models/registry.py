@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from torch import nn
 
-from medvq.config.plugins import is_import_path, load
 from medvq.config.schema import Schema
 from medvq.errors import UsageError, suggest
 from medvq.models.autoencoder import VQModel
 from medvq.models.svqvae.model import SVQVAE
 from medvq.models.vqvae.model import VQVAE
+from medvq.registry import import_object, is_import_path
 
 MODELS: dict[str, type[nn.Module]] = {"svqvae": SVQVAE, "vqvae": VQVAE}
 """The class of each model; its configuration is `medvq.config.models.MODEL_CONFIGS` under the same name."""
@@ -32,7 +32,7 @@ def build(
     name = str(getattr(config, "name", None))
     if name not in MODELS and not is_import_path(name):
         raise UsageError(f"unknown model {name!r}", hint=suggest(name, MODELS))
-    kind = MODELS.get(name) or load(name, "model")
+    kind = MODELS.get(name) or import_object(name, "model")
     model = cast("Any", kind)(config, input_shape, classes)
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} is no torch.nn.Module")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from medvq.config.plugins import code_of, load
+from medvq.config.plugins import code_of
+from medvq.registry import import_object
 
 NETS = '''\
 """Networks of a lab."""
@@ -168,7 +169,7 @@ def test_a_folder_with_a_single_module_and_relative_imports(tmp_path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "one_net.py").write_text("import json\nimport one_part\n\nclass A: ...\n")
     (tmp_path / "one_part.py").write_text("x = 1\n")
-    load("one_net:A", "model")
+    import_object("one_net:A", "model")
     before = code_of("one_net:A")
     assert before.root == str(tmp_path)
     (tmp_path / "one_part.py").write_text("x = 2\n")
@@ -178,7 +179,7 @@ def test_a_folder_with_a_single_module_and_relative_imports(tmp_path, monkeypatc
     (package / "__init__.py").write_text("")
     (package / "a.py").write_text("def f():\n    from .b import x\n\nclass A: ...\n")
     (package / "b.py").write_text("x = 1\n")
-    load("one_pack.a:A", "model")
+    import_object("one_pack.a:A", "model")
     before = code_of("one_pack.a:A")
     (package / "b.py").write_text("x = 2\n")
     assert code_of("one_pack.a:A").sha256 != before.sha256

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from medvq.config.plugins import load
 from medvq.errors import UsageError
+from medvq.registry import import_object
 from medvq.train.tasks.autoencode.task import Autoencode
 from medvq.train.tasks.base import Task
 from medvq.train.tasks.classify.task import Classify
@@ -20,7 +20,7 @@ def task_class(name: str) -> type[Task]:
     """
     if name in TASK_CLASSES:
         return TASK_CLASSES[name]
-    found: type[Task] = load(name, "task")
+    found: type[Task] = import_object(name, "task")
     if not issubclass(found, Task):
         raise UsageError(f"{name} is no task", hint="derive it from medvq.train.tasks.base.Task")
     return found

@@ -1,0 +1,98 @@
+"""One registry for everything that a study, recipe or command names: built-ins by name, a user's own by import path.
+
+A built-in is a name and the import path of its object, which is imported when it is asked for. A user's own object is
+named by its import path, `package.module:Name`, and goes through the same door. Modules are looked for where Python
+looks, then in the folder where the command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from medvq.errors import UsageError, suggest
+
+
+class Registry(Mapping[str, Any]):
+    """The built-in objects of one kind by name. Iterating gives the names; `[name]` imports the object."""
+
+    def __init__(self, kind: str, builtins: Mapping[str, str]) -> None:
+        """Make a registry.
+
+        Args:
+            kind: what the objects are, in one word, for messages.
+            builtins: import path, `package.module:Name`, of each built-in object.
+        """
+        self.kind, self._builtins = kind, dict(builtins)
+
+    def find(self, name: str) -> Any:
+        """Return the built-in object called `name`, or the user's own object at that import path.
+
+        Raises:
+            UsageError: there is no such object, with the nearest name.
+        """
+        if not is_import_path(name):
+            return self[name]
+        return import_object(name, self.kind)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._builtins:
+            raise UsageError(f"unknown {self.kind} {name!r}", hint=suggest(name, self._builtins))
+        module, _, attribute = self._builtins[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtins
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builtins)
+
+    def __len__(self) -> int:
+        return len(self._builtins)
+
+
+def is_import_path(name: str) -> bool:
+    """Return whether `name` has the form `package.module:Name`."""
+    return ":" in name
+
+
+def import_object(path: str, kind: str) -> Any:
+    """Import the object that `package.module:Name` names.
+
+    Args:
+        path: the import path.
+        kind: what the object should be, for messages.
+
+    Raises:
+        UsageError: the module or the object does not exist, or importing the module fails.
+    """
+    module, _, name = path.partition(":")
+    add_to_path(os.getcwd())
+    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"{path!r} is no import path", hint=f"write a {kind} of your own as package.module:Name")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        if e.name is None or not (module == e.name or module.startswith(f"{e.name}.")):
+            raise UsageError(f"importing {module} failed: {e}", hint="install it, or correct the import") from e
+        hint = "modules are looked for in the folder where the command runs and on PYTHONPATH"
+        raise UsageError(f"there is no module {e.name!r}", hint=hint) from e
+    except Exception as e:
+        at = traceback.extract_tb(e.__traceback__)[-1]
+        where = f"{at.filename}, line {at.lineno}"
+        raise UsageError(f"importing {module} failed: {type(e).__name__}: {e}", hint=where) from e
+    if not hasattr(found, name):
+        public = [n for n in vars(found) if not n.startswith("_")]
+        raise UsageError(f"{module} has no {name!r}", hint=suggest(name, public))
+    return getattr(found, name)
+
+
+def add_to_path(folder: str) -> None:
+    """Let Python import from `folder`, after all other places, so that nothing installed is shadowed."""
+    if folder not in sys.path:
+        sys.path.append(folder)
+        importlib.invalidate_caches()
