@@ -18,16 +18,25 @@ from medvq.errors import UsageError, suggest
 
 
 class Registry(Mapping[str, Any]):
-    """The built-in objects of one kind by name. Iterating gives the names; `[name]` imports the object."""
+    """The built-in objects of one kind by name. Iterating gives the names; `[name]` imports the object.
 
-    def __init__(self, kind: str, builtins: Mapping[str, str]) -> None:
+    Models, quantizers and tasks are classes that also have a description: settings or facts that a study is checked
+    against before torch is imported.
+    """
+
+    def __init__(
+        self, kind: str, builtins: Mapping[str, str | tuple[str, str]], *, description: str | None = None
+    ) -> None:
         """Make a registry.
 
         Args:
             kind: what the objects are, in one word, for messages.
-            builtins: import path, `package.module:Name`, of each built-in object.
+            builtins: import path, `package.module:Name`, of each built-in object; or the paths of object and
+                description.
+            description: attribute under which a user's own class holds its description.
         """
-        self.kind, self._builtins = kind, dict(builtins)
+        self.kind, self._description = kind, description
+        self._builtins = {name: (path, "") if isinstance(path, str) else path for name, path in builtins.items()}
 
     def find(self, name: str) -> Any:
         """Return the built-in object called `name`, or the user's own object at that import path.
@@ -37,13 +46,24 @@ class Registry(Mapping[str, Any]):
         """
         if not is_import_path(name):
             return self[name]
-        return import_object(name, self.kind)
+        found = import_object(name, self.kind)
+        if self._description and not isinstance(found, type):
+            raise UsageError(f"{name.partition(':')[0]} has no class {name.partition(':')[2]!r}")
+        return found
+
+    def find_description(self, name: str, default: Any = None) -> Any:
+        """Return the description of the object `name`; `default` if a user's own class has none.
+
+        Raises:
+            UsageError: there is no such object, with the nearest name.
+        """
+        assert self._description is not None
+        if is_import_path(name):
+            return getattr(self.find(name), self._description, default)
+        return _import(self._path(name)[1])
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._builtins:
-            raise UsageError(f"unknown {self.kind} {name!r}", hint=suggest(name, self._builtins))
-        module, _, attribute = self._builtins[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _import(self._path(name)[0])
 
     def __contains__(self, name: object) -> bool:
         return name in self._builtins
@@ -53,6 +73,17 @@ class Registry(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._builtins)
+
+    def _path(self, name: str) -> tuple[str, str]:
+        if name not in self._builtins:
+            raise UsageError(f"unknown {self.kind} {name!r}", hint=suggest(name, self._builtins))
+        return self._builtins[name]
+
+
+def _import(path: str) -> Any:
+    """Import a built-in object."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def is_import_path(name: str) -> bool:
@@ -96,3 +127,41 @@ def add_to_path(folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
         importlib.invalidate_caches()
+
+
+MODELS = Registry(
+    "model",
+    {
+        "svqvae": ("medvq.models.svqvae.model:SVQVAE", "medvq.models.svqvae.settings:SVQVAESettings"),
+        "vqvae": ("medvq.models.vqvae.model:VQVAE", "medvq.models.vqvae.settings:VQVAESettings"),
+    },
+    description="Settings",
+)
+"""Classes of models; their descriptions are settings classes."""
+
+QUANTIZERS = Registry(
+    "quantizer",
+    {
+        "ema": ("medvq.models.quantize.ema:EMAQuantizer", "medvq.models.quantize.settings:EMASettings"),
+        "gradient": (
+            "medvq.models.quantize.gradient:GradientQuantizer",
+            "medvq.models.quantize.settings:GradientSettings",
+        ),
+        "cosine": ("medvq.models.quantize.cosine:CosineQuantizer", "medvq.models.quantize.settings:CosineSettings"),
+        "grouped": ("medvq.models.quantize.grouped:GroupedQuantizer", "medvq.models.quantize.settings:GroupedSettings"),
+        "fsq": ("medvq.models.quantize.fsq:FSQuantizer", "medvq.models.quantize.settings:FSQSettings"),
+    },
+    description="Settings",
+)
+"""Classes of quantizers; their descriptions are settings classes."""
+
+TASKS = Registry(
+    "task",
+    {
+        "autoencode": ("medvq.train.tasks.autoencode.task:Autoencode", "medvq.train.tasks.autoencode.info:AUTOENCODE"),
+        "classify": ("medvq.train.tasks.classify.task:Classify", "medvq.train.tasks.classify.info:CLASSIFY"),
+        "probe": ("medvq.train.tasks.probe.task:Probe", "medvq.train.tasks.probe.info:PROBE"),
+    },
+    description="info",
+)
+"""Classes of tasks; their descriptions are `medvq.config.task_info.TaskInfo`."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from medvq.config.schema import Schema
-from medvq.config.tasks import OF_EVERY_TASK, TaskInfo
+from medvq.config.settings import ModelSettings
+from medvq.config.task_info import OF_EVERY_TASK, TaskInfo
 
 OF_DATA = {
     "mask_clip_normalized": (
         "masked images are blended with noise in units of pixels and clipped to [0, 1] after normalising, and new"
-        " corners of a rotated mask keep 1 - mean colour, not 1 (SPEC §1)"
+        " corners of a rotated mask keep 1 - mean colour, not 1"
     )
 }
 
 
-def switches(task: TaskInfo, model: Schema) -> dict[str, str]:
+def switches(task: TaskInfo, model: ModelSettings) -> dict[str, str]:
     """What was published with this task and model, by name, each in a line."""
-    return {**OF_EVERY_TASK, **OF_DATA, **task.as_published, **getattr(model, "as_published", {})}
+    return {**OF_EVERY_TASK, **OF_DATA, **task.as_published, **model.as_published}

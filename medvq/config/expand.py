@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from medvq.config import merge
 from medvq.config.as_published import switches
-from medvq.config.models import find_model_config
 from medvq.config.plugins import CodeRef, code_of
-from medvq.config.schema import Schema, problems_of, validate
+from medvq.config.schema import S, problems_of, validate
+from medvq.config.settings import ModelSettings, Objective, model_settings
 from medvq.config.study import Job, JobEntry
-from medvq.config.tasks import TaskInfo, find_task
+from medvq.config.task_info import TaskInfo, find_task
 from medvq.config.yamlfile import Document, KeyPath
 from medvq.errors import ConfigError, Problem, UsageError, suggest
 from medvq.registry import is_import_path
@@ -31,9 +31,9 @@ class Point:
     """Where on its matrix: dotted path to value."""
     config: Job
     """The job at this point."""
-    model: Schema
+    model: ModelSettings
     """The network's settings."""
-    objective: Schema
+    objective: Objective
     """The task's settings."""
     code: dict[str, CodeRef]
     """The user's own model and task, by import path."""
@@ -190,7 +190,7 @@ def _point(
     for switch in job.as_published:
         if switch not in known:
             wrong(("as_published",), f"nothing here was published with {switch!r}", suggest(switch, known))
-    own = [n for n in (job.task, str(getattr(model, "name", ""))) if is_import_path(n)]
+    own = [*([job.task] if is_import_path(job.task) else []), *model.import_paths]
     code = {n: code_of(n) for n in own}
     if len(problems) > before:
         return None
@@ -203,7 +203,7 @@ def matching(points: Sequence[Point], values: dict[str, Any]) -> Point | None:
     return found[0] if len(found) == 1 else None
 
 
-def _typed(kind: type[Schema], raw: Any, doc: Document, at: KeyPath, problems: list[Problem]) -> Schema | None:
+def _typed(kind: type[S], raw: Any, doc: Document, at: KeyPath, problems: list[Problem]) -> S | None:
     try:
         return validate(kind, doc, raw, at)
     except ConfigError as e:
@@ -218,7 +218,7 @@ def _model(
     at: KeyPath,
     done: Mapping[str, Sequence[Point]],
     problems: list[Problem],
-) -> Schema | None:
+) -> ModelSettings | None:
     """The network's settings: the job's own, else those of the run it starts from."""
     if job.model is None:
         init = job.needs.get("init")
@@ -231,7 +231,7 @@ def _model(
     try:
         if "name" not in job.model:
             raise UsageError("the model needs a name")
-        kind = find_model_config(str(job.model["name"]))
+        kind = model_settings(str(job.model["name"]))
     except UsageError as e:
         problems.append(Problem(where=doc.where((*at, "model", "name")), error=e.error, hint=e.hint))
         return None

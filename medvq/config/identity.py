@@ -8,7 +8,7 @@ from typing import Any
 from medvq.config.data import Source
 from medvq.config.expand import Point
 from medvq.config.schema import Schema
-from medvq.config.tasks import find_task
+from medvq.config.task_info import find_task
 from medvq.keys import canonical_json, sha256_of
 
 
@@ -30,7 +30,7 @@ def science(point: Point, source: Source, digests: Mapping[str, str], needs: Map
         **own,
         **mistakes,
         "task": {"name": job.task, "revision": find_task(job.task).revision, **plain(point.objective)},
-        "model": {"revision": getattr(point.model, "revision", 0), **plain(point.model)},
+        "model": {"revision": point.model.revision, **plain(point.model)},
         "data": {
             **plain(source, without={"dataset", "synth", "mix"}),
             **({"mix": mixture(job.data.use, source, digests)} if source.mix else {}),

@@ -15,6 +15,11 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    @classmethod
+    def variants(cls) -> list[type[Schema]]:
+        """Return the classes that may stand where this one is expected: itself, unless a name chooses among several."""
+        return [cls]
+
 
 S = TypeVar("S", bound=Schema)
 
@@ -76,6 +81,8 @@ def fields_at(kind: type[Schema], path: KeyPath) -> list[str]:
 
 def schemas_in(annotation: Any) -> list[type[BaseModel]]:
     """Every schema class that appears in a type such as `dict[str, A] | B | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Schema):
+        return [*annotation.variants()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     out: list[type[BaseModel]] = []

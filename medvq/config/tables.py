@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medvq.config.study import Table
-from medvq.config.tasks import find_task
+from medvq.config.task_info import find_task
 from medvq.config.yamlfile import Document
 from medvq.errors import Problem, suggest
 

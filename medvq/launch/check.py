@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from medvq.config.data import Source
 from medvq.config.expand import Point
 from medvq.config.resolve import Study
-from medvq.config.tasks import find_task
+from medvq.config.task_info import find_task
 from medvq.errors import DataError, Problem, UsageError
 from medvq.launch.data import Found
 
@@ -69,7 +69,7 @@ def _lacking(point: Point, source: Source, data: Found) -> Iterator[Problem]:
     asks = point.config.data.masks or point.config.data.mask_copies
     if asks and not any(split.masks for split in data.manifest.splits.values()):
         yield Problem(where=data.ref.path, error=f"the dataset has no masks, and job {point.job} asks for them")
-    inside = getattr(point.objective, "reads_masks", False)
+    inside = point.objective.reads_masks
     if inside and not any(data.manifest.splits[split].masks for split in source.held_out):
         yield Problem(
             where=data.ref.path,

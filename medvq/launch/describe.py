@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from medvq.config.as_published import switches
 from medvq.config.expand import Point
 from medvq.config.locate import known
-from medvq.config.tasks import find_task
+from medvq.config.task_info import find_task
 from medvq.config.yamlfile import read_yaml
 from medvq.errors import ConfigError, MedvqError
 from medvq.keys import canonical_json
@@ -104,9 +104,7 @@ def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[st
 
     network = _built(point, shape, classes)
     counts = count(network)
-    head_alone = (
-        classes and find_task(point.config.task).head and getattr(point.objective, "freeze", "none") == "encoder"
-    )
+    head_alone = classes and find_task(point.config.task).head and point.objective.trains_head_alone
     return {
         "parameters": {
             "total": counts.total,
@@ -129,7 +127,7 @@ def _built(point: Point, shape: tuple[int, int, int], classes: int) -> nn.Module
     """The model of a point, without memory for its weights."""
     import torch
 
-    from medvq.models.registry import build
+    from medvq.models.build import build
 
     with torch.device("meta"):
         heads = classes if find_task(point.config.task).head else 0

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medvq.models.autoencoder import Autoencoder
 from medvq.models.quantize.base import Quantizer
-from medvq.models.svqvae.model import SVQVAE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def layers(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Layer]:
         module.register_forward_hook(lambda m, _, out, name=name: seen(name, m, out))
     with torch.no_grad():
         out = twin(torch.zeros(1, *input_shape, device="meta"))
-        if isinstance(twin, SVQVAE) and twin.classes:
+        if isinstance(twin, Autoencoder) and twin.has_head:
             twin.head(out.code)
     return found
 

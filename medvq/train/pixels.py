@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,12 @@ class Pixels:
         if len(self.parts) == 1:
             return self._mean, self._std
         return self._mean[part], self._std[part]
+
+    @classmethod
+    def from_metadata(cls, record: Mapping[str, Any], device: torch.device) -> Pixels:
+        """Return the pixels that `metadata` describes."""
+        parts = record.get("parts") or [record]
+        return cls([(part["mean"], part["std"]) for part in parts], device)
 
     def metadata(self) -> dict[str, object]:
         """What a reader of the weights needs to know."""

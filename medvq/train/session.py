@@ -17,8 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.study import Train
-from medvq.config.tasks import TaskInfo as Info
-from medvq.config.tasks import find_task
+from medvq.config.task_info import TaskInfo, find_task
 from medvq.config.units import seconds
 from medvq.errors import UsageError
 from medvq.keys import draw_key
@@ -81,7 +80,7 @@ class Session:
         return self.spec.config.train
 
     @cached_property
-    def info(self) -> Info:
+    def info(self) -> TaskInfo:
         """What is declared of the task."""
         return find_task(self.spec.config.task)
 
@@ -269,6 +268,7 @@ class Session:
         return {
             "model": self.spec.model,
             "classes": list(self.task.classes),
+            "input_shape": [self.loaders["train"].view.channels, *self.loaders["train"].view.size],
             "pixels": self.task.pixels.metadata(),
         }
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from medvq.config.models import find_model_config
 from medvq.config.plugins import prepare
-from medvq.config.tasks import find_task
-from medvq.errors import DataError
+from medvq.config.settings import model_settings
+from medvq.config.task_info import find_task
+from medvq.errors import DataError, UsageError
 from medvq.keys import draw_key
+from medvq.models.build import build
 from medvq.models.dropout import convert_keyed_dropout
 from medvq.models.norm import convert_global_batchnorm
-from medvq.models.registry import build
+from medvq.registry import TASKS
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
@@ -29,7 +30,8 @@ from medvq.train.optim import make_optimizer
 from medvq.train.performance import arrange, fused
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
-from medvq.train.tasks.registry import task_class
+from medvq.train.tasks.base import Task, TaskContext
+from medvq.train.trained import open_needs
 from medvq.train.view import held_out_view, statistics_of, training_view
 from medvq.train.world import World
 
@@ -49,25 +51,29 @@ def open_session(
     datasets = open_datasets(spec)
     task_info = find_task(spec.config.task)
     objective = task_info.objective.model_validate(spec.objective)
-    masks = bool(getattr(objective, "reads_masks", False))  # a user's own objective need not say
-    views = {split: held_out_view(spec, datasets, split, masks) for split in spec.source.held_out}
+    views = {split: held_out_view(spec, datasets, split, objective.reads_masks) for split in spec.source.held_out}
     views["train"] = training_view(spec, datasets)
     size, channels = views["train"].size, views["train"].channels
     classes = views["train"].classes if task_info.labels else ()
-    config = find_model_config(spec.model["name"]).model_validate(spec.model)
+    settings = model_settings(spec.model["name"]).model_validate(spec.model)
     switched_on = spec.config.as_published
     heads = len(classes) if task_info.head else 0
-    model = build(config, input_shape=(channels, *size), classes=heads, as_published=switched_on)
-    for role, need in spec.needs.items():
-        if role == "init":
-            path = checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint)
-            load_start(path, model)
+    model = build(settings, input_shape=(channels, *size), classes=heads, as_published=switched_on)
+    if "init" in spec.needs:
+        need = spec.needs["init"]
+        load_start(checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint), model)
     if spec.code:
         convert_global_batchnorm(model)
         convert_keyed_dropout(model)
     model = arrange(model.to(world.device), spec.config.resources)
-    pixels = pixels_of(spec, views["train"].parts, world.device)
-    task = task_class(spec.config.task)(model, objective, pixels, classes, switched_on)
+    context = TaskContext(
+        objective=objective,
+        pixels=pixels_of(spec, views["train"].parts, world.device),
+        classes=tuple(classes),
+        as_published=frozenset(switched_on),
+        needs=open_needs(spec, folder.path.parent, world.device),
+    )
+    task = make_task(spec.config.task, model, context)
     optimizer = make_optimizer(model, spec.config.train, fused(spec.config.resources, world.device))
     position = checkpoint.Position()
     newest = world.broadcast(checkpoint.newest(folder.checkpoints) if world.is_main else None)
@@ -114,16 +120,29 @@ def open_datasets(spec: RunSpec) -> dict[str, Dataset]:
     return found
 
 
-def pixels_of(spec: RunSpec, parts: Sequence[ViewPart], device: torch.device) -> Pixels:
-    """How pixels are shifted and scaled: to what the model puts out, else by each dataset's own statistics.
+def make_task(name: str, model: torch.nn.Module, context: TaskContext) -> Task:
+    """Return the task `name`, a built-in or the import path of a user's own, with its model.
 
-    A sigmoid that is to give back pixels of mean 0 could never do it, so the model's last activation decides.
+    Raises:
+        UsageError: there is no such task, or it cannot use the model.
+    """
+    kind = TASKS.find(name)
+    if not issubclass(kind, Task):
+        raise UsageError(f"{name} is no task", hint="derive it from medvq.train.tasks.base.Task")
+    made: Task = kind(model, context)
+    return made
+
+
+def pixels_of(spec: RunSpec, parts: Sequence[ViewPart], device: torch.device) -> Pixels:
+    """Return how pixels are shifted and scaled: to the model's pixel range, else by each dataset's statistics.
+
+    A model that ends in a sigmoid could never reproduce pixels of mean 0, so its last activation decides.
     """
     channels = spec.source.channels
-    output = spec.model.get("output", "linear")
-    if output == "tanh":
+    output = model_settings(spec.model["name"]).model_validate(spec.model).pixel_range
+    if output == "symmetric":
         return Pixels([([0.5] * channels, [0.5] * channels)], device)
-    if output == "sigmoid" or not spec.config.data.normalize:
+    if output == "unit" or not spec.config.data.normalize:
         return Pixels([([0.0] * channels, [1.0] * channels)], device)
     return Pixels([statistics_of(part.dataset, channels) for part in parts], device)
 

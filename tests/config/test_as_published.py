@@ -4,10 +4,10 @@ import pytest
 
 from medvq.config.as_published import switches
 from medvq.config.identity import identity, science
-from medvq.config.models import Vqvae
 from medvq.config.resolve import load_study
-from medvq.config.tasks import TASKS
+from medvq.config.task_info import find_task
 from medvq.errors import ConfigError
+from medvq.models.vqvae.settings import VQVAESettings
 
 ALL = {
     "best_on_test",
@@ -26,9 +26,9 @@ def first(sets=()):
 
 
 def test_every_switch_is_offered_and_says_what_it_does():
-    models = (first()[1].model, Vqvae())
+    models = (first()[1].model, VQVAESettings())
     offered = {
-        k: v for model in models for t in ("autoencode", "classify") for k, v in switches(TASKS[t], model).items()
+        k: v for model in models for t in ("autoencode", "classify") for k, v in switches(find_task(t), model).items()
     }
     assert set(offered) == ALL
     assert all(len(about) > 20 for about in offered.values())

@@ -3,11 +3,15 @@
 import pytest
 from pydantic import ValidationError
 
-import medvq.config.models
 import medvq.config.profile
 import medvq.config.recipe
 import medvq.config.study
-import medvq.config.tasks
+import medvq.config.task_info
+import medvq.models.svqvae.settings
+import medvq.models.vqvae.settings
+import medvq.train.tasks.autoencode.info
+import medvq.train.tasks.classify.info
+import medvq.train.tasks.probe.info
 from medvq.config.schema import Schema
 
 
@@ -17,9 +21,7 @@ def subclasses(kind):
         yield from subclasses(sub)
 
 
-CLASSES = sorted(
-    {c for c in subclasses(Schema) if c.__module__.startswith("medvq.config")}, key=lambda c: c.__qualname__
-)
+CLASSES = sorted({c for c in subclasses(Schema) if c.__module__.startswith("medvq.")}, key=lambda c: c.__qualname__)
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda c: c.__qualname__)

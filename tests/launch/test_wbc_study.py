@@ -7,16 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medvq.config.models import Svqvae
 from medvq.config.resolve import load_study
 from medvq.launch.describe import describe
 from medvq.launch.start import Request
+from medvq.models.build import build
 from medvq.models.draws import Draws
-from medvq.models.registry import build
+from medvq.models.svqvae.settings import SVQVAESettings
 from medvq.train.optim import lr_at
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.autoencode.task import Autoencode
-from medvq.train.tasks.base import Batch
+from medvq.train.tasks.base import Batch, TaskContext
 from medvq.train.tasks.classify.task import Classify
 
 PIXELS = Pixels([([0.5] * 3, [0.2] * 3)], torch.device("cpu"))
@@ -31,7 +31,7 @@ def study():
 def small(classes=0):
     """The study's three levels and K × D, narrow and on 256 px so that it takes no time."""
     torch.manual_seed(0)
-    config = Svqvae(channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, init="normal")
+    config = SVQVAESettings(channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, init="normal")
     return build(config, input_shape=(3, 256, 256), classes=classes)
 
 
@@ -43,7 +43,7 @@ def batch(n=2):
 def test_pretraining_is_staged_as_published(study):
     """level = min((epoch − 1) div 5, 2), epochs from 1; an active level adds its image's error and β · its codes'."""
     (point,) = study.jobs["pretrain"]
-    task = Autoencode(small(), point.objective, PIXELS, ()).train()
+    task = Autoencode(small(), TaskContext(objective=point.objective, pixels=PIXELS)).train()
     assert [task.stage(epoch - 1) - 1 for epoch in (1, 5, 6, 10, 11, 50)] == [0, 0, 1, 1, 2, 2]
     for epoch, levels in ((0, 1), (5, 2), (10, 3)):
         made = batch()
@@ -65,7 +65,7 @@ def test_pretraining_is_staged_as_published(study):
 
 def test_recon_level_is_one_setting_away():
     (point,) = load_study("svqvae-wbc", sets=["pretrain:objective.reconstruct=recon_level"]).jobs["pretrain"]
-    assert Autoencode(small(), point.objective, PIXELS, ()).target == "inputs"
+    assert Autoencode(small(), TaskContext(objective=point.objective, pixels=PIXELS)).target == "inputs"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_pretraining_reads_the_published_mixture(study):
 
 def test_fine_tuning_reconstructs_on_every_second_epoch(study):
     """L_cls every step; on epochs 2, 4, … also MSE(x, X̂_2) + 0.25·lat_2."""
-    task = Classify(small(5), study.jobs["finetune"][0].objective, PIXELS, CLASSES).train()
+    task = Classify(
+        small(5), TaskContext(objective=study.jobs["finetune"][0].objective, pixels=PIXELS, classes=tuple(CLASSES))
+    ).train()
     assert [task.stage(epoch - 1) for epoch in (1, 2, 3, 4, 99, 100)] == [0, 1, 0, 1, 0, 1]
     for epoch in (0, 1):
         made = batch()

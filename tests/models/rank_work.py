@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from quantizer_cases import CASES, DIM
 
-from medvq.config.models import Svqvae, Vqvae
+from medvq.models.build import build
 from medvq.models.draws import Draws
 from medvq.models.norm import GlobalBatchNorm2d, convert_global_batchnorm
-from medvq.models.registry import build
+from medvq.models.svqvae.settings import SVQVAESettings
+from medvq.models.vqvae.settings import VQVAESettings
 
 STEPS = 4
 
@@ -56,7 +57,7 @@ def train_quantizers(rank, world):
 def train_svqvae(rank, world):
     """Parameters' checksum, codebooks and loss of a small stacked model after a few steps of training."""
     torch.manual_seed(0)
-    config = Svqvae(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, decay=0.8)
+    config = SVQVAESettings(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, decay=0.8)
     model = build(config, input_shape=(3, 32, 32))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     losses = []
@@ -78,7 +79,7 @@ def train_svqvae(rank, world):
 def train_vqvae(rank, world):
     """Running statistics, codebook, losses and last reconstruction of a small model with BatchNorm."""
     torch.manual_seed(0)
-    model = build(Vqvae(channels=8, code_dim=8, codebook_size=16, residual_blocks=1), input_shape=(1, 16, 16))
+    model = build(VQVAESettings(channels=8, code_dim=8, codebook_size=16, residual_blocks=1), input_shape=(1, 16, 16))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
     for step in range(STEPS):

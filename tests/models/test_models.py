@@ -7,15 +7,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medvq.config.models import MODEL_CONFIGS, Svqvae, Vqvae
+from medvq.config.settings import model_settings
+from medvq.models.build import build
 from medvq.models.count import count, layers
 from medvq.models.draws import Draws
-from medvq.models.registry import MODELS, build
+from medvq.models.svqvae.settings import SVQVAESettings
+from medvq.models.vqvae.settings import VQVAESettings
+from medvq.registry import MODELS
 
 SIZE = 32
 CASES = {
-    "svqvae": (Svqvae(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16), (3, SIZE, SIZE)),
-    "vqvae": (Vqvae(channels=8, code_dim=8, residual_blocks=1), (1, SIZE, SIZE)),
+    "svqvae": (
+        SVQVAESettings(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16),
+        (3, SIZE, SIZE),
+    ),
+    "vqvae": (VQVAESettings(channels=8, code_dim=8, residual_blocks=1), (1, SIZE, SIZE)),
 }
 everyone = pytest.mark.parametrize("name", sorted(MODELS))
 
@@ -56,8 +62,8 @@ def assert_same_state(one, other):
 
 
 def test_models_and_their_configurations_are_registered_together():
-    assert MODELS.keys() == MODEL_CONFIGS.keys() == CASES.keys()
-    assert all(MODEL_CONFIGS[name].model_fields["name"].default == name for name in MODELS)
+    assert MODELS.keys() == CASES.keys()
+    assert all(model_settings(name).model_fields["name"].default == name for name in MODELS)
 
 
 @everyone
@@ -163,5 +169,6 @@ def test_layers_are_listed_without_computing_and_add_up(name):
 
 
 def test_importing_the_package_does_not_import_torch():
-    code = "import sys, medvq.models, medvq.config.models; sys.exit('torch' in sys.modules)"
+    names = "medvq.models, medvq.models.svqvae.settings, medvq.models.vqvae.settings"
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

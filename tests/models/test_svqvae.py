@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from medvq.config.models import Svqvae
 from medvq.errors import UsageError
+from medvq.models.build import build
 from medvq.models.count import count, layers
 from medvq.models.draws import Draws
 from medvq.models.quantize.ema import EMAQuantizer
-from medvq.models.registry import build
 from medvq.models.svqvae.blocks import TwoLevelVQVAE
+from medvq.models.svqvae.settings import SVQVAESettings
 
-TINY = Svqvae(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16)
+TINY = SVQVAESettings(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16)
 
 
 def meta(config=None, size=512, classes=5):
     with torch.device("meta"):
-        return build(config or Svqvae(), input_shape=(3, size, size), classes=classes)
+        return build(config or SVQVAESettings(), input_shape=(3, size, size), classes=classes)
 
 
 def test_published_parameter_counts():
@@ -34,7 +34,7 @@ def test_only_the_head_changes_with_the_image_size(size, total):
 
 
 def test_committed_script_setting():
-    assert count(meta(Svqvae(residual_blocks=4, residual_channels=64, code_dim=3))).total == 6_215_363
+    assert count(meta(SVQVAESettings(residual_blocks=4, residual_channels=64, code_dim=3))).total == 6_215_363
 
 
 @pytest.mark.parametrize("size", [64, 192, 100, 63])
@@ -144,7 +144,7 @@ def test_joint_code_is_the_upsampled_top_then_the_bottom():
 def test_any_quantizer_fits(choice):
     extra = {"groups": 2} if choice == "grouped" else {}
     config = TINY.model_dump() | {"code_dim": 4, "quantizer": {"name": choice, **extra}}
-    model = build(Svqvae.model_validate(config), input_shape=(3, 32, 32), classes=5)
+    model = build(SVQVAESettings.model_validate(config), input_shape=(3, 32, 32), classes=5)
     out = model(torch.rand(2, 3, 32, 32), draws=Draws(0, 0))
     (sum(image.mean() for image in out.images) + sum(out.penalties)).backward()
     model.update_codebooks(Draws(0, 0))

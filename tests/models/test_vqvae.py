@@ -3,23 +3,24 @@
 import pytest
 import torch
 
-from medvq.config.models import Vqvae
 from medvq.errors import UsageError
+from medvq.models.build import build
 from medvq.models.count import count, layers
 from medvq.models.norm import GlobalBatchNorm2d
 from medvq.models.quantize.gradient import GradientQuantizer
-from medvq.models.registry import build
+from medvq.models.vqvae.settings import VQVAESettings
 
-REPORT = Vqvae(residual_blocks=0, relu_codes=True)
+REPORT = VQVAESettings(residual_blocks=0, relu_codes=True)
 
 
 def meta(config=None, sides=(256, 256)):
     with torch.device("meta"):
-        return build(config or Vqvae(), input_shape=(1, *sides))
+        return build(config or VQVAESettings(), input_shape=(1, *sides))
 
 
 @pytest.mark.parametrize(
-    ("config", "total"), [(Vqvae(), 1_717_121), (REPORT, 1_058_689), (Vqvae(residual_blocks=0), 1_058_689)]
+    ("config", "total"),
+    [(VQVAESettings(), 1_717_121), (REPORT, 1_058_689), (VQVAESettings(residual_blocks=0), 1_058_689)],
 )
 def test_published_parameter_counts(config, total):
     counts = count(meta(config))
@@ -45,14 +46,14 @@ def test_parts_have_the_counts_of_the_specification():
 
 
 def test_codebook_is_a_parameter_that_starts_within_one_over_k():
-    model = build(Vqvae(), input_shape=(1, 16, 16))
+    model = build(VQVAESettings(), input_shape=(1, 16, 16))
     assert isinstance(model.quantizer, GradientQuantizer)
     assert model.quantizer.codebook.shape == (32, 128)
     assert model.quantizer.codebook.abs().max() <= 1 / 32
 
 
 def test_t11_encoder_outputs_lie_on_both_sides_of_zero_unless_as_published():
-    for config, both in ((Vqvae(), True), (Vqvae(residual_blocks=0), True), (REPORT, False)):
+    for config, both in ((VQVAESettings(), True), (VQVAESettings(residual_blocks=0), True), (REPORT, False)):
         torch.manual_seed(0)
         out = build(config, input_shape=(1, 16, 16)).encoder(torch.rand(2, 1, 16, 16))
         assert bool((out < 0).any()) is both
@@ -63,7 +64,7 @@ def test_the_pick_is_the_nearest_code_unless_norms_weigh_less_as_published():
     z, codes = torch.randn(3, 8, 4, 4, generator=rng), torch.randn(16, 8, generator=rng)
     codes *= torch.linspace(0.2, 2, 16)[:, None]  # of unequal length
     for weight, names in ((1.0, ()), (0.3, ("norms_weigh_less",))):
-        config = Vqvae(code_dim=8, channels=8, codebook_size=16)
+        config = VQVAESettings(code_dim=8, channels=8, codebook_size=16)
         quantizer = build(config, input_shape=(1, 16, 16), as_published=names).quantizer
         with torch.no_grad():
             quantizer.codebook.copy_(codes)
@@ -77,7 +78,7 @@ def test_the_pick_is_the_nearest_code_unless_norms_weigh_less_as_published():
 
 @pytest.mark.parametrize(("output", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
 def test_e5_last_activation_spans_the_declared_range(output, low, high):
-    model = build(Vqvae(channels=8, code_dim=8, output=output), input_shape=(1, 16, 16)).eval()
+    model = build(VQVAESettings(channels=8, code_dim=8, output=output), input_shape=(1, 16, 16)).eval()
     with torch.no_grad():
         images = model.decode(1e4 * torch.randn(4, 8, 2, 2))
     assert images.min() < low + 0.01
@@ -88,7 +89,7 @@ def test_e5_last_activation_spans_the_declared_range(output, low, high):
 
 def test_convolutions_start_xavier_uniform_without_bias():
     torch.manual_seed(0)
-    model = build(Vqvae(), input_shape=(1, 16, 16))
+    model = build(VQVAESettings(), input_shape=(1, 16, 16))
     conv = model.encoder[3]
     bound = (6 / (2 * 128 * 16)) ** 0.5
     assert 0.99 * bound < conv.weight.abs().max() <= bound

@@ -59,11 +59,11 @@ OWN = """\
 import torch
 from torch import nn
 
-from medvq.config.models import Custom
+from medvq.config.settings import ModelSettings
 
 
 class Net(nn.Module):
-    class Settings(Custom):
+    class Settings(ModelSettings):
         own_draws: bool = False
         \"\"\"Whether it draws by itself as well.\"\"\"
 

@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from medvq.config.models import Svqvae
-from medvq.config.tasks import AutoencodeObjective
+from medvq.models.build import build
 from medvq.models.draws import Draws
-from medvq.models.registry import build
+from medvq.models.svqvae.settings import SVQVAESettings
 from medvq.shards.dataset.dataset import Dataset
 from medvq.train.evaluate import evaluate
 from medvq.train.pixels import Pixels
+from medvq.train.tasks.autoencode.info import AutoencodeObjective
 from medvq.train.tasks.autoencode.task import Autoencode
-from medvq.train.tasks.base import Batch
+from medvq.train.tasks.base import Batch, TaskContext
 from medvq.train.view import held_out_view, training_view
 from medvq.train.world import World
 
@@ -53,10 +53,10 @@ def test_x12_evaluation_keeps_no_graph_and_no_mode():
 def test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
     """Trap X10: image by image or all at once, it is the perplexity over the split."""
     torch.manual_seed(0)
-    config = Svqvae(levels=1, channels=8, residual_blocks=1, codebook_size=16)
+    config = SVQVAESettings(levels=1, channels=8, residual_blocks=1, codebook_size=16)
     model = build(config, input_shape=(3, 32, 32))
     pixels = Pixels([([0.0] * 3, [1.0] * 3)], torch.device("cpu"))
-    task = Autoencode(model, AutoencodeObjective(), pixels, ())
+    task = Autoencode(model, TaskContext(objective=AutoencodeObjective(), pixels=pixels))
     images = torch.randn(6, 3, 32, 32) * torch.arange(1, 7)[:, None, None, None]
 
     model(images, draws=Draws(0, 0))  # codebooks start from data

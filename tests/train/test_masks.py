@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 
 from medvq.config.data import Augment
 from medvq.config.locate import find
-from medvq.config.models import Svqvae
 from medvq.config.recipe import load_recipe
 from medvq.config.resolve import load_study
 from medvq.errors import UsageError
 from medvq.launch.data import find_data
 from medvq.launch.plan import make_plan, record
 from medvq.metrics.similarity import ssim
+from medvq.models.build import build
 from medvq.models.draws import Draws
-from medvq.models.registry import build
+from medvq.models.svqvae.settings import SVQVAESettings
 from medvq.runs.artifacts.predictions import NAME, read_predictions
 from medvq.runs.process import Process
 from medvq.runs.state import status_of
@@ -138,7 +138,7 @@ def test_ssim_inside_the_masks_of_held_out_images(tmp_path, cells):
     assert run_one(item, World(), lambda: False) == "done"
     datasets = {name: Dataset.open(ref.path) for name, ref in spec.datasets.items()}
     (read,) = Loader(held_out_view(spec, datasets, "test", masks=True), 1000, 0).evaluate()
-    model = build(Svqvae(**spec.model), input_shape=(3, 32, 32))
+    model = build(SVQVAESettings(**spec.model), input_shape=(3, 32, 32))
     best = json.loads((folder.checkpoints / "latest.json").read_text())["best"]
     model.load_state_dict(load_file(folder.checkpoints / best / "model.safetensors"))
     pixels = pixels_of(spec, parts_of(spec, datasets), torch.device("cpu"))

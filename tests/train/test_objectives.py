@@ -7,19 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medvq.config.models import Svqvae
 from medvq.config.resolve import load_study
 from medvq.config.study import Optimizer, Train
-from medvq.config.tasks import AutoencodeObjective, ClassifyObjective
 from medvq.errors import ConfigError, UsageError
+from medvq.models.build import build
 from medvq.models.draws import Draws
-from medvq.models.registry import build
+from medvq.models.svqvae.settings import SVQVAESettings
 from medvq.runs.state import status_of
 from medvq.train.optim import make_optimizer
 from medvq.train.pixels import Pixels
 from medvq.train.session import Session
+from medvq.train.tasks.autoencode.info import AutoencodeObjective
 from medvq.train.tasks.autoencode.task import Autoencode
-from medvq.train.tasks.base import Batch
+from medvq.train.tasks.base import Batch, TaskContext
+from medvq.train.tasks.classify.info import ClassifyObjective
 from medvq.train.tasks.classify.task import Classify
 
 CLASSES = ("a", "b", "c", "d", "e")
@@ -28,7 +29,7 @@ PIXELS = Pixels([([0.5] * 3, [0.2] * 3)], torch.device("cpu"))
 
 def network(classes=0, as_published=(), **settings):
     torch.manual_seed(0)
-    config = Svqvae(
+    config = SVQVAESettings(
         levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, **{"init": "normal", **settings}
     )
     return build(config, input_shape=(3, 32, 32), classes=classes, as_published=as_published)
@@ -40,9 +41,13 @@ def batch(seed=0, masked=None, n=4):
     return Batch(keys=(), x=x, label=torch.arange(n) % 5, part=zeros, masked=masked)
 
 
+def context(objective, classes=(), as_published=()):
+    return TaskContext(objective=objective, pixels=PIXELS, classes=tuple(classes), as_published=frozenset(as_published))
+
+
 def classify(as_published=(), **objective):
     model = network(5, as_published)
-    return Classify(model, ClassifyObjective(**objective), PIXELS, CLASSES, as_published).train()
+    return Classify(model, context(ClassifyObjective(**objective), CLASSES, as_published)).train()
 
 
 def step(task, made, epoch=0, at=0):
@@ -112,7 +117,7 @@ def test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax():
 @pytest.mark.parametrize("way", ["recon_all", "recon_level"])
 def test_recon_level_gives_back_its_own_input_and_no_gradient_reaches_below(way):
     """SPEC §1 and trap T13: the target of level 1 is level 0's code, detached."""
-    task = Autoencode(network(), AutoencodeObjective(reconstruct=way), PIXELS, ()).train()
+    task = Autoencode(network(), context(AutoencodeObjective(reconstruct=way))).train()
     losses = task(batch(), Draws(0, 0), 0)
     losses["reconstruction/level1"].backward()
     decoder = [p.grad for p in task.model.models[0].dec.parameters()]
@@ -130,7 +135,9 @@ def test_ema_cold_start_throws_unused_codes_away():
     """SPEC §1, mistake 4, and trap T3: with counts from 0 an unused code is 1e5 times too long after one step."""
     longest = {}
     for switches in ((), ("ema_cold_start",)):
-        task = Autoencode(network(as_published=switches, revive=0.0), AutoencodeObjective(), PIXELS, (), switches)
+        task = Autoencode(
+            network(as_published=switches, revive=0.0), context(AutoencodeObjective(), as_published=switches)
+        )
         step(task.train(), batch())
         book = task.model.quantizers()["level0/top"].codebook
         longest["ema_cold_start" in switches] = book.norm(dim=1).max().item()
@@ -156,9 +163,8 @@ def test_codebook_update_per_encode_counts_every_pass():
     switch = ("codebook_update_per_encode",)
 
     def pretraining(switches):
-        return Autoencode(
-            network(as_published=switches, revive=0.0), AutoencodeObjective(), PIXELS, (), switches
-        ).train()
+        model = network(as_published=switches, revive=0.0)
+        return Autoencode(model, context(AutoencodeObjective(), as_published=switches)).train()
 
     assert updates(pretraining(()), lambda t: step(t, batch())) == 1
     assert updates(pretraining(switch), lambda t: step(t, batch())) == 2
@@ -169,7 +175,7 @@ def test_codebook_update_per_encode_counts_every_pass():
 
 def test_weight_decay_does_not_touch_a_codebook_that_is_learnt_by_gradient():
     torch.manual_seed(0)
-    config = Svqvae(levels=1, channels=8, codebook_size=16, quantizer={"name": "gradient"}, init="normal")
+    config = SVQVAESettings(levels=1, channels=8, codebook_size=16, quantizer={"name": "gradient"}, init="normal")
     model = build(config, input_shape=(3, 32, 32))
     optimizer = make_optimizer(model, Train(epochs=1, batch_size=4, optimizer=Optimizer(lr=0.1, weight_decay=0.5)))
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
@@ -239,7 +245,7 @@ def test_a_misspelt_watched_metric_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("net", [torch.nn.Linear(3 * 32 * 32, 6), torch.nn.Linear(3 * 32 * 32, 1)])
 def test_a_users_network_with_other_outputs_than_classes_is_told_before_it_trains(net):
-    task = Classify(torch.nn.Sequential(torch.nn.Flatten(), net), ClassifyObjective(), PIXELS, CLASSES)
+    task = Classify(torch.nn.Sequential(torch.nn.Flatten(), net), context(ClassifyObjective(), CLASSES))
     with pytest.raises(UsageError, match="for 4 images of 5 classes") as e:
         task(batch(), Draws(0, 0), 0)
     assert "(4, 5)" in e.value.hint

@@ -11,14 +11,14 @@ NETS = '''\
 """Networks of a lab."""
 from torch import nn
 
-from medvq.config.models import Custom
+from medvq.config.settings import ModelSettings
 from my_lab.parts.layers import block
 
 
 class Net(nn.Module):
     """Images (B, C, H, W) to logits."""
 
-    class Settings(Custom):
+    class Settings(ModelSettings):
         """Settings of Net."""
 
         width: int = 4
@@ -49,27 +49,24 @@ def block(inside, width):
     return [nn.Conv2d(inside, width, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
 """
 TASKS = '''\
-from medvq.config.schema import Schema
-from medvq.config.tasks import CLASSIFICATION, per_split
-from medvq.config.tasks import Task as Info
+from medvq.config import settings
+from medvq.config.task_info import CLASSIFICATION, TaskInfo, per_split
 from medvq.train.tasks.classify.task import Classify
 
 
-class Objective(Schema):
+class Objective(settings.Objective):
     """What is minimised."""
 
     scale: float = 1.0
     """Weight of the cross-entropy."""
     reconstruct_every: int = 0
     """Never."""
-    freeze: str = "none"
-    """Nothing."""
 
 
 class Scaled(Classify):
     """Cross-entropy times a number."""
 
-    info = Info(
+    info = TaskInfo(
         name="scaled", revision=1, objective=Objective, labels=True, head=True, select="val/accuracy",
         metrics=per_split({"loss": "min", **CLASSIFICATION}),
     )

@@ -7,14 +7,14 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from medvq.config.models import Svqvae
-from medvq.config.tasks import ProbeObjective
 from medvq.errors import ConfigError
-from medvq.models.registry import build
+from medvq.models.build import build
+from medvq.models.svqvae.settings import SVQVAESettings
 from medvq.runs.artifacts.predictions import NAME, read_predictions
 from medvq.runs.state import status_of
 from medvq.train.pixels import Pixels
-from medvq.train.tasks.base import Batch, Evaluated
+from medvq.train.tasks.base import Batch, Evaluated, TaskContext
+from medvq.train.tasks.probe.info import ProbeObjective
 from medvq.train.tasks.probe.task import Probe
 
 CLASSES = ("a", "b", "c")
@@ -22,9 +22,13 @@ CLASSES = ("a", "b", "c")
 
 def probe(**objective):
     torch.manual_seed(0)
-    config = Svqvae(levels=1, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, init="normal")
+    config = SVQVAESettings(
+        levels=1, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, init="normal"
+    )
     model = build(config, input_shape=(3, 32, 32))
-    return Probe(model, ProbeObjective(**objective), Pixels([([0.0] * 3, [1.0] * 3)], torch.device("cpu")), CLASSES)
+    pixels = Pixels([([0.0] * 3, [1.0] * 3)], torch.device("cpu"))
+    context = TaskContext(objective=ProbeObjective(**objective), pixels=pixels, classes=tuple(CLASSES))
+    return Probe(model, context)
 
 
 def measured(seed, n, noise, classes=3, dims=5):

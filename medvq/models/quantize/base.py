@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medvq.config.settings import QuantizerSettings
 from medvq.models.draws import Draws
+from medvq.models.quantize.settings import CodebookSettings
 
 CACHED_VALUES = 1 << 20
 """Numbers that are passed over in one go, where there are several passes."""
@@ -42,6 +44,8 @@ class Quantizer(nn.Module, ABC):
     training passes since the last one, and is called once per optimizer step on every rank.
     """
 
+    Settings: ClassVar[type[QuantizerSettings]] = QuantizerSettings
+    """What a study may say about the quantizer; a user's own derives from `QuantizerSettings` and adds fields."""
     codebook_size: int
     """K, the number of codes."""
     code_dim: int
@@ -58,6 +62,17 @@ class Quantizer(nn.Module, ABC):
         """As published: learn in every training pass, also one without gradients, instead of once a step."""
         self.inner = False
         """Is it a part of another quantizer?"""
+
+    @classmethod
+    def from_settings(cls, settings: Any, codebooks: CodebookSettings, name: str) -> Quantizer:
+        """Make the quantizer that a study describes.
+
+        Args:
+            settings: the keys under `model.quantizer`, as this class's `Settings`.
+            codebooks: the settings that all codebooks of the model share: size, dimension, losses, revival.
+            name: the codebook's name, such as `level0/top`; it keys the random draws.
+        """
+        return cls(codebooks.codebook_size, codebooks.code_dim, name=name)
 
     def forward(self, z: Tensor, draws: Draws | None = None) -> Quantized:
         """Quantize z (B, D, H, W); `draws` are needed where the codebook starts from data.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantized, Quantizer, gather, straight_through, to_grid, to_rows, vectors_at
 from medvq.models.quantize.kernels import nearest
 from medvq.models.quantize.kmeans import start_codes
+from medvq.models.quantize.settings import CodebookSettings
 from medvq.models.ranks import sum_over_ranks_
 
 Init = Literal["kmeans", "normal", "uniform"]
@@ -68,6 +69,19 @@ class CodebookQuantizer(Quantizer):
         self.norms_weigh_less = False
         self._pending: list[Tensor] = []
         self._seen: list[Tensor] = []  # (B, d, H, W) each, which backward keeps as well
+
+    @classmethod
+    def from_settings(cls, settings: Any, codebooks: CodebookSettings, name: str) -> Self:
+        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        return cls(
+            codebooks.codebook_size,
+            codebooks.code_dim,
+            beta=codebooks.beta,
+            decay=codebooks.decay,
+            init=codebooks.init,
+            revive=codebooks.revive,
+            name=name,
+        )
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, D, H, W).

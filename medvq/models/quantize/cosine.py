@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvq.models.quantize.codebook import Init
 from medvq.models.quantize.ema import EMAQuantizer
+from medvq.models.quantize.settings import CodebookSettings, CosineSettings
 
 
 class CosineQuantizer(EMAQuantizer):
@@ -15,6 +18,8 @@ class CosineQuantizer(EMAQuantizer):
     Codes are moving averages, normalised; the chosen one is projected back to D dimensions. Few dimensions keep codes
     in use, and the norm keeps the losses from growing with the encoder's outputs.
     """
+
+    Settings = CosineSettings
 
     def __init__(
         self,
@@ -36,6 +41,20 @@ class CosineQuantizer(EMAQuantizer):
         self.project_in = nn.Conv2d(code_dim, dim, 1)
         self.project_out = nn.Conv2d(dim, code_dim, 1)
         self._put(self.codebook)
+
+    @classmethod
+    def from_settings(cls, settings: CosineSettings, codebooks: CodebookSettings, name: str) -> Self:
+        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        return cls(
+            codebooks.codebook_size,
+            codebooks.code_dim,
+            dim=settings.dim,
+            beta=codebooks.beta,
+            decay=codebooks.decay,
+            init=codebooks.init,
+            revive=codebooks.revive,
+            name=name,
+        )
 
     def project(self, z: Tensor) -> Tensor:
         """The input (B, D, H, W) on the unit sphere (B, d, H, W)."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from medvq.config.settings import QuantizerSettings
 from medvq.models.quantize.codebook import CodebookQuantizer, Init
 from medvq.models.quantize.kmeans import count_and_sum
+from medvq.models.quantize.settings import EMASettings
 
 
 class EMAQuantizer(CodebookQuantizer):
@@ -15,6 +19,7 @@ class EMAQuantizer(CodebookQuantizer):
     N_k ← γN_k + (1−γ)n_k; m_k ← γm_k + (1−γ)Σz; e_k = m_k / N̂_k, N̂_k = (N_k+ε)/(n+Kε)·n, n = ΣN_k.
     """
 
+    Settings: ClassVar[type[QuantizerSettings]] = EMASettings
     sums: Tensor
     """(K, d) float32, m_k."""
 

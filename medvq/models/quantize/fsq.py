@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantized, Quantizer, straight_through
+from medvq.models.quantize.settings import CodebookSettings, FSQSettings
 
 
 class FSQuantizer(Quantizer):
@@ -19,6 +21,7 @@ class FSQuantizer(Quantizer):
     their mixed-radix number, the first dimension running fastest. Nothing is learnt and nothing can die.
     """
 
+    Settings = FSQSettings
     reach: Tensor
     """(d, 1, 1) float32, (L − 1) / 2."""
     basis: Tensor
@@ -40,6 +43,11 @@ class FSQuantizer(Quantizer):
         same = len(levels) == code_dim
         self.project_in = nn.Identity() if same else nn.Conv2d(code_dim, len(levels), 1)
         self.project_out = nn.Identity() if same else nn.Conv2d(len(levels), code_dim, 1)
+
+    @classmethod
+    def from_settings(cls, settings: FSQSettings, codebooks: CodebookSettings, name: str) -> Self:
+        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        return cls(settings.levels, codebooks.code_dim, name=name)
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, D, H, W)."""

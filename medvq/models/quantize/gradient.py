@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medvq.models.quantize.codebook import CodebookQuantizer, Init
 from medvq.models.quantize.kmeans import count_codes
+from medvq.models.quantize.settings import GradientSettings
 
 
 class GradientQuantizer(CodebookQuantizer):
@@ -14,6 +15,8 @@ class GradientQuantizer(CodebookQuantizer):
 
     Being an ordinary parameter, it is averaged over ranks like any other. β weighs the encoder's term.
     """
+
+    Settings = GradientSettings
 
     def __init__(
         self,

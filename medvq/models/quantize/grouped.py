@@ -1,13 +1,16 @@
-"""Several codes per position: each vector is cut in equal parts that share one codebook (SPEC §4, reading 1)."""
+"""Several codes per position: each vector is cut into equal parts that share one codebook."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Self
 
 from torch import Tensor
 
 from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantized, Quantizer
+from medvq.models.quantize.settings import CodebookSettings, GroupedSettings
+from medvq.registry import QUANTIZERS
 
 
 class GroupedQuantizer(Quantizer):
@@ -16,6 +19,8 @@ class GroupedQuantizer(Quantizer):
     Indices are (B, H, W·G): row, then column, then group, which is the raster order of a prior over them.
     """
 
+    Settings = GroupedSettings
+
     def __init__(self, inner: Quantizer, groups: int) -> None:
         """Quantize each of `groups` parts of a vector by `inner`."""
         super().__init__(inner.codebook_size, inner.code_dim * groups, name=inner.name)
@@ -23,6 +28,12 @@ class GroupedQuantizer(Quantizer):
             raise ValueError(f"groups must be positive, not {groups}")
         inner.inner = True
         self.groups, self.codes = groups, inner
+
+    @classmethod
+    def from_settings(cls, settings: GroupedSettings, codebooks: CodebookSettings, name: str) -> Self:
+        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        part = codebooks.model_copy(update={"code_dim": codebooks.code_dim // settings.groups})
+        return cls(QUANTIZERS.find(settings.codes).from_settings(None, part, name), settings.groups)
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, G·d, H, W)."""

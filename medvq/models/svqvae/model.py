@@ -1,4 +1,4 @@
-"""The stacked VQ-VAE (SPEC §1): each level takes the joint code of the one below; a head classifies the deepest."""
+"""The stacked VQ-VAE: each level takes the joint code of the one below; a head classifies the deepest."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from math import prod
 
 from torch import Tensor, nn
 
-from medvq.config.models import Svqvae
 from medvq.errors import UsageError
 from medvq.models.autoencoder import Encoded, VQModel
 from medvq.models.draws import Draws
-from medvq.models.quantize.registry import make_quantizer
+from medvq.models.quantize.build import make_quantizer
 from medvq.models.svqvae.blocks import TwoLevelVQVAE
+from medvq.models.svqvae.settings import SVQVAESettings
 
 
 class SVQVAE(VQModel):
     """Images (B, C, H, W) to a code (B, 2D, H/4^L, W/4^L), back from every level, and to class logits."""
 
-    def __init__(self, config: Svqvae, input_shape: tuple[int, int, int], classes: int = 0) -> None:
+    def __init__(self, config: SVQVAESettings, input_shape: tuple[int, int, int], classes: int = 0) -> None:
         """Build for images of `input_shape` (C, H, W); `classes` > 0 adds the head.
 
         Raises:
@@ -80,6 +80,11 @@ class SVQVAE(VQModel):
         top = level.quantize_t.lookup(indices[f"level{i}/top"])
         bottom = level.quantize_b.lookup(indices[f"level{i}/bottom"])
         return self.decode(level.join(top, bottom), i)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the model was built with classes."""
+        return self.classifier is not None
 
     def head(self, code: Tensor) -> Tensor:
         """Class logits (B, classes) of the deepest code (B, 2D, h, w).

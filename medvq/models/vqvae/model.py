@@ -1,15 +1,15 @@
-"""The VQ-VAE of the brain slice study (SPEC §5): three halvings, BatchNorm, one codebook, three doublings."""
+"""The VQ-VAE of the brain slice study: three halvings, BatchNorm, one codebook, three doublings."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from medvq.config.models import Vqvae
 from medvq.errors import UsageError
 from medvq.models.autoencoder import Encoded, VQModel
 from medvq.models.draws import Draws
 from medvq.models.norm import GlobalBatchNorm2d
-from medvq.models.quantize.registry import make_quantizer
+from medvq.models.quantize.build import make_quantizer
+from medvq.models.vqvae.settings import VQVAESettings
 
 STRIDE = 8
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "linear": nn.Identity}
@@ -40,7 +40,7 @@ class VQVAE(VQModel):
 
     levels = 1
 
-    def __init__(self, config: Vqvae, input_shape: tuple[int, int, int], classes: int = 0) -> None:
+    def __init__(self, config: VQVAESettings, input_shape: tuple[int, int, int], classes: int = 0) -> None:
         """Build for images of `input_shape` (C, H, W); it has no head, so `classes` changes nothing.
 
         Raises:

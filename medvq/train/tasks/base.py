@@ -1,10 +1,10 @@
-"""What the loop asks of a task."""
+"""The interface of a task: what a training step computes, what evaluation measures, what a run leaves."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medvq.config.tasks import TaskInfo as Info
+from medvq.config.task_info import TaskInfo
 from medvq.models.draws import Draws
 from medvq.train.pixels import Pixels
+from medvq.train.tasks.roles import check_roles
+from medvq.train.trained import Needs
 
 Array = NDArray[Any]
 
@@ -49,26 +51,47 @@ class Evaluated:
     classes: tuple[str, ...]
 
 
-class Task(nn.Module, ABC):
-    """A model with what is asked of it. `forward` gives named losses, of which the first is minimised.
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a task works with, beside its model."""
 
-    A user's own task derives from this, and has `info`; those that come with medvq are in `medvq.config.tasks.TASKS`.
+    objective: Any
+    """Settings of what is minimised, an instance of the task's `info.objective`."""
+    pixels: Pixels
+    """How pixels are scaled."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes; empty if the data have no labels that matter."""
+    as_published: frozenset[str] = frozenset()
+    """Mistakes of papers that are switched on."""
+    needs: Needs = field(default_factory=lambda: Needs({}))
+    """The runs that this one needs, by role, `init` excepted. Each is opened when it is first asked for, with its
+    model frozen and in evaluation mode on the run's device."""
+
+
+class Task(nn.Module, ABC):
+    """A model with what is asked of it. `forward` gives named losses, the first of which is minimised.
+
+    A user's own task derives from this class and sets `info`. If `info` declares roles other than `init`, the task must
+    read `self.needs["role"]` for each of them; a role that is declared and never read is an error when the class is
+    created.
     """
 
-    info: ClassVar[Info]
+    info: ClassVar[TaskInfo]
     """What a study may say about the task."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Any,
-        pixels: Pixels,
-        classes: Sequence[str],
-        as_published: Collection[str] = (),
-    ) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_roles(cls, Task)
+
+    def __init__(self, model: nn.Module, context: TaskContext) -> None:
+        """Take the model to train.
+
+        Raises:
+            UsageError: the task cannot use such a model.
+        """
         super().__init__()
-        self.model, self.objective, self.pixels, self.classes = model, objective, pixels, tuple(classes)
-        self.as_published = frozenset(as_published)
+        self.model, self.objective, self.pixels = model, context.objective, context.pixels
+        self.classes, self.as_published, self.needs = context.classes, context.as_published, context.needs
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
@@ -93,9 +116,8 @@ class Task(nn.Module, ABC):
         """The columns beside `key`, (N,) each, of what is kept of every image; by default all that is one number."""
         return {name: row for name, row in found.rows.items() if row.ndim == 1}
 
-    @abstractmethod
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Write artifacts of the test split into `folder`; `sample` holds its first images."""
+        """Write artifacts of the test split into `folder`; none by default. `sample` holds the first images."""
 
     def fit(self, train: Evaluated, val: Evaluated) -> None:
         """Learn from what was measured of the training view and of validation; only where `info.fits`."""

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medvq.config.identity import plain
-from medvq.config.models import Codebooks, Svqvae, Vqvae
 from medvq.models.draws import Draws
+from medvq.models.quantize.build import make_quantizer
 from medvq.models.quantize.cosine import CosineQuantizer
 from medvq.models.quantize.ema import EMAQuantizer
 from medvq.models.quantize.fsq import FSQuantizer
 from medvq.models.quantize.gradient import GradientQuantizer
 from medvq.models.quantize.grouped import GroupedQuantizer
-from medvq.models.quantize.registry import QUANTIZERS, make_quantizer
+from medvq.models.quantize.settings import CodebookSettings
+from medvq.models.svqvae.settings import SVQVAESettings
+from medvq.models.vqvae.settings import VQVAESettings
+from medvq.registry import QUANTIZERS
 
 
 def image(dim, batch=2, seed=0):
@@ -160,7 +163,9 @@ CHOICES = [{"name": name} for name in ("ema", "gradient", "cosine", "grouped", "
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice["name"])
 def test_a_configuration_builds_the_quantizer_it_names(choice):
-    config = Codebooks(codebook_size=16, code_dim=8, beta=0.7, decay=0.5, init="normal", quantizer=choice)
+    config = CodebookSettings(
+        name="any", codebook_size=16, code_dim=8, beta=0.7, decay=0.5, init="normal", quantizer=choice
+    )
     quantizer = make_quantizer(config, "level0")
     assert type(quantizer) is QUANTIZERS[choice["name"]]
     assert (quantizer.code_dim, quantizer.name) == (8, "level0")
@@ -171,13 +176,13 @@ def test_a_configuration_builds_the_quantizer_it_names(choice):
 
 
 def test_default_quantizers_leave_no_trace_in_identities():
-    assert "quantizer" not in plain(Svqvae())
-    assert "quantizer" not in plain(Svqvae(quantizer={"name": "ema"}))
-    assert "quantizer" not in plain(Vqvae())
-    assert plain(Svqvae(quantizer={"name": "cosine"}))["quantizer"] == {"name": "cosine", "dim": 16}
-    assert plain(Vqvae(quantizer={"name": "ema"}))["quantizer"] == {"name": "ema"}
+    assert "quantizer" not in plain(SVQVAESettings())
+    assert "quantizer" not in plain(SVQVAESettings(quantizer={"name": "ema"}))
+    assert "quantizer" not in plain(VQVAESettings())
+    assert plain(SVQVAESettings(quantizer={"name": "cosine"}))["quantizer"] == {"name": "cosine", "dim": 16}
+    assert plain(VQVAESettings(quantizer={"name": "ema"}))["quantizer"] == {"name": "ema"}
 
 
 def test_groups_that_do_not_divide_are_refused():
     with pytest.raises(ValidationError, match="4 groups do not divide"):
-        Codebooks(code_dim=6, quantizer={"name": "grouped", "groups": 4})
+        CodebookSettings(name="any", code_dim=6, quantizer={"name": "grouped", "groups": 4})

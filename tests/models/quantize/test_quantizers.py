@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from quantizer_cases import CASES, DIM, NEAREST
 
 from medvq.models.draws import Draws
-from medvq.models.quantize.registry import QUANTIZERS
+from medvq.registry import QUANTIZERS
 
 everyone = pytest.mark.parametrize("name", sorted(QUANTIZERS))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,46 +11,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medvq.config.tasks import AutoencodeObjective
 from medvq.errors import UsageError
 from medvq.files import write_json
 from medvq.metrics.codebook import CodebookUse, code_counts, codebook_use
 from medvq.metrics.similarity import WINDOW, own_range, psnr, squared_error, ssim
-from medvq.models.autoencoder import Reconstructions, Target, VQModel
+from medvq.models.autoencoder import Autoencoder, Reconstructions, Target, VQModel
 from medvq.models.draws import Draws
-from medvq.train.pixels import Pixels
-from medvq.train.tasks.base import Batch, Evaluated, Task, image_rows
+from medvq.models.quantize.base import Quantizer
+from medvq.train.tasks.autoencode.info import AUTOENCODE, OF_CODES, AutoencodeObjective
+from medvq.train.tasks.base import Array, Batch, Evaluated, Task, TaskContext, image_rows
 
 COUNTS = "codes/"
 
 
 class Autoencode(Task):
-    """L = Σ over active levels of MSE(target_i, x̂_i) + β · commitment_i, means over elements (SPEC §1).
+    """L = Σ over active levels of MSE(target_i, x̂_i) + penalty_i, means over elements.
 
-    The target is the image, or under `recon_level` what the level takes in, detached.
+    penalty_i is the weighted loss of the level's code, such as β · commitment_i. The target is the image, or under
+    `recon_level` the level's own input, detached.
     """
 
-    model: VQModel
+    info = AUTOENCODE
+    model: Autoencoder
     objective: AutoencodeObjective
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Any,
-        pixels: Pixels,
-        classes: Sequence[str],
-        as_published: Collection[str] = (),
-    ) -> None:
-        """Take a model with codes.
+    def __init__(self, model: nn.Module, context: TaskContext) -> None:
+        """Take an autoencoder.
 
         Raises:
-            UsageError: it has none.
+            UsageError: the model is none.
         """
-        if not isinstance(model, VQModel):
+        if not isinstance(model, Autoencoder):
             raise UsageError(
-                f"a {type(model).__name__} has no codes to reconstruct from", hint="derive it from VQModel"
+                f"a {type(model).__name__} does not encode and decode images",
+                hint="derive it from medvq.models.autoencoder.Autoencoder, or from VQModel if it has codebooks",
             )
-        super().__init__(model, objective, pixels, classes, as_published)
+        super().__init__(model, context)
 
     @property
     def target(self) -> Target:
@@ -73,9 +68,9 @@ class Autoencode(Task):
         found = self.model(batch.x, levels=self.stage(epoch), draws=draws, target=self.target)
         parts: dict[str, Tensor] = {}
         total = batch.x.new_zeros(())
-        for i, (image, target, penalty) in enumerate(zip(found.images, found.targets, found.penalties, strict=True)):
+        for i, (image, target) in enumerate(zip(found.images, found.targets, strict=True)):
             parts[f"reconstruction/level{i}"] = F.mse_loss(image.float(), target.float())
-            total = total + parts[f"reconstruction/level{i}"] + penalty
+            total = total + parts[f"reconstruction/level{i}"] + found.penalty(i)
         return {"loss": total, **parts, **found.losses}
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -95,7 +90,7 @@ class Autoencode(Task):
                 rows["ssim_own_range"] = ssim(back, truth, own_range(truth))
         totals = {
             f"{COUNTS}{name}": code_counts(found.indices[name], quantizer.codebook_size)
-            for name, quantizer in self.model.quantizers().items()
+            for name, quantizer in self._quantizers().items()
         }
         return rows, totals
 
@@ -103,19 +98,32 @@ class Autoencode(Task):
         """loss: summed MSE of all levels, normalized units; the others of the deepest level's image, in [0, 1].
 
         mse; psnr, the mean of PSNRs; ssim over whole images, ssim_foreground inside the foreground of those that have
-        one; perplexity, usage and the share of the ten most frequent codes (top10) over the whole split, averaged over
-        codebooks.
+        one; of models with codebooks perplexity, usage and the share of the ten most frequent codes (top10) over the
+        whole split, averaged over codebooks.
         """
         means = {name: float(np.nanmean(row.astype("float64"))) for name, row in found.rows.items() if _any(row)}
         use = _use(found).values()
-        return {**means, **{name: fmean(getattr(u, name) for u in use) for name in ("perplexity", "usage", "top10")}}
+        of_codes = {name: fmean(getattr(u, name) for u in use) for name in OF_CODES} if use else {}
+        return {**means, **of_codes}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Reconstructions of the first images from every level, code maps, and codebooks with the use of each code."""
-        from medvq.runs.artifacts.codebooks import code_maps, codebook_picture
+        """Write reconstructions of the first images from every level; with codebooks, their use and code maps too."""
         from medvq.runs.artifacts.figures import reconstructions
 
-        use = _use(found)
+        with torch.inference_mode():
+            seen = self.model(sample.x)
+        truth = image_rows(self.pixels.unit(sample.x, sample.part))
+        images = [image_rows(self.pixels.unit(image, sample.part)) for image in seen.images]
+        reconstructions(truth, [(f"level {i}", x) for i, x in enumerate(images)], folder / "reconstructions.png")
+        if seen.indices:
+            self._write_codebooks(folder, _use(found), seen, truth, images[-1])
+
+    def _write_codebooks(
+        self, folder: Path, use: dict[str, CodebookUse], seen: Reconstructions, truth: Array, last: Array
+    ) -> None:
+        """Write how often each code is used, the codebooks, and the codes of images (B, H, W, C)."""
+        from medvq.runs.artifacts.codebooks import code_maps, codebook_picture
+
         record = {
             name: {
                 "used": u.used,
@@ -127,15 +135,14 @@ class Autoencode(Task):
             for name, u in use.items()
         }
         write_json(folder / "codebooks.json", record)
-        with torch.inference_mode():
-            seen = self.model(sample.x)
-            tables = {name: q.table().detach().cpu().numpy() for name, q in self.model.quantizers().items()}
-        truth = image_rows(self.pixels.unit(sample.x, sample.part))
-        images = [image_rows(self.pixels.unit(image, sample.part)) for image in seen.images]
-        reconstructions(truth, [(f"level {i}", x) for i, x in enumerate(images)], folder / "reconstructions.png")
+        tables = {name: q.table().detach().cpu().numpy() for name, q in self._quantizers().items()}
         codebook_picture({n: (tables[n], np.asarray(u.counts)) for n, u in use.items()}, folder / "codebooks.png")
         maps = {n: (i.cpu().numpy(), tables[n]) for n, i in seen.indices.items()}
-        code_maps(truth, maps, images[-1], folder / "codes.png")
+        code_maps(truth, maps, last, folder / "codes.png")
+
+    def _quantizers(self) -> dict[str, Quantizer]:
+        """The quantizers by name; empty if the model has no codebooks."""
+        return self.model.quantizers() if isinstance(self.model, VQModel) else {}
 
     def _foreground(self, batch: Batch, truth: Tensor) -> Tensor | None:
         """(B, 1, H, W) bool, of true images (B, C, H, W) in [0, 1]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -10,48 +9,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medvq.config.tasks import ClassifyObjective
 from medvq.errors import UsageError
 from medvq.metrics import classification as scores
-from medvq.models.autoencoder import Encoded, VQModel
+from medvq.models.autoencoder import Autoencoder, Encoded
 from medvq.models.draws import Draws
 from medvq.runs.artifacts.predictions import said
-from medvq.train.pixels import Pixels
-from medvq.train.tasks.base import Batch, Evaluated, Task
+from medvq.train.tasks.base import Batch, Evaluated, Task, TaskContext
+from medvq.train.tasks.classify.info import CLASSIFY, ClassifyObjective
 
 
 class Classify(Task):
-    """L = CE(logits, y) + w · MSE(code(x), code(x_m)) + on every N-th epoch MSE(x, x̂) + β · commitment (SPEC §1).
+    """L = CE(logits, y) + w · MSE(code(x), code(x_m)) + on every N-th epoch MSE(x, x̂) + penalty of the deepest code.
 
-    The model has codes and a `head` that takes the deepest; or it is any module that gives logits for images.
+    The model is an autoencoder with a `head` that takes the deepest code, or any module that returns logits of images.
     """
 
+    info = CLASSIFY
     objective: ClassifyObjective
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Any,
-        pixels: Pixels,
-        classes: Sequence[str],
-        as_published: Collection[str] = (),
-    ) -> None:
+    def __init__(self, model: nn.Module, context: TaskContext) -> None:
         """Take a model that classifies.
 
         Raises:
-            UsageError: it has codes and no head, or the objective is about codes and it has none.
+            UsageError: an autoencoder without a head, or an objective about codes for a model that has none.
         """
-        self.coded = isinstance(model, VQModel)
-        if self.coded and not hasattr(model, "head"):
+        self.coded = isinstance(model, Autoencoder)
+        if isinstance(model, Autoencoder) and not model.has_head:
             raise UsageError(f"a {type(model).__name__} has no classifier head", hint="use the model svqvae")
-        if not self.coded and (objective.reconstruct_every or objective.freeze == "encoder"):
+        if not self.coded and (context.objective.reconstruct_every or context.objective.trains_head_alone):
             raise UsageError(f"a {type(model).__name__} has no codes: reconstruct_every and freeze do not apply")
-        super().__init__(model, objective, pixels, classes, as_published)
+        super().__init__(model, context)
 
     @property
     def frozen(self) -> bool:
         """Whether the head alone learns."""
-        return self.objective.freeze == "encoder"
+        return self.objective.trains_head_alone
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, but for what is frozen: its norms and codebooks stay as they are."""
@@ -80,7 +72,7 @@ class Classify(Task):
             losses["loss"] = losses["loss"] + self.objective.feature * losses["feature"]
         if self.stage(epoch):
             losses["reconstruction"] = F.mse_loss(self._net.decode(found.code).float(), batch.x)
-            losses["loss"] = losses["loss"] + losses["reconstruction"] + found.penalties[-1]
+            losses["loss"] = losses["loss"] + losses["reconstruction"] + found.penalty(-1)
         return losses
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -113,9 +105,9 @@ class Classify(Task):
         leave_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
 
     @property
-    def _net(self) -> Any:
-        """The model, where it has codes and a head."""
-        return self.model
+    def _net(self) -> Autoencoder:
+        """The model as an autoencoder with a head."""
+        return cast("Autoencoder", self.model)
 
     def _logits(self, x: Tensor) -> Tensor:
         """(B, classes) float32 of images (B, C, H, W).
@@ -124,7 +116,7 @@ class Classify(Task):
             UsageError: a user's own network gives something else.
         """
         if self.coded:
-            return cast("Tensor", self._net.head(self._net.encode(x).code)).float()
+            return self._net.head(self._net.encode(x).code).float()
         logits, wanted = self.model(x), (len(x), len(self.classes))
         if tuple(getattr(logits, "shape", ())) != wanted:
             given = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -135,7 +127,7 @@ class Classify(Task):
         return cast("Tensor", logits).float()
 
     def _inputs_of_loss(self, logits: Tensor) -> Tensor:
-        """Logits; as published, their softmax, which keeps the loss above -ln(e / (e + 4)) for 5 classes (SPEC §1)."""
+        """Logits; as published, their softmax, which keeps the loss above -ln(e / (e + 4)) for 5 classes."""
         return logits.softmax(1) if "softmax_in_head" in self.as_published else logits
 
     def _masked_code(self, masked: Tensor, draws: Draws) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,15 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medvq.config.tasks import ProbeObjective
 from medvq.errors import UsageError
 from medvq.files import write_json
 from medvq.metrics import classification as scores
-from medvq.models.autoencoder import VQModel
+from medvq.models.autoencoder import Autoencoder, VQModel
 from medvq.models.draws import Draws
 from medvq.runs.artifacts.predictions import said
-from medvq.train.pixels import Pixels
-from medvq.train.tasks.base import Batch, Evaluated, Task
+from medvq.train.tasks.base import Batch, Evaluated, Task, TaskContext
+from medvq.train.tasks.probe.info import PROBE, ProbeObjective
 
 Floats = NDArray[np.float64]
 
@@ -32,25 +31,23 @@ class Probe(Task):
     once with both. The network stays in evaluation mode and nothing of it learns.
     """
 
-    model: VQModel
+    info = PROBE
+    model: Autoencoder
     objective: ProbeObjective
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Any,
-        pixels: Pixels,
-        classes: Sequence[str],
-        as_published: Collection[str] = (),
-    ) -> None:
+    def __init__(self, model: nn.Module, context: TaskContext) -> None:
         """Take a model with codes.
 
         Raises:
             UsageError: it has none.
         """
-        if not isinstance(model, VQModel):
-            raise UsageError(f"a {type(model).__name__} has no codes to probe", hint="derive it from VQModel")
-        super().__init__(model, objective, pixels, classes, as_published)
+        if not isinstance(model, Autoencoder):
+            raise UsageError(f"a {type(model).__name__} has no codes to probe", hint="derive it from Autoencoder")
+        if context.objective.features == "histogram" and not isinstance(model, VQModel):
+            raise UsageError(
+                f"a {type(model).__name__} has no codebooks", hint="set objective.features to flat or pooled"
+            )
+        super().__init__(model, context)
         self._linear: Any = None
         self._neighbours: Any = None
 
@@ -125,7 +122,7 @@ class Probe(Task):
 
     def _shares(self, name: str, indices: Tensor) -> Tensor:
         """(B, K): the share of each image's positions that chose each code, of (B, h, w) indices."""
-        size = self.model.quantizers()[name].codebook_size
+        size = cast("VQModel", self.model).quantizers()[name].codebook_size
         counts = [torch.bincount(i.flatten(), minlength=size) for i in indices]
         return F.normalize(torch.stack(counts).float(), p=1, dim=1)
 

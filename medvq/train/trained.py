@@ -1,0 +1,149 @@
+"""Open the model that a finished run has trained, from the run's folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from medvq.config.plugins import prepare
+from medvq.config.settings import ModelSettings, model_settings
+from medvq.config.task_info import find_task
+from medvq.errors import DataError
+from medvq.files import read_json
+from medvq.models.build import build
+from medvq.runs.folder import RunFolder
+from medvq.runs.spec import RunSpec, read_spec
+from medvq.train import checkpoint
+from medvq.train.pixels import Pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A trained model with what is needed to use it. The model is frozen and stays in evaluation mode."""
+
+    folder: RunFolder
+    """The run's folder."""
+    spec: RunSpec
+    """What the run did, as in `run.json`."""
+    result: Mapping[str, Any]
+    """`result.json`; empty if the run is not done."""
+    model: nn.Module
+    """The model with its weights."""
+    settings: ModelSettings
+    """The model's settings."""
+    pixels: Pixels
+    """How pixels are scaled for this model."""
+    classes: tuple[str, ...]
+    """Names of the classes; empty if the model has no classifier head."""
+    input_shape: tuple[int, int, int]
+    """(C, H, W) of the images that the model takes."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The final metrics by name, such as `test/accuracy`; empty if the run is not done."""
+        return dict(self.result.get("metrics", {}))
+
+    def normalize(self, images: Tensor, part: int = 0) -> Tensor:
+        """Scale images for this model.
+
+        Args:
+            images: (B, C, H, W) in [0, 1] if floating point, in [0, 255] if uint8.
+            part: which dataset of a mixture the images are like, in the order of the run's `pixels`.
+
+        Returns:
+            (B, C, H, W) float32 that `model` takes.
+        """
+        values = 255 * images if images.is_floating_point() else images
+        return self.pixels.normalize(values, torch.full((len(images),), part))
+
+    def unit(self, x: Tensor, part: int = 0) -> Tensor:
+        """Scale the model's images x (B, C, H, W) back to [0, 1]; values outside are clipped."""
+        return self.pixels.unit(x, torch.full((len(x),), part))
+
+
+class Needs(Mapping[str, TrainedRun]):
+    """The runs that a run needs, by role. Each is opened when it is first asked for."""
+
+    def __init__(self, openers: Mapping[str, Callable[[], TrainedRun]]) -> None:
+        self._openers, self._opened = dict(openers), dict[str, TrainedRun]()
+
+    def __getitem__(self, role: str) -> TrainedRun:
+        if role not in self._opened:
+            self._opened[role] = self._openers[role]()
+        return self._opened[role]
+
+    def __contains__(self, role: object) -> bool:
+        return role in self._openers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._openers)
+
+    def __len__(self) -> int:
+        return len(self._openers)
+
+
+def open_needs(spec: RunSpec, study_folder: Path, device: torch.device) -> Needs:
+    """Return the runs that `spec` needs in roles other than `init`, which a run starts from and does not use."""
+
+    def opener(run: str, which: str) -> Callable[[], TrainedRun]:
+        return lambda: open_trained(RunFolder(study_folder / run), which, device)
+
+    roles = {role: need for role, need in spec.needs.items() if role != "init"}
+    return Needs({role: opener(need.run, need.checkpoint) for role, need in roles.items()})
+
+
+def open_trained(folder: RunFolder, which: str = "best", device: torch.device | str = "cpu") -> TrainedRun:
+    """Open the model of a run.
+
+    Args:
+        folder: the run's folder.
+        which: the checkpoint, `best` or `last`.
+        device: where the weights go.
+
+    Raises:
+        NotFoundError: there is no such run or checkpoint.
+        DataError: the checkpoint is damaged, or the source of a user's own model has changed since.
+    """
+    spec = read_spec(folder)
+    prepare(spec.code)
+    path = checkpoint.find(folder.checkpoints, which)
+    facts = checkpoint.read_state(path)
+    device = torch.device(device)
+    settings = model_settings(facts["model"]["name"]).model_validate(facts["model"])
+    shape, classes = _input_shape(facts, spec, folder), tuple(facts["classes"])
+    heads = len(classes) if find_task(spec.config.task).head else 0
+    model = build(settings, input_shape=shape, classes=heads, as_published=spec.config.as_published)
+    checkpoint.load_model(path, model)
+    return TrainedRun(
+        folder=folder,
+        spec=spec,
+        result=read_json(folder.result) or {},
+        model=freeze(model.to(device)),
+        settings=settings,
+        pixels=Pixels.from_metadata(facts["pixels"], device),
+        classes=classes,
+        input_shape=shape,
+    )
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Put a model in evaluation mode for good: no gradient reaches it, and `train()` of a parent does not change it."""
+    model.requires_grad_(False).eval()
+    for module in model.modules():
+        cast("Any", module).train = lambda mode=True, module=module: module
+    return model
+
+
+def _input_shape(facts: Mapping[str, Any], spec: RunSpec, folder: RunFolder) -> tuple[int, int, int]:
+    """(C, H, W) of the images that the run was trained on."""
+    if "input_shape" in facts:
+        channels, height, width = facts["input_shape"]
+        return channels, height, width
+    if spec.source.shape is None:  # a run of medvq 0.1, whose checkpoints do not say
+        raise DataError("the run does not say which image size it was trained on", where=str(folder.path))
+    return (spec.source.channels, *spec.source.shape)
