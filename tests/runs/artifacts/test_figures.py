@@ -112,7 +112,7 @@ def test_the_same_figure_has_the_same_bytes(tmp_path):
 
 def test_pyplot_is_left_alone_and_importing_costs_no_matplotlib(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from medvq.runs import figures\n"
+        "import sys; from pathlib import Path; from medvq.runs.artifacts import figures\n"
         "assert 'matplotlib' not in sys.modules and 'torch' not in sys.modules\n"
         f"figures.curves([{{'epoch': 1, 'metrics': {{'val/loss': 1.0}}}}], Path({str(tmp_path / 'h.png')!r}))\n"
         "assert 'matplotlib.pyplot' not in sys.modules"

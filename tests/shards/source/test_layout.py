@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from real_sets import SETS
 from trees import by_path, course, encode, picture, pixels, put, rows_of
 
 from medvq.config.recipe import LabelTable, Recipe, Splits, Subset
@@ -315,16 +316,6 @@ def test_explain_tells_what_was_understood(tmp_path: Path) -> None:
 
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
-SETS = {
-    "pbc": ("pbc/PBC_dataset_normal_DIB", {"train": 1400, "val": 200}),
-    "segmentation-wbc": ("segmentation_wbc_dataset1", {"train": 300}),
-    "isic2017": ("isic2017_256", {"train": 1999, "val": 150}),
-    "bccd": ("bccd", {"train": 194, "val": 86, "test": 68}),
-    "lc25000-lung": ("lc25000_lung_224", {"train": 1200}),
-    "brain-tumor-mri": ("brain_tumor_mri_224", {"train": 1000}),
-    "leukemia": ("leukemia_all_224", {"train": 160}),
-    "pbc28": ("pbc28/pbc28.npz", {"train": 11959, "val": 1712}),
-}
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_sets import SETS
 from trees import encode, picture, pixels, put
 
 from medvq.config.recipe import load_recipe
@@ -144,7 +145,5 @@ def test_medmnist_files(tmp_path: Path, name: str) -> None:
 
 
 def test_every_shipped_recipe_has_a_test() -> None:
-    from test_layout import SETS
-
     by_hand = {"oasis", "oasis-seg", "adni", "all", "ham10000", "cam16", "prcc", "raabin-wbc", "smear"}
     assert {p.stem for p in SHARDS.glob("*.yaml")} == {*SETS, *MEDMNIST, *by_hand}
