@@ -1,0 +1,1 @@
+"""What a lab adds to medvq from outside: one of everything."""
