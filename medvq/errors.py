@@ -1,4 +1,4 @@
-"""Errors for people: what, where, what to do, and the exit code that says which kind it was."""
+"""Exceptions for users. Each says what is wrong, where, and what to do, and has the exit code of its kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 
 class MedvqError(Exception):
-    """The operation failed (exit 1). `error` says what, `where` names file, line and key, `hint` what to do."""
+    """Base class of all errors of medvq: the operation failed (exit code 1).
+
+    Attributes:
+        error: what is wrong.
+        where: the place of the error, such as a file with line and key.
+        hint: what the user can do about it.
+        code: exit code of the command line.
+    """
 
     code = 1
 
@@ -22,64 +29,64 @@ class MedvqError(Exception):
 
 
 class UsageError(MedvqError):
-    """Usage or configuration: an unknown key, task or metric, a cycle, an empty source (exit 2)."""
+    """Wrong usage or configuration, such as an unknown key, a dependency cycle or an empty source (exit code 2)."""
 
     code = 2
 
 
 class NotFoundError(MedvqError):
-    """A study, dataset, run or source is not there (exit 3)."""
+    """A study, dataset, run or source does not exist (exit code 3)."""
 
     code = 3
 
 
 class MissingError(MedvqError):
-    """The environment lacks something, such as a package or SLURM (exit 4)."""
+    """The environment lacks something, such as a package or SLURM (exit code 4)."""
 
     code = 4
 
 
 class DataError(MedvqError):
-    """Corrupt data, a wrong digest, or a leak between splits (exit 5)."""
+    """Data are corrupt, have the wrong digest, or leak between splits (exit code 5)."""
 
     code = 5
 
 
 class RunsFailedError(MedvqError):
-    """Some runs failed (exit 6)."""
+    """At least one run failed (exit code 6)."""
 
     code = 6
 
 
 class StoppedError(MedvqError):
-    """Stopped with a checkpoint; the same command goes on (exit 7)."""
+    """A run stopped after writing a checkpoint; the same command continues it (exit code 7)."""
 
     code = 7
 
 
 class StillRunningError(MedvqError):
-    """Runs are still under way (exit 8)."""
+    """At least one run has not finished yet (exit code 8)."""
 
     code = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong in a file."""
+    """One problem in a file."""
 
     where: str
-    """File, line and dotted key."""
+    """Place of the problem: file, line and dotted key."""
     error: str
     """What is wrong."""
     hint: str | None = None
-    """What to do about it."""
+    """What the user can do about it."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.error}" + (f" ({self.hint})" if self.hint else "")
 
 
 class ConfigError(UsageError):
-    """Everything that is wrong in a file, at once."""
+    """All problems found in a file (exit code 2)."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
@@ -91,7 +98,12 @@ class ConfigError(UsageError):
 
 
 def suggest(name: str, names: Iterable[str]) -> str | None:
-    """A hint with the nearest of `names`, or the list of them when none is near and there are few."""
+    """Return a hint about which of `names` a user may have meant by `name`.
+
+    Returns:
+        `did you mean X?` with the closest name; `known: A, B` with all names if none is close and there are at most
+        20; None otherwise.
+    """
     known = sorted(set(names))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""Canonical JSON and the keys made from it: identities, and the seed of every random draw."""
+"""Canonical JSON, and keys derived from it: run identities and seeds of random draws."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, integral floats as integers, no NaN.
+    """Return `value` as JSON text; equal values give equal text.
+
+    Keys are sorted, there are no spaces, tuples become lists, and floats without a fractional part (below 2^53 in
+    absolute value) become integers.
 
     Raises:
-        ValueError: the value holds NaN or an infinity.
+        ValueError: `value` contains NaN or an infinity.
     """
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -27,10 +30,10 @@ def _plain(value: Any) -> Any:
 
 
 def sha256_of(value: Any) -> str:
-    """Hex sha256 of the canonical JSON of `value`."""
+    """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def draw_key(*parts: Any) -> int:
-    """The 63-bit seed of one random draw, a pure function of what it is for: `draw_key(seed, step, "flip")`."""
+    """Return the seed of one random draw in [0, 2^63), a hash of `parts`, such as `draw_key(seed, step, "flip")`."""
     return int(sha256_of(list(parts))[:16], 16) >> 1

@@ -1,8 +1,7 @@
-"""One registry for everything that a study, recipe or command names: built-ins by name, a user's own by import path.
+"""Registry of everything that a study, a recipe or a command refers to by name.
 
-A built-in is a name and the import path of its object, which is imported when it is asked for. A user's own object is
-named by its import path, `package.module:Name`, and goes through the same door. Modules are looked for where Python
-looks, then in the folder where the command runs.
+Built-in objects have a short name; their modules are imported at first use. Objects outside medvq are referred to by
+their import path, `package.module:Name`. Modules are searched on Python's path, then in the current folder.
 """
 
 from __future__ import annotations
@@ -18,31 +17,33 @@ from medvq.errors import UsageError, suggest
 
 
 class Registry(Mapping[str, Any]):
-    """The built-in objects of one kind by name. Iterating gives the names; `[name]` imports the object.
+    """Built-in objects of one kind, by name. Iteration gives the names; `[name]` imports and returns the object.
 
-    Models, quantizers and tasks are classes that also have a description: settings or facts that a study is checked
-    against before torch is imported.
+    Models, quantizers and tasks are classes with a description: an object that holds settings or facts, with which a
+    study is checked without importing torch.
     """
 
     def __init__(
         self, kind: str, builtins: Mapping[str, str | tuple[str, str]], *, description: str | None = None
     ) -> None:
-        """Make a registry.
+        """Create a registry.
 
         Args:
-            kind: what the objects are, in one word, for messages.
-            builtins: import path, `package.module:Name`, of each built-in object; or the paths of object and
-                description.
-            description: attribute under which a user's own class holds its description.
+            kind: the kind of object in one word, such as `model`; used in messages.
+            builtins: import path `package.module:Name` of each built-in object; for described kinds, the two paths of
+                the object and its description.
+            description: name of the attribute that holds the description of a user's own class; None if objects of
+                this kind are not classes with a description.
         """
         self.kind, self._description = kind, description
         self._builtins = {name: (path, "") if isinstance(path, str) else path for name, path in builtins.items()}
 
     def find(self, name: str) -> Any:
-        """Return the built-in object called `name`, or the user's own object at that import path.
+        """Return the built-in object `name`, or the object at the import path `name`.
 
         Raises:
-            UsageError: there is no such object, with the nearest name.
+            UsageError: there is no such object (the hint has the closest name), its module cannot be imported, or it
+                should be a class and is not.
         """
         if not is_import_path(name):
             return self[name]
@@ -55,7 +56,7 @@ class Registry(Mapping[str, Any]):
         """Return the description of the object `name`; `default` if a user's own class has none.
 
         Raises:
-            UsageError: there is no such object, with the nearest name.
+            UsageError: as for `find`.
         """
         assert self._description is not None
         if is_import_path(name):
@@ -81,36 +82,38 @@ class Registry(Mapping[str, Any]):
 
 
 def _import(path: str) -> Any:
-    """Import a built-in object."""
+    """Import the object at the import path of a built-in."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def is_import_path(name: str) -> bool:
-    """Return whether `name` has the form `package.module:Name`."""
+    """Return whether `name` is an import path, `package.module:Name`, and not a built-in name."""
     return ":" in name
 
 
 def import_object(path: str, kind: str) -> Any:
-    """Import the object that `package.module:Name` names.
+    """Import and return the object at `path`.
 
     Args:
-        path: the import path.
-        kind: what the object should be, for messages.
+        path: import path, `package.module:Name`. The current folder is added to Python's path.
+        kind: the kind of object in one word, such as `model`; used in messages.
 
     Raises:
-        UsageError: the module or the object does not exist, or importing the module fails.
+        UsageError: `path` has another form, the module or the object does not exist, or importing the module fails.
     """
     module, _, name = path.partition(":")
     add_to_path(os.getcwd())
     if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{path!r} is no import path", hint=f"write a {kind} of your own as package.module:Name")
+        raise UsageError(f"{path!r} is not an import path", hint=f"refer to your own {kind} as package.module:Name")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as e:
         if e.name is None or not (module == e.name or module.startswith(f"{e.name}.")):
-            raise UsageError(f"importing {module} failed: {e}", hint="install it, or correct the import") from e
-        hint = "modules are looked for in the folder where the command runs and on PYTHONPATH"
+            raise UsageError(
+                f"importing {module} failed: {e}", hint="install the missing package, or correct the import"
+            ) from e
+        hint = "modules are searched in the current folder and on PYTHONPATH"
         raise UsageError(f"there is no module {e.name!r}", hint=hint) from e
     except Exception as e:
         at = traceback.extract_tb(e.__traceback__)[-1]
@@ -123,7 +126,7 @@ def import_object(path: str, kind: str) -> Any:
 
 
 def add_to_path(folder: str) -> None:
-    """Let Python import from `folder`, after all other places, so that nothing installed is shadowed."""
+    """Append `folder` to Python's path. It comes last, so installed packages are not shadowed."""
     if folder not in sys.path:
         sys.path.append(folder)
         importlib.invalidate_caches()
@@ -137,7 +140,7 @@ MODELS = Registry(
     },
     description="Settings",
 )
-"""Classes of models; their descriptions are settings classes."""
+"""Model classes; the description of each is its settings class."""
 
 QUANTIZERS = Registry(
     "quantizer",
@@ -153,7 +156,7 @@ QUANTIZERS = Registry(
     },
     description="Settings",
 )
-"""Classes of quantizers; their descriptions are settings classes."""
+"""Quantizer classes; the description of each is its settings class."""
 
 TASKS = Registry(
     "task",
@@ -164,4 +167,4 @@ TASKS = Registry(
     },
     description="info",
 )
-"""Classes of tasks; their descriptions are `medvq.config.task_info.TaskInfo`."""
+"""Task classes; the description of each is a `medvq.config.task_info.TaskInfo`."""

@@ -1,1 +1,1 @@
-"""Networks and quantizers: tensors in, tensors out. Importing this package does not import torch."""
+"""Models and quantizers. Importing this package does not import torch."""

@@ -1,4 +1,4 @@
-"""Make the model that settings describe."""
+"""Build a model from its settings."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from medvq.registry import MODELS
 def build(
     settings: ModelSettings, *, input_shape: tuple[int, int, int], classes: int = 0, as_published: Collection[str] = ()
 ) -> nn.Module:
-    """Return the model that `settings` describe.
+    """Build a model.
 
-    Weights are drawn from torch's global generator. Under `torch.device("meta")` nothing is allocated, which is enough
-    for shapes and counts. A user's own model is made as `Net(settings, input_shape, classes)`.
+    Weights are drawn from torch's global random generator. Under `torch.device("meta")` no memory is allocated; this
+    is enough for shapes and parameter counts. A user's own model is constructed as
+    `Net(settings, input_shape, classes)`.
 
     Args:
         settings: the settings of the model.
         input_shape: (C, H, W) of the images.
-        classes: number of classes of the classifier head; 0 builds none.
-        as_published: mistakes of papers that are switched on.
+        classes: number of classes of the classifier head; 0 for no head.
+        as_published: names of known mistakes of published implementations to switch on.
 
     Raises:
-        UsageError: there is no such model, or it cannot take such images.
+        UsageError: there is no such model, or it does not support the image size.
     """
     kind: Any = MODELS.find(settings.name)
     model = kind(settings, input_shape, classes)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"{settings.name} is no torch.nn.Module")
+        raise UsageError(f"{settings.name} is not a torch.nn.Module")
     if isinstance(model, VQModel):
         model.as_published(as_published)
     return model

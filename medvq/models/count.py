@@ -1,4 +1,4 @@
-"""How many parameters a model has, and what its layers put out."""
+"""Parameter counts and layer shapes of a model."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from medvq.models.quantize.base import Quantizer
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Parameters of a model."""
+    """Numbers of parameters of a model."""
 
     total: int
     """All parameters."""
     trainable: int
-    """Those that gradients change."""
+    """Parameters that require gradients."""
     buffers: int
-    """Numbers in float buffers, such as moving averages: state, but no parameters."""
+    """Elements of floating-point buffers, such as moving averages. They are not parameters."""
     modules: dict[str, int]
-    """Parameters of each child module, and of the children of lists of modules."""
+    """Parameters of each child module; an `nn.ModuleList` is replaced by its items."""
     not_counted: dict[str, int] = field(default_factory=dict)
-    """What a paper counts and we do not have, by name: total + not_counted = published."""
+    """Parameters that the paper counts and this model does not have, by name. Their sum plus `total` is the published
+    count."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer that ran."""
+    """One layer of a model."""
 
     name: str
-    """Its dotted name."""
+    """Dotted name in the model."""
     kind: str
-    """Its class."""
+    """Name of its class."""
     shape: tuple[int, ...]
-    """Its output, without the batch."""
+    """Shape of its output without the batch dimension."""
     parameters: int
-    """Its parameters."""
+    """Number of its parameters."""
 
 
 def count(model: nn.Module) -> Counts:
@@ -61,7 +62,14 @@ def count(model: nn.Module) -> Counts:
 
 
 def head_parameters(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """How many parameters a head learns with that takes the code of images of `input_shape` (C, H, W) as it is."""
+    """Return the number of parameters that are trained if everything but the classifier head is frozen.
+
+    They are the parameters that the logits depend on when the code is given.
+
+    Args:
+        model: an `Autoencoder` with a head.
+        input_shape: (C, H, W) of the images.
+    """
     twin: Any = copy.deepcopy(model).to("meta").eval()
     code = twin.encode(torch.empty(1, *input_shape, device="meta")).code.detach()
     parameters = list(twin.parameters())
@@ -70,26 +78,33 @@ def head_parameters(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def layers(model: nn.Module, input_shape: tuple[int, int, int]) -> list[Layer]:
-    """The layers of `model`, in the order they run for one image of `input_shape` (C, H, W); nothing is computed."""
+    """Return the layers of `model` in execution order. They run on the meta device, so nothing is computed.
+
+    A quantizer counts as one layer. A layer that runs several times is listed once.
+
+    Args:
+        model: the model; it is not changed.
+        input_shape: (C, H, W) of the images.
+    """
     twin = copy.deepcopy(model).to("meta").eval()
     found: list[Layer] = []
 
-    def seen(name: str, module: nn.Module, output: object) -> None:
+    def record(name: str, module: nn.Module, output: object) -> None:
         if not isinstance(output, Tensor):
             output = getattr(output, "z_q", None)
         if isinstance(output, Tensor) and not any(layer.name == name for layer in found):
             kind = type(module).__name__
             found.append(Layer(name=name, kind=kind, shape=tuple(output.shape[1:]), parameters=_numel(module)))
 
-    whole: list[str] = []
+    skipped: list[str] = []  # prefixes of modules inside quantizers
     for name, module in twin.named_modules():
-        if name.startswith(tuple(whole)):
+        if name.startswith(tuple(skipped)):
             continue
         if isinstance(module, Quantizer):
-            whole.append(f"{name}.")
+            skipped.append(f"{name}.")
         elif list(module.children()):
             continue
-        module.register_forward_hook(lambda m, _, out, name=name: seen(name, m, out))
+        module.register_forward_hook(lambda m, _, out, name=name: record(name, m, out))
     with torch.no_grad():
         out = twin(torch.zeros(1, *input_shape, device="meta"))
         if isinstance(twin, Autoencoder) and twin.has_head:

@@ -1,4 +1,4 @@
-"""Random draws keyed by (seed, step, purpose), drawn for the global batch and sliced by rank."""
+"""Random numbers keyed by (seed, step, purpose): generated for the global batch, sliced by rank."""
 
 from __future__ import annotations
 
@@ -13,47 +13,56 @@ from medvq.keys import draw_key
 
 @dataclass(frozen=True)
 class Draws:
-    """Every random draw of one training step.
+    """All random numbers of one training step.
 
-    A draw is a pure function of (seed, step, purpose): it does not depend on the draws before it, on the number of
-    ranks, or on the device. Ranks hold contiguous slices of the global batch, in rank order.
+    A draw is a pure function of (seed, step, purpose). It does not depend on earlier draws, on the number of ranks, or
+    on the device. Each rank gets a contiguous slice of the draw for the global batch, in rank order.
+
+    Raises:
+        ValueError: `rank` is not in `range(world)`.
     """
 
     seed: int
-    """The run's seed."""
+    """Seed of the run."""
     step: int
-    """The global step, from 0."""
+    """Global training step, counted from 0."""
     rank: int = 0
-    """This process, in `range(world)`."""
+    """Rank of this process, in `range(world)`."""
     world: int = 1
-    """How many processes share the global batch."""
+    """Number of ranks that share the global batch."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
             raise ValueError(f"rank {self.rank} is not in range({self.world})")
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU generator for one purpose; every rank gets the same one."""
+        """Return a CPU generator for one purpose, with the same state on every rank."""
         return torch.Generator().manual_seed(draw_key(self.seed, self.step, purpose))
 
     def normal(self, shape: Sequence[int], purpose: str, device: torch.device | str = "cpu") -> Tensor:
-        """Standard normal noise for the global batch (dimension 0), of which a rank gets its slice of `shape`."""
+        """Return this rank's slice of standard normal numbers for the global batch.
+
+        Args:
+            shape: shape (B, …) of this rank's slice, which must be the same on every rank.
+            purpose: what the numbers are for; different purposes give independent numbers.
+            device: device of the result; the numbers do not depend on it.
+        """
         return self._slice(torch.randn(self._global(shape), generator=self.generator(purpose)), shape, device)
 
     def uniform(self, shape: Sequence[int], purpose: str, device: torch.device | str = "cpu") -> Tensor:
-        """Uniform numbers in [0, 1) for the global batch (dimension 0), of which a rank gets its slice of `shape`."""
+        """Return this rank's slice of uniform numbers in [0, 1) for the global batch; arguments as for `normal`."""
         return self._slice(torch.rand(self._global(shape), generator=self.generator(purpose)), shape, device)
 
     def positions(self, count: int, total: int, purpose: str) -> Tensor:
-        """`count` distinct positions (count,) int64 in `range(total)`, the same on every rank.
+        """Return `count` distinct positions in `range(total)`, (count,) int64, the same on every rank.
 
-        Where count > total, every position comes once and the rest are drawn again.
+        If count > total, every position occurs once, followed by count − total further draws with replacement.
         """
         generator = self.generator(purpose)
-        # A permutation of everything costs O(total); where few are wanted, drawing twice as many is cheaper.
+        # A full permutation costs O(total). For a small count, drawing twice as many with replacement is cheaper.
         if total > 1 << 16 and count * 8 < total:
-            drawn = torch.randint(total, (count * 2,), generator=generator).tolist()
-            distinct = list(dict.fromkeys(drawn))[:count]
+            candidates = torch.randint(total, (count * 2,), generator=generator).tolist()
+            distinct = list(dict.fromkeys(candidates))[:count]
             if len(distinct) == count:
                 return torch.tensor(distinct, dtype=torch.int64)
         first = torch.randperm(total, generator=generator)[:count]
@@ -63,5 +72,5 @@ class Draws:
     def _global(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (shape[0] * self.world, *shape[1:])
 
-    def _slice(self, drawn: Tensor, shape: Sequence[int], device: torch.device | str) -> Tensor:
-        return drawn[self.rank * shape[0] : (self.rank + 1) * shape[0]].to(device, non_blocking=True)
+    def _slice(self, values: Tensor, shape: Sequence[int], device: torch.device | str) -> Tensor:
+        return values[self.rank * shape[0] : (self.rank + 1) * shape[0]].to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Dropout whose masks are a pure function of (seed, step): drawn for the global batch, and sliced by rank."""
+"""Dropout with masks that are a pure function of (seed, step): drawn for the global batch, sliced by rank."""
 
 from __future__ import annotations
 
@@ -12,40 +12,45 @@ from medvq.models.draws import Draws
 
 
 class _Step:
-    """The step under way, and how often each layer was called in it."""
+    """Draws of the current training step, and the number of calls of each layer in it."""
 
     def __init__(self, draws: Draws) -> None:
         self.draws, self.calls = draws, dict[str, int]()
 
 
-_under_way: list[_Step] = []
+_steps: list[_Step] = []
 
 
 @contextmanager
 def dropping(draws: Draws) -> Iterator[None]:
-    """Within, `KeyedDropout` draws from `draws`."""
-    _under_way.append(_Step(draws))
+    """Let `KeyedDropout` layers take their masks from `draws` inside the `with` block."""
+    _steps.append(_Step(draws))
     try:
         yield
     finally:
-        _under_way.pop()
+        _steps.pop()
 
 
 class KeyedDropout(_DropoutNd):
-    """`nn.Dropout`, `nn.Dropout1d`, `2d` or `3d`; in a training step of ours its mask is keyed. Dimension 0 is B."""
+    """`nn.Dropout`, or `nn.Dropout1d`, `2d` or `3d`, with keyed masks.
+
+    Inside `dropping(draws)` the mask of a training pass comes from `draws`. Elsewhere the layer behaves like torch's.
+    Dimension 0 of the input must be the batch.
+    """
 
     purpose: str
-    """Its name in the network."""
+    """Name of the layer in the model; it keys the draws."""
     whole_channels: bool
-    """Whether (B, C, …) keeps or drops whole channels."""
+    """Whether whole channels of (B, C, …) are dropped, as `nn.Dropout1d`, `2d` and `3d` do."""
     stock: type[_DropoutNd]
+    """The class of torch that the layer had."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop numbers of x (B, …) in training, and scale the others by 1 / (1 − p)."""
-        if not self.training or not self.p or not _under_way:
+        """Set elements of x (B, …) to 0 with probability p in training, and scale the others by 1 / (1 − p)."""
+        if not self.training or not self.p or not _steps:
             plain: Tensor = self.stock.forward(self, x)
             return plain
-        step = _under_way[-1]
+        step = _steps[-1]
         call = step.calls[self.purpose] = step.calls.get(self.purpose, -1) + 1
         shape = (*x.shape[:2], *[1] * (x.ndim - 2)) if self.whole_channels else x.shape
         keep = step.draws.uniform(shape, f"dropout {self.purpose} {call}", x.device) >= self.p
@@ -54,7 +59,7 @@ class KeyedDropout(_DropoutNd):
 
 
 def convert_keyed_dropout(model: nn.Module) -> None:
-    """Key the dropout layers of a network. `nn.functional.dropout` inside it is not reached."""
+    """Turn the dropout layers of `model` into `KeyedDropout`, in place. `nn.functional.dropout` is not affected."""
     for name, module in model.named_modules():
         if type(module) in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d):
             stock = type(module)

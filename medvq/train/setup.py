@@ -1,4 +1,4 @@
-"""From run.json to a session: the data opened and checked, the model built, weights and position loaded."""
+"""Open a training session from `run.json`: check the data, build the model, load weights and position."""
 
 from __future__ import annotations
 
@@ -41,10 +41,18 @@ log = logging.getLogger(__name__)
 def open_session(
     spec: RunSpec, folder: RunFolder, owner: Ownership, world: World, stop_requested: Callable[[], bool]
 ) -> Session:
-    """Everything that the loop needs, at the position of the newest checkpoint.
+    """Open a training session, at the position of the newest checkpoint if there is one.
+
+    Args:
+        spec: the run, as in `run.json`.
+        folder: the run's folder.
+        owner: the lock with which this process owns the folder.
+        world: ranks and device.
+        stop_requested: returns whether the run should stop.
 
     Raises:
-        DataError: the dataset is not the one that the run was planned for, or weights do not fit.
+        DataError: a dataset is not the one that the run was planned with, or the initial weights do not fit the model.
+        UsageError: the task does not support the model.
     """
     prepare(spec.code)
     torch.manual_seed(draw_key(spec.config.train.seed, "weights"))
@@ -81,7 +89,7 @@ def open_session(
         checkpoint.load_model(newest, model)
         checkpoint.load_optimizer(newest, model, optimizer)
         position = checkpoint.Position(**checkpoint.read_state(newest)["position"])
-        log.info("going on from %s", newest.name)
+        log.info("continuing from %s", newest.name)
     batch, processes = spec.config.train.batch_size, spec.config.resources.loader_processes
     loaders = {
         split: Loader(view, batch, spec.config.train.seed, world.rank, world.size, processes if split == "train" else 0)
@@ -101,10 +109,10 @@ def open_session(
 
 
 def open_datasets(spec: RunSpec) -> dict[str, Dataset]:
-    """The datasets that the run was planned for, and no others.
+    """Open the datasets that the run was planned with, by name.
 
     Raises:
-        DataError: one has changed since.
+        DataError: a dataset has changed since then.
     """
     cache = spec.config.resources.cache
     found = {}
@@ -114,29 +122,36 @@ def open_datasets(spec: RunSpec) -> dict[str, Dataset]:
             raise DataError(
                 f"the dataset has changed: digest {dataset.digest[:12]}, planned with {ref.digest[:12]}",
                 where=ref.path,
-                hint="start the study again to plan with the dataset as it is now",
+                hint="start the study again to plan with the current dataset",
             )
         found[name] = dataset
     return found
 
 
 def make_task(name: str, model: torch.nn.Module, context: TaskContext) -> Task:
-    """Return the task `name`, a built-in or the import path of a user's own, with its model.
+    """Create a task.
+
+    Args:
+        name: name of a built-in task, or import path of a user's own.
+        model: the model to train.
+        context: what the task uses besides the model.
 
     Raises:
-        UsageError: there is no such task, or it cannot use the model.
+        UsageError: there is no such task, it is not a `Task`, or it does not support the model.
     """
     kind = TASKS.find(name)
     if not issubclass(kind, Task):
-        raise UsageError(f"{name} is no task", hint="derive it from medvq.train.tasks.base.Task")
+        raise UsageError(f"{name} is not a task", hint="derive it from medvq.train.tasks.base.Task")
     made: Task = kind(model, context)
     return made
 
 
 def pixels_of(spec: RunSpec, parts: Sequence[ViewPart], device: torch.device) -> Pixels:
-    """Return how pixels are shifted and scaled: to the model's pixel range, else by each dataset's statistics.
+    """Return how pixels are shifted and scaled for the model.
 
-    A model that ends in a sigmoid could never reproduce pixels of mean 0, so its last activation decides.
+    Pixels are scaled to the range of the model's last activation, since for example a sigmoid cannot reproduce
+    negative values. If that range is not limited, they are normalised with mean and standard deviation of each
+    dataset, or scaled to [0, 1] without `data.normalize`.
     """
     channels = spec.source.channels
     output = model_settings(spec.model["name"]).model_validate(spec.model).pixel_range
@@ -148,10 +163,14 @@ def pixels_of(spec: RunSpec, parts: Sequence[ViewPart], device: torch.device) ->
 
 
 def load_start(path: Path, model: torch.nn.Module) -> None:
-    """Start from another run's weights. A part that only one of the two has, such as a head, is left as it is.
+    """Load weights of another run. Top-level modules that only one of the two models has, such as a head, are skipped.
+
+    Args:
+        path: folder of the checkpoint.
+        model: the model; it is changed in place.
 
     Raises:
-        DataError: a part that both have differs.
+        DataError: a module that both models have differs in its tensors, or they have no module in common.
     """
     theirs, ours = load_file(path / "model.safetensors"), model.state_dict()
     children = {n.split(".")[0] for n in theirs} & {n.split(".")[0] for n in ours}
@@ -159,7 +178,7 @@ def load_start(path: Path, model: torch.nn.Module) -> None:
     wrong = [n for n in sorted(shared) if n not in theirs or n not in ours or theirs[n].shape != ours[n].shape]
     if wrong or not shared:
         raise DataError(
-            f"its weights do not fit this model: {', '.join(wrong[:3]) or 'nothing in common'}",
+            f"the weights do not fit this model: {', '.join(wrong[:3]) or 'no module in common'}",
             where=str(path),
             hint="both jobs must have the same model and image size",
         )

@@ -1,4 +1,4 @@
-"""Open the model that a finished run has trained, from the run's folder alone."""
+"""Open the trained model of a run from the run's folder."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ from medvq.train.pixels import Pixels
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A trained model with what is needed to use it. The model is frozen and stays in evaluation mode."""
+    """A trained model and everything needed to use it. The model is frozen and stays in evaluation mode."""
 
     folder: RunFolder
     """The run's folder."""
     spec: RunSpec
-    """What the run did, as in `run.json`."""
+    """Specification of the run, as in `run.json`."""
     result: Mapping[str, Any]
-    """`result.json`; empty if the run is not done."""
+    """Content of `result.json`; empty if the run is not done."""
     model: nn.Module
     """The model with its weights."""
     settings: ModelSettings
-    """The model's settings."""
+    """Settings of the model."""
     pixels: Pixels
-    """How pixels are scaled for this model."""
+    """Converts between stored pixels and the model's inputs."""
     classes: tuple[str, ...]
     """Names of the classes; empty if the model has no classifier head."""
     input_shape: tuple[int, int, int]
-    """(C, H, W) of the images that the model takes."""
+    """(C, H, W) of the model's inputs."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The final metrics by name, such as `test/accuracy`; empty if the run is not done."""
+        """Final metrics by name, such as `test/accuracy`; empty if the run is not done."""
         return dict(self.result.get("metrics", {}))
 
     def normalize(self, images: Tensor, part: int = 0) -> Tensor:
         """Scale images for this model.
 
         Args:
-            images: (B, C, H, W) in [0, 1] if floating point, in [0, 255] if uint8.
-            part: which dataset of a mixture the images are like, in the order of the run's `pixels`.
+            images: (B, C, H, W), in [0, 1] if floating point, in [0, 255] if uint8.
+            part: for a run on a mixture, the index of the dataset whose statistics are used.
 
         Returns:
-            (B, C, H, W) float32 that `model` takes.
+            Inputs of `model`, (B, C, H, W) float32.
         """
         values = 255 * images if images.is_floating_point() else images
         return self.pixels.normalize(values, torch.full((len(images),), part))
 
     def unit(self, x: Tensor, part: int = 0) -> Tensor:
-        """Scale the model's images x (B, C, H, W) back to [0, 1]; values outside are clipped."""
+        """Scale images x (B, C, H, W) from the model's units to [0, 1] and clip them. `part` is as in `normalize`."""
         return self.pixels.unit(x, torch.full((len(x),), part))
 
 
 class Needs(Mapping[str, TrainedRun]):
-    """The runs that a run needs, by role. Each is opened when it is first asked for."""
+    """Runs that a run needs, by role. Each is opened at first access."""
 
     def __init__(self, openers: Mapping[str, Callable[[], TrainedRun]]) -> None:
         self._openers, self._opened = dict(openers), dict[str, TrainedRun]()
@@ -88,7 +88,15 @@ class Needs(Mapping[str, TrainedRun]):
 
 
 def open_needs(spec: RunSpec, study_folder: Path, device: torch.device) -> Needs:
-    """Return the runs that `spec` needs in roles other than `init`, which a run starts from and does not use."""
+    """Return the runs that `spec` needs, by role.
+
+    The role `init` is left out: a run starts from its weights and does not use the run afterwards.
+
+    Args:
+        spec: the run that needs them.
+        study_folder: folder of the study, which holds the folders of its runs.
+        device: device of the models.
+    """
 
     def opener(run: str, which: str) -> Callable[[], TrainedRun]:
         return lambda: open_trained(RunFolder(study_folder / run), which, device)
@@ -103,11 +111,11 @@ def open_trained(folder: RunFolder, which: str = "best", device: torch.device | 
     Args:
         folder: the run's folder.
         which: the checkpoint, `best` or `last`.
-        device: where the weights go.
+        device: device of the model.
 
     Raises:
         NotFoundError: there is no such run or checkpoint.
-        DataError: the checkpoint is damaged, or the source of a user's own model has changed since.
+        DataError: the checkpoint is damaged, or the source code of a user's own model has changed since the run.
     """
     spec = read_spec(folder)
     prepare(spec.code)
@@ -132,7 +140,7 @@ def open_trained(folder: RunFolder, which: str = "best", device: torch.device | 
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Put a model in evaluation mode for good: no gradient reaches it, and `train()` of a parent does not change it."""
+    """Freeze a model in place: no parameter requires gradients, and `train()` does not change its mode."""
     model.requires_grad_(False).eval()
     for module in model.modules():
         cast("Any", module).train = lambda mode=True, module=module: module
@@ -140,10 +148,14 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def _input_shape(facts: Mapping[str, Any], spec: RunSpec, folder: RunFolder) -> tuple[int, int, int]:
-    """(C, H, W) of the images that the run was trained on."""
+    """Return (C, H, W) of the images that the run was trained on.
+
+    Raises:
+        DataError: the run does not record it.
+    """
     if "input_shape" in facts:
         channels, height, width = facts["input_shape"]
         return channels, height, width
-    if spec.source.shape is None:  # a run of medvq 0.1, whose checkpoints do not say
-        raise DataError("the run does not say which image size it was trained on", where=str(folder.path))
+    if spec.source.shape is None:  # medvq 0.1 did not record it
+        raise DataError("the run does not record the image size that it was trained on", where=str(folder.path))
     return (spec.source.channels, *spec.source.shape)

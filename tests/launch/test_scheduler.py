@@ -42,7 +42,7 @@ def test_a_folder_that_cannot_be_written_ends_the_command(cli, smear, tmp_path, 
     (tmp_path / run["folder"]).mkdir(parents=True)
     (tmp_path / run["folder"] / "logs").write_text("in the way")
     said = cli(*arguments, code=1).stderr_text
-    assert f"{run['folder']}/logs: cannot make this folder" in said
+    assert f"{run['folder']}/logs: cannot create this folder" in said
     (tmp_path / run["folder"] / "logs").unlink()
     for attempt in range(1, 9):
         (tmp_path / run["folder"] / "logs" / f"attempt-{attempt}-rank-0.log").mkdir(parents=True)

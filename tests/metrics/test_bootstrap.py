@@ -1,4 +1,4 @@
-"""Intervals and differences against scipy, statsmodels' formulas, and simulation."""
+"""Compare confidence intervals and paired differences with scipy and with simulations."""
 
 import math
 
@@ -10,7 +10,7 @@ from medvq.metrics import bootstrap, classification
 
 
 def predictions(seed: int, n: int, right: float, k: int = 3, label=None) -> bootstrap.Predicted:
-    """A classifier that is right with this chance."""
+    """Return `n` predictions of a classifier that is right with probability `right`."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, k, n) if label is None else label
     predicted = np.where(rng.random(n) < right, label, (label + rng.integers(1, k, n)) % k)
@@ -75,7 +75,7 @@ def test_chunks_do_not_matter_and_the_seed_does(monkeypatch):
 
 @pytest.mark.parametrize("seeds", [3, 8])
 def test_seeds_are_resampled_and_hold_the_truth_as_often_as_documented(seeds):
-    """Samples add nothing here: an interval over samples alone would be a point."""
+    """All samples of a seed are equal, so only resampling of seeds gives the interval a width."""
     rng, held, trials = np.random.default_rng(1), 0, 300
     for trial in range(trials):
         runs = [bootstrap.sample_mean(np.full(4, 0.8 + rng.normal(0, 0.03))) for _ in range(seeds)]
@@ -86,14 +86,14 @@ def test_seeds_are_resampled_and_hold_the_truth_as_often_as_documented(seeds):
 
 
 def test_seeds_share_their_resampled_images():
-    """Two seeds that err alike vary as one does; two that err in opposite ways cancel unless one is drawn twice."""
+    """Two seeds with equal errors vary like one seed. Opposite errors cancel unless one seed is drawn twice."""
     values = np.random.default_rng(0).normal(0, 1, 200)
     same = [bootstrap.sample_mean(values), bootstrap.sample_mean(values)]
     opposite = [bootstrap.sample_mean(values), bootstrap.sample_mean(2 * values.mean() - values)]
     wide, narrow = (bootstrap.bootstrap(runs, 200) for runs in (same, opposite))
     alone = bootstrap.bootstrap(same[:1], 200)
     assert wide.high - wide.low == pytest.approx(alone.high - alone.low, rel=0.07)
-    # Half of the resamples are certain, so that 5 % of all is 10 % of the others: 1.645 instead of 1.960 deviations.
+    # Half of the resamples equal the mean. The outer 5 % of all are 10 % of the others: 1.645 not 1.960 deviations.
     assert narrow.high - narrow.low == pytest.approx(1.645 / 1.960 * (alone.high - alone.low), rel=0.07)
 
 

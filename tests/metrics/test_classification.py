@@ -1,4 +1,4 @@
-"""Classification metrics against scikit-learn, and where scikit-learn refuses, by hand."""
+"""Compare classification metrics with scikit-learn, and with values by hand where scikit-learn raises errors."""
 
 import warnings
 
@@ -42,7 +42,7 @@ def test_as_scikit_learn(seed, k):
 
 
 def test_as_torchmetrics(torchvision):
-    """torchmetrics imports torchvision, which the fixture makes possible."""
+    """The fixture makes torchvision importable, which torchmetrics needs."""
     from torchmetrics.functional import classification as theirs
 
     label, predicted, probability = some(3)

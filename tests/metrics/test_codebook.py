@@ -1,4 +1,4 @@
-"""Codebook use over a split, against closed forms."""
+"""Compare code usage with closed forms."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""SSIM, PSNR and squared error against scikit-image, and what the range of pixels does to them."""
+"""Compare SSIM, PSNR and squared error with scikit-image and torchmetrics, for several pixel ranges."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from medvq.metrics.similarity import own_range, psnr, squared_error, ssim, ssim_
 
 
 def pairs(channels=1, size=(40, 33), batch=3, seed=0):
-    """Smooth images and noisy versions, (B, C, H, W) in [0, 1]."""
+    """Return smooth images and noisy versions of them, (B, C, H, W) in [0, 1]."""
     draw = torch.Generator().manual_seed(seed)
     image = torch.rand(batch, channels, 6, 6, generator=draw)
     image = torch.nn.functional.interpolate(image, size=size, mode="bilinear")
@@ -20,7 +20,7 @@ def pairs(channels=1, size=(40, 33), batch=3, seed=0):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("span", [1.0, 2.0, 255.0])
 def test_e2_ssim_is_scikit_images(channels, span):
-    """Trap E2: one implementation, Gaussian window of 11, σ 1.5, population statistics, each image by itself."""
+    """SSIM has a Gaussian window of 11 pixels with σ 1.5 and population statistics, and is computed per image."""
     a, b = (x * span for x in pairs(channels))
     found = ssim(a, b, span)
     for i in range(len(a)):
@@ -37,14 +37,14 @@ def test_e2_ssim_is_scikit_images(channels, span):
 
 
 def test_e1_the_range_must_be_the_true_one():
-    """Trap E1: with the range of bytes on pixels in [0, 1], unrelated noise looks like a perfect copy."""
+    """With a data range of 255 for pixels in [0, 1], SSIM of unrelated noise is almost 1."""
     noise, other = (torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
     assert (ssim(noise, other, 1.0) < 0.1).all()
     assert (ssim(noise, other, 255.0) > 0.99).all()
 
 
 def test_e3_a_black_background_is_not_counted_in_the_foreground():
-    """Trap E3: what is black on both sides is alike, and lifts the mean."""
+    """A background that is black in both images has SSIM 1 and raises the mean over the whole image."""
     image, noisy = pairs(size=(48, 48), batch=3)
     inside = torch.zeros(3, 1, 48, 48, dtype=torch.bool)
     inside[:2, :, 16:32, 16:32] = True
@@ -58,13 +58,13 @@ def test_e3_a_black_background_is_not_counted_in_the_foreground():
 
 @pytest.mark.parametrize("span", [1.0, 255.0])
 def test_as_torchmetrics(span, torchvision):
-    """torchmetrics imports torchvision, which the fixture makes possible."""
+    """The fixture makes torchvision importable, which torchmetrics needs."""
     from torchmetrics.functional.image import peak_signal_noise_ratio as their_psnr
     from torchmetrics.functional.image import structural_similarity_index_measure as their_ssim
 
     a, b = (x.double() * span for x in pairs(3))
     _, full = their_ssim(a, b, data_range=span, sigma=1.5, reduction="none", return_full_image=True)
-    # Their mean also counts the pixels at the edges, whose windows reach into a reflection of the image.
+    # Their mean includes pixels at the borders, whose windows extend into a reflection of the image.
     inside = full[..., 5:-5, 5:-5]
     assert torch.allclose(ssim_map(a, b, span), inside, atol=1e-6)
     assert torch.allclose(ssim(a, b, span).double(), inside.flatten(1).mean(1), atol=1e-6)
@@ -75,7 +75,7 @@ def test_as_torchmetrics(span, torchvision):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_e3_inside_a_mask_it_is_the_mean_of_scikit_images_full_map(channels):
-    """Trap E3: the same map, averaged inside the mask, where whole windows lie inside the image."""
+    """Foreground SSIM is the mean of the SSIM map over mask pixels whose window lies inside the image."""
     image, noisy = pairs(channels, size=(48, 40))
     y, x = torch.meshgrid(torch.arange(48), torch.arange(40), indexing="ij")
     inside = ((x - 14) ** 2 + (y - 30) ** 2 < 300).expand(3, 1, 48, 40)

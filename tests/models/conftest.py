@@ -1,4 +1,4 @@
-"""A group of two gloo ranks, started once, that runs functions of this folder on request."""
+"""A process group of two gloo ranks, started once per session, that runs functions of this folder."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from rank_group import WORLD, serve
 
 @pytest.fixture(autouse=True)
 def steady():
-    """The same numbers every time, on one thread: with tensors this small, more threads only wait for each other."""
+    """Seed torch and use one thread, which is fastest for such small tensors."""
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -24,7 +24,7 @@ def steady():
 
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory):
-    """Call with "module:function": it runs as function(rank, world) on every rank; returns what each returned."""
+    """Return a function that runs `module:function` as function(rank, world) on every rank and returns all results."""
     context = mp.get_context("spawn")
     inboxes, outbox = [context.Queue() for _ in range(WORLD)], context.Queue()
     store = tmp_path_factory.mktemp("gloo") / "store"

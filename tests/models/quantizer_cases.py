@@ -1,4 +1,4 @@
-"""One small case of every registered quantizer; a quantizer without a case fails the suite."""
+"""One small instance of every registered quantizer. A test fails if a quantizer is missing here."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from medvq.models.quantize.gradient import GradientQuantizer
 from medvq.models.quantize.grouped import GroupedQuantizer
 
 DIM = 4
-"""Channels of every case's input."""
+"""Input channels of every case."""
 
 CASES: dict[str, Callable[[], Quantizer]] = {
     "ema": lambda: EMAQuantizer(16, DIM, decay=0.6, revive=0.3),
@@ -19,7 +19,7 @@ CASES: dict[str, Callable[[], Quantizer]] = {
     "grouped": lambda: GroupedQuantizer(EMAQuantizer(16, DIM // 2, decay=0.6, revive=0.3), 2),
     "fsq": lambda: FSQuantizer((4, 3, 5), DIM),
 }
-"""The moving averages are short and the threshold high, so that codes die and are revived within a few steps."""
+"""The decay is small and the threshold high, so codes die and are revived within a few steps."""
 
 NEAREST = ("ema", "gradient", "grouped")
-"""Those that choose among codes in the space of their input."""
+"""Quantizers that choose the nearest code in the space of their input."""

@@ -1,4 +1,4 @@
-"""One rank of the group that conftest starts: serves the functions it is asked for until it is told to stop."""
+"""One rank of the process group of conftest.py: runs the requested functions until it receives None."""
 
 import importlib
 import sys
@@ -18,6 +18,6 @@ def serve(rank, store, inbox, outbox):
         try:
             module, function = name.split(":")
             outbox.put((rank, getattr(importlib.import_module(module), function)(rank, WORLD), None))
-        except Exception as error:  # the caller raises it
+        except Exception as error:  # the fixture reports it
             outbox.put((rank, None, repr(error)))
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What the ranks of test_ranks.py run, and the same on one rank. Returns plain data only."""
+"""Functions that test_ranks.py runs on one or two ranks. They return plain data."""
 
 import functools
 import operator
@@ -22,7 +22,7 @@ def shard(batch, rank, world):
 
 
 def average_gradients(module, world):
-    """What DDP does."""
+    """Average gradients over ranks, as DDP does."""
     if world > 1:
         for parameter in module.parameters():
             if parameter.grad is not None:
@@ -31,7 +31,7 @@ def average_gradients(module, world):
 
 
 def train_quantizers(rank, world):
-    """The state of every quantizer after each of a few steps, and its indices."""
+    """Return the state of every quantizer after each of a few steps, and its last indices."""
     history = {}
     for name in sorted(CASES):
         torch.manual_seed(0)
@@ -55,7 +55,7 @@ def train_quantizers(rank, world):
 
 
 def train_svqvae(rank, world):
-    """Parameters' checksum, codebooks and loss of a small stacked model after a few steps of training."""
+    """Return losses and codebooks of a small stacked model after a few training steps."""
     torch.manual_seed(0)
     config = SVQVAESettings(levels=2, channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, decay=0.8)
     model = build(config, input_shape=(3, 32, 32))
@@ -77,7 +77,7 @@ def train_svqvae(rank, world):
 
 
 def train_vqvae(rank, world):
-    """Running statistics, codebook, losses and last reconstruction of a small model with BatchNorm."""
+    """Return losses, running statistics, codebook and last reconstruction of a small model with BatchNorm."""
     torch.manual_seed(0)
     model = build(VQVAESettings(channels=8, code_dim=8, codebook_size=16, residual_blocks=1), input_shape=(1, 16, 16))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -103,7 +103,7 @@ def train_vqvae(rank, world):
 
 
 def normalise(rank, world):
-    """Output, gradients and statistics of a BatchNorm far from zero mean, where sums of squares would cancel."""
+    """Return output, gradients and statistics of BatchNorm for a large mean, where sums of squares lose precision."""
     norm = GlobalBatchNorm2d(3) if world > 1 else torch.nn.BatchNorm2d(3)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))

@@ -1,4 +1,4 @@
-"""Keyed draws: pure functions of (seed, step, purpose), the same for any number of ranks."""
+"""Keyed draws are pure functions of (seed, step, purpose), for any number of ranks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Dropout keyed by step: sliced by rank, and otherwise what torch's does."""
+"""Keyed dropout: masks are sliced by rank; outside training steps it equals torch's dropout."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""One suite over every registered model."""
+"""Tests that every registered model must pass."""
 
 import subprocess
 import sys

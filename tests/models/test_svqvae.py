@@ -1,4 +1,4 @@
-"""The stacked VQ-VAE against the published counts, shapes and wiring."""
+"""Compare the stacked VQ-VAE with the published parameter counts, shapes and connections."""
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def test_t13_no_gradient_flows_into_the_target_of_a_stacked_level():
     assert [image.shape for image in out.images] == [target.shape for target in out.targets]
     assert torch.equal(out.targets[1], out.codes[0])
     assert not any(t.requires_grad for t in out.targets)
-    # With the target the level's own prediction plus a constant, only a gradient through the target could differ.
+    # The decoder of level 0 affects this loss only through the target, so it must not get a gradient.
     decoder = list(model.models[0].dec.parameters())
     loss = (out.images[1] - out.targets[1]).square().mean()
     assert all(g is None for g in torch.autograd.grad(loss, decoder, allow_unused=True))

@@ -1,4 +1,4 @@
-"""The VQ-VAE of the brain slice study against its published counts and shapes."""
+"""Compare the VQ-VAE for brain slices with its published parameter counts and shapes."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_t11_encoder_outputs_lie_on_both_sides_of_zero_unless_as_published():
 def test_the_pick_is_the_nearest_code_unless_norms_weigh_less_as_published():
     rng = torch.Generator().manual_seed(0)
     z, codes = torch.randn(3, 8, 4, 4, generator=rng), torch.randn(16, 8, generator=rng)
-    codes *= torch.linspace(0.2, 2, 16)[:, None]  # of unequal length
+    codes *= torch.linspace(0.2, 2, 16)[:, None]  # different lengths
     for weight, names in ((1.0, ()), (0.3, ("norms_weigh_less",))):
         config = VQVAESettings(code_dim=8, channels=8, codebook_size=16)
         quantizer = build(config, input_shape=(1, 16, 16), as_published=names).quantizer

@@ -1,4 +1,4 @@
-"""Evaluation changes nothing, keeps nothing, and sees the images as they are."""
+"""Evaluation changes no state, keeps no graph, and measures each image once without balancing."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from medvq.train.world import World
 
 
 class Looking(torch.nn.Module):
-    """Says in which mode it is measured."""
+    """Records the mode in which it is called."""
 
     classes = ()
 
@@ -40,7 +40,7 @@ def batches(n=5):
 
 
 def test_x12_evaluation_keeps_no_graph_and_no_mode():
-    """Trap X12."""
+    """Evaluation runs in evaluation and inference mode, restores the mode, and sorts rows by position."""
     task = Looking().train()
     found = evaluate(task, batches(), World())
     assert set(task.seen) == {(False, True)}
@@ -51,7 +51,7 @@ def test_x12_evaluation_keeps_no_graph_and_no_mode():
 
 
 def test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
-    """Trap X10: image by image or all at once, it is the perplexity over the split."""
+    """Perplexity is computed over the whole split, whatever the batch size."""
     torch.manual_seed(0)
     config = SVQVAESettings(levels=1, channels=8, residual_blocks=1, codebook_size=16)
     model = build(config, input_shape=(3, 32, 32))
@@ -59,7 +59,7 @@ def test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
     task = Autoencode(model, TaskContext(objective=AutoencodeObjective(), pixels=pixels))
     images = torch.randn(6, 3, 32, 32) * torch.arange(1, 7)[:, None, None, None]
 
-    model(images, draws=Draws(0, 0))  # codebooks start from data
+    model(images, draws=Draws(0, 0))  # initialises the codebooks from data
 
     def split(size):
         parts = [slice(at, at + size) for at in range(0, 6, size)]
@@ -89,7 +89,7 @@ jobs:
 
 
 def test_x5_a_balanced_draw_is_for_training_alone(small):
-    """Trap X5: what is measured has the classes as often as the dataset does, each image once."""
+    """Held-out views contain every image once, so class frequencies are those of the dataset."""
     spec = small("runs", STUDY).spec("fit")
     datasets = {name: Dataset.open(ref.path) for name, ref in spec.datasets.items()}
     assert training_view(spec, datasets).balance == "class"

@@ -1,4 +1,4 @@
-"""Mixtures, masks and held-out splits, from a study down to what a step of training sees."""
+"""Mixtures, masks and held-out splits, from the study to the batches of a training step."""
 
 import json
 
@@ -40,7 +40,7 @@ jobs:
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
-    """Two smears of different drawings: `fine` of 48 px and `coarse` of 32 px."""
+    """Pack two synthetic smears: `fine` with 48×48 and `coarse` with 32×32 pixels."""
     from medvq.shards.pack.pack import pack
     from medvq.shards.synth.smear import smear as draw
 
@@ -131,7 +131,7 @@ def test_masks_reach_training_and_only_training(planned):
     assert not held_out_view(spec, data, "val").masks
     copies = spec_of(planned(), "copies")
     view = training_view(copies, open_datasets(copies))
-    assert len(view) > 30  # thirty images and the masked copies of some
+    assert len(view) > 30  # 30 images and masked copies of some of them
     assert view.samples.copies == len(view) - 30
 
 

@@ -1,4 +1,4 @@
-"""What tasks minimise, freeze and put back as published, down to gradients and buffers."""
+"""Objectives of tasks: losses, gradients, frozen parts, and switches that reproduce published mistakes."""
 
 import json
 import math
@@ -67,7 +67,7 @@ def copied(model):
 
 
 def test_x7_a_frozen_encoder_keeps_every_weight_buffer_and_mode():
-    """Trap X7: frozen means evaluation mode, no gradient, no codebook statistics."""
+    """Frozen parts are in evaluation mode and get neither gradients nor codebook updates."""
     task = classify(freeze="encoder")
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.1, weight_decay=0.1)
     before = copied(task.model)
@@ -84,7 +84,7 @@ def test_a_frozen_encoder_with_something_to_learn_is_refused():
 
 
 def test_feature_loss_pulls_the_code_to_that_of_the_masked_image_and_not_back():
-    """SPEC §1: MSE(code(x), code(x_m)), no gradient through the masked branch, no statistics from it."""
+    """The feature loss is MSE(code(x), code(x_m)); the masked branch gets no gradient and no codebook updates."""
     noise = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(9)).requires_grad_()
     task = classify()
     plain = step(task, batch(), at=3)
@@ -102,7 +102,7 @@ def test_feature_loss_pulls_the_code_to_that_of_the_masked_image_and_not_back():
 
 
 def test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax():
-    """Trap X11 and SPEC §1, mistake 1: a second softmax cannot bring the loss below -ln(e / (e + 4))."""
+    """With a second softmax, the loss for 5 classes cannot fall below −ln(e / (e + 4))."""
     floor = -math.log(math.e / (math.e + 4))
     for switches, lowest in (((), 0.0), (("softmax_in_head",), floor)):
         task = classify(switches)
@@ -116,7 +116,7 @@ def test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax():
 
 @pytest.mark.parametrize("way", ["recon_all", "recon_level"])
 def test_recon_level_gives_back_its_own_input_and_no_gradient_reaches_below(way):
-    """SPEC §1 and trap T13: the target of level 1 is level 0's code, detached."""
+    """With `recon_level`, the target of level 1 is the code of level 0, detached."""
     task = Autoencode(network(), context(AutoencodeObjective(reconstruct=way))).train()
     losses = task(batch(), Draws(0, 0), 0)
     losses["reconstruction/level1"].backward()
@@ -132,7 +132,7 @@ def test_recon_level_gives_back_its_own_input_and_no_gradient_reaches_below(way)
 
 
 def test_ema_cold_start_throws_unused_codes_away():
-    """SPEC §1, mistake 4, and trap T3: with counts from 0 an unused code is 1e5 times too long after one step."""
+    """If counts start at 0, an unused code is about 1e5 times too long after one step."""
     longest = {}
     for switches in ((), ("ema_cold_start",)):
         task = Autoencode(
@@ -151,12 +151,12 @@ def test_ema_cold_start_needs_codes_that_start_at_random():
 
 
 def test_codebook_update_per_encode_counts_every_pass():
-    """SPEC §1, mistake 5: level 0 learns once for each level's loss, and from the masked branch as well."""
+    """With the switch, level 0 is updated once per active level, and by the masked branch too."""
 
     def updates(made, passes):
         seen = []
         quantizer = made.model.quantizers()["level0/top"]
-        learn, quantizer._learn = quantizer._learn, lambda *t: (seen.append(1), learn(*t))
+        learn, quantizer._update_codes = quantizer._update_codes, lambda *t: (seen.append(1), learn(*t))
         passes(made)
         return len(seen)
 
@@ -219,7 +219,7 @@ def test_watching_test_chooses_nothing_and_best_on_test_is_marked(small):
 
 
 def test_validation_picks_the_epoch_where_test_would_pick_another(small, monkeypatch):
-    """Trap X1."""
+    """The best epoch is chosen on validation, even if another one is best on test."""
     measure = Session.metrics
     of_epoch = [{"val/accuracy": v, "test/accuracy": t} for v, t in ((0.1, 0.9), (0.8, 0.2), (0.3, 0.95))]
 
@@ -246,6 +246,6 @@ def test_a_misspelt_watched_metric_is_an_error(tmp_path):
 @pytest.mark.parametrize("net", [torch.nn.Linear(3 * 32 * 32, 6), torch.nn.Linear(3 * 32 * 32, 1)])
 def test_a_users_network_with_other_outputs_than_classes_is_told_before_it_trains(net):
     task = Classify(torch.nn.Sequential(torch.nn.Flatten(), net), context(ClassifyObjective(), CLASSES))
-    with pytest.raises(UsageError, match="for 4 images of 5 classes") as e:
+    with pytest.raises(UsageError, match="for 4 images and 5 classes") as e:
         task(batch(), Draws(0, 0), 0)
     assert "(4, 5)" in e.value.hint

@@ -1,4 +1,4 @@
-"""A user's own model and task by import path: from the study to the result, in this process and in Ray workers."""
+"""A user's own model and task by import path, from study to result, in this process and in Ray workers."""
 
 import json
 
@@ -8,7 +8,7 @@ from medvq.config.plugins import code_of
 from medvq.registry import import_object
 
 NETS = '''\
-"""Networks of a lab."""
+"""Models of a lab."""
 from torch import nn
 
 from medvq.config.settings import ModelSettings
@@ -16,7 +16,7 @@ from my_lab.parts.layers import block
 
 
 class Net(nn.Module):
-    """Images (B, C, H, W) to logits."""
+    """Maps images (B, C, H, W) to logits."""
 
     class Settings(ModelSettings):
         """Settings of Net."""
@@ -55,16 +55,16 @@ from medvq.train.tasks.classify.task import Classify
 
 
 class Objective(settings.Objective):
-    """What is minimised."""
+    """Settings of Scaled."""
 
     scale: float = 1.0
     """Weight of the cross-entropy."""
     reconstruct_every: int = 0
-    """Never."""
+    """Must be 0: the model is not an autoencoder."""
 
 
 class Scaled(Classify):
-    """Cross-entropy times a number."""
+    """Minimises the cross-entropy times `scale`."""
 
     info = TaskInfo(
         name="scaled", revision=1, objective=Objective, labels=True, head=True, select="val/accuracy",
@@ -92,7 +92,7 @@ tables:
 
 @pytest.fixture
 def lab(tmp_path):
-    """A study with a package of one's own beside it."""
+    """Write a study and a package with a model and a task, and return their folder."""
     parts = tmp_path / "my_lab" / "parts"
     parts.mkdir(parents=True)
     (tmp_path / "my_lab" / "__init__.py").write_text("")
@@ -140,7 +140,7 @@ def test_what_the_source_says_is_science(lab, cli):
         ("my_lab.nets:Net", "my_lab.netz:Net", "there is no module 'my_lab.netz'"),
         ("my_lab.nets:Net", "my_lab.nets:Nett", "did you mean Net?"),
         ("my_lab.nets:Net", "my_lab.nets:NUMBER", "no class 'NUMBER'"),
-        ("my_lab.nets:Net", "my_lab.nets:", "no import path"),
+        ("my_lab.nets:Net", "my_lab.nets:", "not an import path"),
         ("width: 6", "widht: 6", "did you mean width?"),
         ("width: 6", "width: wide", "width"),
         ("my_lab.tasks:Scaled", "my_lab.nets:Net", "is no task"),
@@ -148,7 +148,7 @@ def test_what_the_source_says_is_science(lab, cli):
         ("test/accuracy", "test/acuracy", "test/acuracy"),
         ("my_lab.nets:Net", "my_lab.broken:Net", "ZeroDivisionError"),
         ("my_lab.nets:Net", "my_lab.needy:Net", "nowhere_to_be_found"),
-        ('my_lab.nets:Net", width: 6', 'my_lab.nets:NoNet"', "is no torch.nn.Module"),
+        ('my_lab.nets:Net", width: 6', 'my_lab.nets:NoNet"', "is not a torch.nn.Module"),
     ],
 )
 def test_what_is_wrong_is_said(lab, cli, old, new, words):
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said(lab, cli, old, new, words):
 
 
 def test_a_folder_with_a_single_module_and_relative_imports(tmp_path, monkeypatch):
-    """The user's files beside the module count; what is installed does not."""
+    """The digest of own code includes imported files of the user, but not installed packages."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "one_net.py").write_text("import json\nimport one_part\n\nclass A: ...\n")
     (tmp_path / "one_part.py").write_text("x = 1\n")

@@ -1,4 +1,4 @@
-"""Probes of frozen codes against scikit-learn used by hand, and what is chosen on what."""
+"""Compare probes with scikit-learn; hyper-parameters are chosen on validation."""
 
 import json
 
@@ -51,12 +51,14 @@ def test_as_a_logistic_regression_by_hand():
 
 
 def test_x7_validation_picks_and_test_does_not():
-    """Trap X7: one noisy neighbour or many is decided on validation, whatever would be best on test."""
+    """The number of neighbours is chosen on validation, whatever is best on test."""
     task, train, val = probe(neighbours=(1, 31)), measured(0, 120, 2.5), measured(1, 200, 2.5)
     task.fit(train, val)
     assert task._neighbours.steps[-1][1].n_neighbors == 31
     task.fit(train, train)
-    assert task._neighbours.steps[-1][1].n_neighbors == 1, "on what it was fitted to, the image itself is nearest"
+    assert task._neighbours.steps[-1][1].n_neighbors == 1, (
+        "on the training images, each image is its own nearest neighbour"
+    )
 
 
 def test_a_class_without_training_images_has_probability_0():

@@ -1,4 +1,4 @@
-"""Every registered model under every registered task: it trains, its metrics are the declared ones, units agree."""
+"""Train every registered model with every registered task; check declared metrics and pixel ranges."""
 
 import math
 
@@ -11,7 +11,7 @@ from medvq.runs.state import status_of
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.load.view import ViewPart
 from medvq.train.setup import pixels_of
-from medvq.train.tasks.autoencode.info import OF_CODES
+from medvq.train.tasks.autoencode.info import CODEBOOK_METRICS
 
 MODEL_KEYS = {
     "svqvae": "{name: svqvae, levels: 1, channels: 8, residual_blocks: 1, residual_channels: 4, codebook_size: 16}",
@@ -47,14 +47,14 @@ def test_it_trains_and_gives_the_declared_metrics(small, model, task):
     metrics = status_of(runs.folder(task)).metrics
     assert set(metrics) <= set(find_task(task).declared)
     measured = {m for m in find_task(task).metrics if m.split("/")[0] in ("val", "test")}
-    measured |= {f"{split}/{name}" for name in OF_CODES for split in ("val", "test") if task == "autoencode"}
+    measured |= {f"{split}/{name}" for name in CODEBOOK_METRICS for split in ("val", "test") if task == "autoencode"}
     assert {m for m in measured if not m.endswith("auc")} <= set(metrics)
     assert all(math.isfinite(v) for v in metrics.values())
 
 
 @pytest.mark.parametrize(("output", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
 def test_pixels_are_in_the_range_that_the_model_can_put_out(small, output, low, high):
-    """Trap E5: a sigmoid against normalized pixels has an error that nothing can remove."""
+    """A model with a sigmoid cannot reproduce normalised pixels, so pixels are scaled to its range."""
     runs = small(
         "runs", STUDY.format(model=MODEL_KEYS["vqvae"][:-1] + f", output: {output}}}", task="autoencode", needs="")
     )

@@ -1,1 +1,1 @@
-"""Quantizers, one file each; all return `Quantized` and are found by name in `medvq.registry.QUANTIZERS`."""
+"""Quantizers, one file each. `medvq.registry.QUANTIZERS` finds them by name."""

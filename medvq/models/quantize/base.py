@@ -1,4 +1,4 @@
-"""What every quantizer takes and returns."""
+"""Interface of quantizers, and tensor functions that they share."""
 
 from __future__ import annotations
 
@@ -16,69 +16,78 @@ from medvq.config.settings import QuantizerSettings
 from medvq.models.draws import Draws
 from medvq.models.quantize.settings import CodebookSettings
 
-CACHED_VALUES = 1 << 20
-"""Numbers that are passed over in one go, where there are several passes."""
-TRANSPOSED_BY_BLOCKS = 60
-"""Sides from which a matrix is worth transposing by blocks."""
+CACHE_ELEMENTS = 1 << 20
+"""Elements of a chunk on CPU, where an operation reads its input several times: about what a core's cache holds."""
+BLOCKED_TRANSPOSE_MIN = 60
+"""Smallest side of a matrix for which torch's blocked transposition is faster than a strided copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """Codes in place of encoder outputs."""
+    """Result of quantizing encoder outputs z (B, D, H, W)."""
 
     z_q: Tensor
-    """(B, D, H, W), of the input's dtype: the chosen codes; their gradient passes straight to the input."""
+    """(B, D, H, W) with the dtype of z: the chosen codes. Gradients pass to z unchanged (straight-through)."""
     indices: Tensor
-    """(B, H, W) int64 in [0, K)."""
+    """(B, H, W) int64 in [0, K): the chosen code of each position."""
     losses: dict[str, Tensor]
-    """Unweighted means over elements, by name: `commitment` ‖z − sg e‖², `codebook` ‖sg z − e‖²."""
+    """Unweighted losses (), means over elements: `commitment` is (z − sg e)², `codebook` is (sg z − e)²."""
     penalty: Tensor
-    """What to add to the reconstruction loss: the weighted sum of `losses`."""
+    """Scalar () to add to the reconstruction loss: the weighted sum of `losses`."""
 
 
 class Quantizer(nn.Module, ABC):
-    """Maps (B, D, H, W) to the nearest of K codes at each position.
+    """Replaces the vector at each position of (B, D, H, W) by one of K codes.
 
-    Everything in here runs in float32, whatever autocast and the model's dtype are. A forward pass changes no
-    persistent state, except that a codebook may be started from the first training batch; `update` learns from the
-    training passes since the last one, and is called once per optimizer step on every rank.
+    Quantizers compute in float32, whatever the autocast mode and the dtype of the model are. A forward pass changes no
+    persistent state, with one exception: the first training pass may initialise the codebook from data. `update`
+    updates the codebook from the training passes since its last call. Call it once per optimizer step on every rank.
     """
 
     Settings: ClassVar[type[QuantizerSettings]] = QuantizerSettings
-    """What a study may say about the quantizer; a user's own derives from `QuantizerSettings` and adds fields."""
+    """Settings of the quantizer in a study. A quantizer outside medvq derives its own from `QuantizerSettings`."""
     codebook_size: int
     """K, the number of codes."""
     code_dim: int
-    """D, the channels of the input and of a code."""
+    """D, the number of channels of the input and the length of a code."""
 
     def __init__(self, codebook_size: int, code_dim: int, *, name: str = "codebook") -> None:
+        """Create a quantizer of K = `codebook_size` codes of length D = `code_dim`.
+
+        Raises:
+            ValueError: one of them is not positive.
+        """
         super().__init__()
         if codebook_size < 1 or code_dim < 1:
             raise ValueError(f"codebook_size and code_dim must be positive, not {codebook_size} and {code_dim}")
         self.codebook_size, self.code_dim, self.name = codebook_size, code_dim, name
         self.frozen = False
-        """While set, training passes are not learnt from."""
+        """Whether training passes leave the codebook unchanged."""
         self.eager = False
-        """As published: learn in every training pass, also one without gradients, instead of once a step."""
+        """Whether every training pass updates the codebook, even without gradients, as some published code does."""
         self.inner = False
-        """Is it a part of another quantizer?"""
+        """Whether this quantizer is part of another one."""
 
     @classmethod
     def from_settings(cls, settings: Any, codebooks: CodebookSettings, name: str) -> Quantizer:
-        """Make the quantizer that a study describes.
+        """Create the quantizer from the settings of a study.
 
         Args:
-            settings: the keys under `model.quantizer`, as this class's `Settings`.
-            codebooks: the settings that all codebooks of the model share: size, dimension, losses, revival.
-            name: the codebook's name, such as `level0/top`; it keys the random draws.
+            settings: the keys under `model.quantizer`, an instance of `Settings`.
+            codebooks: settings shared by all codebooks of the model, such as size and dimension.
+            name: name of the codebook, such as `level0/top`; it keys the random draws.
         """
         return cls(codebooks.codebook_size, codebooks.code_dim, name=name)
 
     def forward(self, z: Tensor, draws: Draws | None = None) -> Quantized:
-        """Quantize z (B, D, H, W); `draws` are needed where the codebook starts from data.
+        """Quantize encoder outputs.
+
+        Args:
+            z: (B, D, H, W), of any floating-point dtype.
+            draws: random numbers of this training step; required if the codebook is initialised from data.
 
         Raises:
-            ValueError: z has another shape.
+            ValueError: z has another shape, or `draws` are required and missing.
         """
         if z.ndim != 4 or z.shape[1] != self.code_dim:
             raise ValueError(f"{self.name}: expected (B, {self.code_dim}, H, W), got {tuple(z.shape)}")
@@ -94,38 +103,42 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
-        """Quantize float32 z (B, D, H, W), outside autocast."""
+        """Quantize z (B, D, H, W) float32. `forward` calls it with autocast off."""
 
     @abstractmethod
     def lookup(self, indices: Tensor) -> Tensor:
-        """The codes (B, D, H, W) float32 of indices (B, H, W): `lookup(q(z).indices)` equals `q(z).z_q` exactly."""
+        """Return the codes (B, D, H, W) float32 of indices (B, H, W); `lookup(q(z).indices)` equals `q(z).z_q`."""
 
     def update(self, draws: Draws) -> None:
-        """Learn from the training passes since the last call, together with all ranks."""
+        """Update the codebook from the training passes of all ranks since the last call."""
 
     def forget(self) -> None:
-        """Drop what training passes since the last update have left to learn from."""
+        """Discard the statistics of training passes since the last update."""
 
     def freeze(self, frozen: bool = True) -> None:
-        """Stop (or let) the codebook learn; projections into and out of it are not part of it."""
+        """Freeze the codebook, or unfreeze it. Projections to and from the space of the codes are not affected."""
         self.frozen = frozen
 
     @abstractmethod
     def table(self) -> Tensor:
-        """All codes, (K, d), as they are compared with encoder outputs."""
+        """Return all codes, (K, d), in the space where they are compared with encoder outputs."""
 
     def as_published(self, names: Collection[str]) -> None:
-        """Put the mistakes of papers back in that are switched on (`medvq.config.models`), before any training."""
+        """Switch on known mistakes of published implementations, by name. Call it before training."""
 
     def _learning(self) -> bool:
-        """Is this a pass to learn from? Not in eval, under no_grad, or when checkpointing recomputes a forward pass."""
+        """Return whether this forward pass contributes to the next update.
+
+        It does not in evaluation mode, without gradients (unless `eager`), if the codebook is frozen, and when
+        activation checkpointing repeats a forward pass during backward.
+        """
         recomputing = torch._C._current_graph_task_id() != -1
         learns = self.eager or torch.is_grad_enabled()
         return self.training and learns and not recomputing and not self.frozen
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves go through, but `.half()`, `.bfloat16()` and the like leave the state float32."""
-        tables: list[dict[str, Any]] = [m_dict for m in self.modules() for m_dict in (m._parameters, m._buffers)]
+        """Move the state between devices, but keep it float32 under `.half()`, `.bfloat16()` and the like."""
+        tables: list[dict[str, Any]] = [table for m in self.modules() for table in (m._parameters, m._buffers)]
         before = [{name: t for name, t in table.items() if t is not None} for table in tables]
         values = [{name: t.data for name, t in table.items()} for table in before]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -137,7 +150,7 @@ class Quantizer(nn.Module, ABC):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Both gradients of `straight_through` in one buffer, where autograd would hold four of its size."""
+    """Autograd function of `straight_through`. Backward needs one buffer of the size of z; autograd would need four."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,25 +160,31 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
-        through, of_loss = grads
-        if of_loss is None:
-            return through, None
+        grad_codes, grad_loss = grads
+        if grad_loss is None:
+            return grad_codes, None
         z, codes = ctx.saved_tensors
-        scale = of_loss * (2 / z.numel())
+        scale = grad_loss * (2 / z.numel())
         grad = torch.empty_like(z)
-        for images in _in_cache(z):
+        for images in _cache_chunks(z):
             torch.sub(z[images], codes[images], out=grad[images])
-            if through is None:
+            if grad_codes is None:
                 grad[images].mul_(scale)
             else:
-                torch.addcmul(through[images], grad[images], scale, out=grad[images])
+                torch.addcmul(grad_codes[images], grad[images], scale, out=grad[images])
         return grad, None
 
 
 def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """z + sg(codes − z), with the forward value exactly `codes`, and the commitment loss mean (z − sg codes)².
+    """Apply the straight-through estimator (Bengio et al. 2013) and compute the commitment loss.
 
-    Both are (B, D, H, W); the result is laid out in memory as z is. No gradient reaches `codes`.
+    Args:
+        z: encoder outputs (B, D, H, W).
+        codes: their codes (B, D, H, W). No gradient reaches them.
+
+    Returns:
+        z + sg(codes − z), equal to `codes` without rounding and with the memory layout of z; and the commitment loss
+        (), the mean of (z − sg codes)².
     """
     codes = codes.detach() if codes.stride() == z.stride() else torch.empty_like(z).copy_(codes.detach())
     if not (torch.is_grad_enabled() and z.requires_grad):
@@ -176,35 +195,44 @@ def straight_through(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def gather(table: Tensor, indices: Tensor, like: Tensor) -> Tensor:
-    """The codes (B, D, H, W) of indices (B·H·W,) from a table (K, D), laid out in memory as `like` is where it pays."""
+    """Look up codes by index.
+
+    Args:
+        table: all codes (K, D).
+        indices: (B·H·W,) int64.
+        like: a tensor (B, D, H, W) that gives the shape; on CPU also the memory layout.
+
+    Returns:
+        The codes (B, D, H, W).
+    """
     if like.device.type != "cpu" or not like.is_contiguous():
         return to_grid(F.embedding(indices, table), like.shape)
-    # Channel by channel, each from a row of the table that stays in cache: a third of a lookup and a transposition.
-    columns, out = table.t().contiguous(), torch.empty_like(like)
+    # One channel at a time, from a row of the table that stays in cache: takes a third of embedding and transposition.
+    channels, out = table.t().contiguous(), torch.empty_like(like)
     for image, chosen in zip(out.flatten(2), indices.view(len(out), -1), strict=True):
-        torch.index_select(columns, 1, chosen, out=image)
+        torch.index_select(channels, 1, chosen, out=image)
     return out
 
 
 def _mean_square_difference(x: Tensor, y: Tensor) -> Tensor:
-    """Mean of (x − y)² of two (B, D, H, W), without another tensor of their size."""
-    norms = [torch.linalg.vector_norm(x[images] - y[images], dim=(2, 3)) for images in _in_cache(x)]
+    """Return the mean of (x − y)² of x and y (B, D, H, W), without a temporary tensor of their size."""
+    norms = [torch.linalg.vector_norm(x[images] - y[images], dim=(2, 3)) for images in _cache_chunks(x)]
     squares: Tensor = torch.cat(norms).square()  # (B, D)
     return squares.sum() / x.numel()
 
 
-def _in_cache(x: Tensor) -> list[slice]:
-    """Slices of the batch (B, …): on a CPU as many images at once as stay in its cache between two passes."""
-    images = max(1, CACHED_VALUES // max(1, x[:1].numel())) if x.device.type == "cpu" else len(x)
+def _cache_chunks(x: Tensor) -> list[slice]:
+    """Return slices of the batch dimension of x (B, …); on CPU each slice fits in the cache."""
+    images = max(1, CACHE_ELEMENTS // max(1, x[:1].numel())) if x.device.type == "cpu" else len(x)
     return [slice(start, start + images) for start in range(0, len(x), max(1, images))]
 
 
 def to_rows(z: Tensor) -> Tensor:
-    """(B, D, H, W) as vectors (B·H·W, D)."""
+    """Return z (B, D, H, W) as vectors (B·H·W, D)."""
     sides = z.shape[2] * z.shape[3]
-    if z.device.type != "cpu" or not z.is_contiguous() or min(z.shape[1], sides) < TRANSPOSED_BY_BLOCKS:
+    if z.device.type != "cpu" or not z.is_contiguous() or min(z.shape[1], sides) < BLOCKED_TRANSPOSE_MIN:
         return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-    # One image at a time is a transposition of a matrix, which torch does by blocks: half the time.
+    # Per image this is the transposition of a matrix, which torch does in blocks, in half the time.
     rows = z.new_empty(len(z), sides, z.shape[1])
     for row, image in zip(rows, z.flatten(2), strict=True):
         row.copy_(image.t())
@@ -212,13 +240,13 @@ def to_rows(z: Tensor) -> Tensor:
 
 
 def vectors_at(z: Tensor, positions: Tensor) -> Tensor:
-    """(m, D): the vectors at positions (m,) of z (B, D, H, W), numbered as the rows of `to_rows`."""
+    """Return the vectors (m, D) of z (B, D, H, W) at positions (m,), which count the rows of `to_rows(z)`."""
     sides = z.shape[2] * z.shape[3]
     return z.flatten(2)[positions // sides, :, positions % sides]
 
 
 def to_grid(rows: Tensor, shape: torch.Size) -> Tensor:
-    """Vectors (B·H·W, D) as (B, D, H, W); `shape` is any shape with that batch and those sides."""
+    """Return vectors (B·H·W, D) as (B, D, H, W). `shape` is a shape (B, …, H, W)."""
     return rows.view(shape[0], shape[-2], shape[-1], -1).permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Make the quantizers that a model's settings describe."""
+"""Create the quantizers of a model from its settings."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from medvq.registry import QUANTIZERS
 
 
 def make_quantizer(settings: CodebookSettings, name: str) -> Quantizer:
-    """Return the quantizer of (B, code_dim, H, W) that `settings` describe.
+    """Create one quantizer for encoder outputs (B, code_dim, H, W).
 
     Args:
-        settings: the settings of a model with codebooks.
-        name: the codebook's name, such as `level0/top`; it keys the random draws.
+        settings: settings of a model with codebooks.
+        name: name of the codebook, such as `level0/top`; it keys the random draws.
 
     Raises:
-        UsageError: there is no such quantizer.
+        UsageError: there is no such quantizer, or the class is not a `Quantizer`.
     """
     kind = QUANTIZERS.find(settings.quantizer.name)
     if not issubclass(kind, Quantizer):
         raise UsageError(
-            f"{settings.quantizer.name} is no quantizer", hint="derive it from medvq.models.quantize.base.Quantizer"
+            f"{settings.quantizer.name} is not a quantizer", hint="derive it from medvq.models.quantize.base.Quantizer"
         )
     made: Quantizer = kind.from_settings(settings.quantizer, settings, name)
     return made

@@ -1,4 +1,4 @@
-"""Codes on the unit sphere of a low-dimensional projection (Yu et al. 2022, ViT-VQGAN §3.2)."""
+"""Quantizer with unit-length codes in a low-dimensional projection (ViT-VQGAN, Yu et al. 2022, section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medvq.models.quantize.settings import CodebookSettings, CosineSettings
 
 
 class CosineQuantizer(EMAQuantizer):
-    """Vectors are projected to d dimensions and normalised; the nearest code is the one of largest cosine.
+    """Projects vectors to d dimensions, normalises them, and chooses the code with the largest cosine similarity.
 
-    Codes are moving averages, normalised; the chosen one is projected back to D dimensions. Few dimensions keep codes
-    in use, and the norm keeps the losses from growing with the encoder's outputs.
+    Codes are moving averages with unit length. The chosen code is projected back to D dimensions. A small d increases
+    the share of codes in use; the normalisation keeps losses independent of the length of encoder outputs.
     """
 
     Settings = CosineSettings
@@ -34,17 +34,17 @@ class CosineQuantizer(EMAQuantizer):
         revive: float = 0.02,
         name: str = "codebook",
     ) -> None:
-        """`dim` is d."""
+        """Create the quantizer; `dim` is d, the other arguments are those of `EMAQuantizer`."""
         super().__init__(
             codebook_size, code_dim, beta=beta, decay=decay, eps=eps, init=init, revive=revive, name=name, dim=dim
         )
         self.project_in = nn.Conv2d(code_dim, dim, 1)
         self.project_out = nn.Conv2d(dim, code_dim, 1)
-        self._put(self.codebook)
+        self._set_codes(self.codebook)
 
     @classmethod
     def from_settings(cls, settings: CosineSettings, codebooks: CodebookSettings, name: str) -> Self:
-        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        """Create the quantizer from the settings of a study; see `Quantizer.from_settings`."""
         return cls(
             codebooks.codebook_size,
             codebooks.code_dim,
@@ -57,17 +57,17 @@ class CosineQuantizer(EMAQuantizer):
         )
 
     def project(self, z: Tensor) -> Tensor:
-        """The input (B, D, H, W) on the unit sphere (B, d, H, W)."""
+        """Project the input (B, D, H, W) to unit vectors (B, d, H, W)."""
         return F.normalize(self.project_in(z), dim=1)
 
     def unproject(self, codes: Tensor) -> Tensor:
-        """Codes (B, d, H, W) as (B, D, H, W)."""
+        """Project codes (B, d, H, W) back to (B, D, H, W)."""
         out: Tensor = self.project_out(codes)
         return out
 
-    def _learn(self, *totals: Tensor) -> None:
-        super()._learn(*totals)
+    def _update_codes(self, *totals: Tensor) -> None:
+        super()._update_codes(*totals)
         self.codebook.copy_(F.normalize(self.codebook, dim=1))
 
-    def _put(self, codes: Tensor) -> None:
-        super()._put(F.normalize(codes, dim=1))
+    def _set_codes(self, codes: Tensor) -> None:
+        super()._set_codes(F.normalize(codes, dim=1))

@@ -1,4 +1,4 @@
-"""Finite scalar quantization: a fixed grid instead of a codebook (Mentzer et al. 2023)."""
+"""Finite scalar quantization (FSQ, Mentzer et al. 2023): a fixed grid instead of a learnt codebook."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ from medvq.models.quantize.settings import CodebookSettings, FSQSettings
 
 
 class FSQuantizer(Quantizer):
-    """Each of d numbers is bounded and rounded to one of its L levels; a code is their combination, K = ∏L.
+    """Bounds each of d numbers by tanh and rounds it to one of L_i levels; there are K = ∏L_i codes.
 
-    Levels lie evenly in [−1, 1], symmetric about 0, for even L too (where 0 is then between two levels). The index is
-    their mixed-radix number, the first dimension running fastest. Nothing is learnt and nothing can die.
+    The levels of a dimension are evenly spaced in [−1, 1] and symmetric about 0. The paper shifts even L by half a
+    level to make 0 a level; here 0 then lies between two levels. The index of a code is its mixed-radix number, with
+    the first dimension varying fastest. There are no codebook parameters, no losses and no dead codes.
     """
 
     Settings = FSQSettings
     reach: Tensor
-    """(d, 1, 1) float32, (L − 1) / 2."""
+    """(d, 1, 1) float32: (L_i − 1) / 2."""
     basis: Tensor
-    """(d, 1, 1) int64, the step of each dimension in the index."""
+    """(d, 1, 1) int64: the stride of each dimension in the index."""
 
     def __init__(self, levels: Sequence[int], code_dim: int, *, name: str = "codebook") -> None:
-        """`levels` are the L of each dimension; where there are not `code_dim` of them, a projection leads there.
+        """Create the quantizer.
+
+        Args:
+            levels: L_i, the number of levels of each of the d dimensions.
+            code_dim: D, the number of channels of the input. If it is not d, 1×1 convolutions map D to d and back.
+            name: name of the quantizer.
 
         Raises:
-            ValueError: a dimension has less than two levels.
+            ValueError: a dimension has fewer than two levels.
         """
         super().__init__(prod(levels), code_dim, name=name)
         if not levels or min(levels) < 2:
@@ -46,30 +52,30 @@ class FSQuantizer(Quantizer):
 
     @classmethod
     def from_settings(cls, settings: FSQSettings, codebooks: CodebookSettings, name: str) -> Self:
-        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        """Create the quantizer from the settings of a study; see `Quantizer.from_settings`."""
         return cls(settings.levels, codebooks.code_dim, name=name)
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
-        """Quantize z (B, D, H, W)."""
+        """Quantize z (B, D, H, W) float32; `draws` are not used."""
         bounded = torch.tanh(self.project_in(z))  # (B, d, H, W)
         digits = ((bounded + 1) * self.reach).round()
-        passed, _ = straight_through(bounded, digits / self.reach - 1)
+        out, _ = straight_through(bounded, digits / self.reach - 1)
         return Quantized(
-            z_q=self.project_out(passed),
+            z_q=self.project_out(out),
             indices=(digits.long() * self.basis).sum(dim=1),
             losses={},
             penalty=bounded.new_zeros(()),
         )
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """The codes (B, D, H, W) of indices (B, H, W)."""
+        """Return the codes (B, D, H, W) float32 of indices (B, H, W)."""
         radix = torch.tensor(self.levels, device=indices.device).view(-1, 1, 1)
         digits = indices[:, None] // self.basis % radix
         codes: Tensor = self.project_out(digits / self.reach - 1)
         return codes
 
     def table(self) -> Tensor:
-        """All codes, (K, d): every point of the grid."""
+        """Return all codes, (K, d): the points of the grid."""
         radix = torch.tensor(self.levels, device=self.reach.device)
-        every = torch.arange(self.codebook_size, device=self.reach.device)[:, None]
-        return every // self.basis.flatten() % radix / self.reach.flatten() - 1
+        indices = torch.arange(self.codebook_size, device=self.reach.device)[:, None]
+        return indices // self.basis.flatten() % radix / self.reach.flatten() - 1

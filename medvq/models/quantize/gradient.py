@@ -1,4 +1,4 @@
-"""A codebook learnt by gradient (van den Oord et al. 2017, eq. 3)."""
+"""Quantizer whose codes are trained by gradient descent (VQ-VAE, van den Oord et al. 2017, eq. 3)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from medvq.models.quantize.settings import GradientSettings
 
 
 class GradientQuantizer(CodebookQuantizer):
-    """Codes are a parameter, moved by the codebook loss: penalty = ‖sg z − e‖² + β‖z − sg e‖².
+    """Codes are a parameter, trained by the codebook loss: penalty = mean (sg z − e)² + β · mean (z − sg e)².
 
-    Being an ordinary parameter, it is averaged over ranks like any other. β weighs the encoder's term.
+    The first term trains the codes, the second one the encoder. DDP averages the gradient of the codes over ranks, as
+    for any parameter.
     """
 
     Settings = GradientSettings
@@ -29,8 +30,9 @@ class GradientQuantizer(CodebookQuantizer):
         revive: float = 0.0,
         name: str = "codebook",
     ) -> None:
+        """Create the quantizer; see `CodebookQuantizer` for the arguments."""
         super().__init__(codebook_size, code_dim, beta=beta, decay=decay, init=init, revive=revive, name=name)
-        self.codebook = nn.Parameter(self._drawn(code_dim))
+        self.codebook = nn.Parameter(self._random_codes(code_dim))
 
     def _codebook_loss(self, rows: Tensor, indices: Tensor) -> dict[str, Tensor]:
         codes = F.embedding(indices, self.codebook.detach() if self.frozen else self.codebook)
@@ -39,8 +41,8 @@ class GradientQuantizer(CodebookQuantizer):
     def _statistics(self, rows: Tensor, indices: Tensor) -> list[Tensor]:
         return [count_codes(indices, self.codebook_size)] if self.revive else []
 
-    def _learn(self, *totals: Tensor) -> None:
+    def _update_codes(self, *totals: Tensor) -> None:
         pass
 
-    def _put(self, codes: Tensor) -> None:
+    def _set_codes(self, codes: Tensor) -> None:
         self.codebook.copy_(codes)

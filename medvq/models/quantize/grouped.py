@@ -1,4 +1,4 @@
-"""Several codes per position: each vector is cut into equal parts that share one codebook."""
+"""Quantizer with several codes per position: each vector is split into equal parts that share one codebook."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from medvq.registry import QUANTIZERS
 
 
 class GroupedQuantizer(Quantizer):
-    """(B, G·d, H, W) to G codes of length d at each position.
+    """Replaces the vector at each position of (B, G·d, H, W) by G codes of length d.
 
-    Indices are (B, H, W·G): row, then column, then group, which is the raster order of a prior over them.
+    Indices are (B, H, W·G), ordered by row, column and group: the raster order for an autoregressive prior. The
+    published VQ-VAE for skin lesions has G = 4 and d = 64 (jobs/PUBLISHED.md, skin-vqvae-pixelcnn).
     """
 
     Settings = GroupedSettings
 
     def __init__(self, inner: Quantizer, groups: int) -> None:
-        """Quantize each of `groups` parts of a vector by `inner`."""
+        """Create the quantizer.
+
+        Args:
+            inner: quantizer of the parts, with `code_dim` d.
+            groups: G, the number of parts of a vector.
+
+        Raises:
+            ValueError: `groups` is not positive.
+        """
         super().__init__(inner.codebook_size, inner.code_dim * groups, name=inner.name)
         if groups < 1:
             raise ValueError(f"groups must be positive, not {groups}")
@@ -31,46 +40,46 @@ class GroupedQuantizer(Quantizer):
 
     @classmethod
     def from_settings(cls, settings: GroupedSettings, codebooks: CodebookSettings, name: str) -> Self:
-        """Make the quantizer that a study describes; see `Quantizer.from_settings`."""
+        """Create the quantizer from the settings of a study; see `Quantizer.from_settings`."""
         part = codebooks.model_copy(update={"code_dim": codebooks.code_dim // settings.groups})
         return cls(QUANTIZERS.find(settings.codes).from_settings(None, part, name), settings.groups)
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
-        """Quantize z (B, G·d, H, W)."""
-        found: Quantized = self.codes(self._apart(z), draws)
+        """Quantize z (B, G·d, H, W) float32."""
+        found: Quantized = self.codes(self._split_groups(z), draws)
         return Quantized(
-            z_q=self._together(found.z_q), indices=found.indices, losses=found.losses, penalty=found.penalty
+            z_q=self._merge_groups(found.z_q), indices=found.indices, losses=found.losses, penalty=found.penalty
         )
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """The codes (B, G·d, H, W) of indices (B, H, W·G)."""
-        return self._together(self.codes.lookup(indices))
+        """Return the codes (B, G·d, H, W) float32 of indices (B, H, W·G)."""
+        return self._merge_groups(self.codes.lookup(indices))
 
     def update(self, draws: Draws) -> None:
-        """Learn from the training passes since the last call, together with all ranks."""
+        """Update the codebook from the training passes of all ranks since the last call."""
         self.codes.update(draws)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Stop (or let) the codebook learn."""
+        """Freeze the codebook, or unfreeze it."""
         super().freeze(frozen)
         self.codes.freeze(frozen)
 
     def table(self) -> Tensor:
-        """All codes, (K, d)."""
+        """Return all codes, (K, d)."""
         return self.codes.table()
 
     def as_published(self, names: Collection[str]) -> None:
-        """Put the mistakes of papers back in that are switched on."""
+        """Switch on known mistakes of published implementations, by name."""
         self.codes.as_published(names)
 
-    def _apart(self, z: Tensor) -> Tensor:
-        """(B, G·d, H, W) as (B, d, H, W·G)."""
+    def _split_groups(self, z: Tensor) -> Tensor:
+        """Return z (B, G·d, H, W) as (B, d, H, W·G)."""
         batch, _, height, width = z.shape
         parts = z.reshape(batch, self.groups, -1, height, width)
         return parts.permute(0, 2, 3, 4, 1).reshape(batch, -1, height, width * self.groups)
 
-    def _together(self, z: Tensor) -> Tensor:
-        """(B, d, H, W·G) as (B, G·d, H, W)."""
+    def _merge_groups(self, z: Tensor) -> Tensor:
+        """Return z (B, d, H, W·G) as (B, G·d, H, W)."""
         batch, dim, height, width = z.shape
         parts = z.reshape(batch, dim, height, width // self.groups, self.groups)
         return parts.permute(0, 4, 1, 2, 3).reshape(batch, self.groups * dim, height, -1)

@@ -1,4 +1,4 @@
-"""The nearest code of each vector: exact, in chunks, without the N × K matrix or a one-hot."""
+"""Exact search for the nearest code of each vector, in chunks: the N × K matrix of distances is never allocated."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 32
-"""Scores are first reduced over this many codes at once, which vectorises where `argmin` does not."""
-LEAST_DIM = 16
-"""Shorter vectors, but for those of one number, get zeros appended: matrix products of fewer columns are slower."""
-MEDIAN_OF = 64
-"""Codes, evenly spaced, whose median is the centre."""
-NEAR_CENTRE = 0.25
-"""Codes whose centre is nearer to 0 than this share of their reach are not centred: little would cancel."""
+"""Codes per block. The minimum of each block is taken first: `amin` is vectorised, `argmin` is not."""
+MIN_DIM = 16
+"""Vectors of 2 to 15 numbers are padded with zeros to this length, for which matrix products are faster."""
+CENTRE_SAMPLE = 64
+"""Number of codes, evenly spaced in the codebook, whose median is the centre (approximately)."""
+CENTRE_RATIO = 0.25
+"""Codes are centred if the norm of their centre exceeds this share of the largest distance of a code from it."""
 CPU_SCORES, GPU_SCORES = 1 << 20, 1 << 26
-"""Scores held at once: as many as stay in a core's cache; enough to fill a GPU."""
+"""Scores in memory at once: on CPU as many as fit in a core's cache, on a GPU enough to occupy it."""
 PAIR_VALUES = 1 << 20
-"""Numbers held at once while near ties are settled."""
+"""Elements in memory at once while near ties are resolved."""
 
 
 @torch.no_grad()
-def nearest(vectors: Tensor, codes: Tensor) -> Tensor:
-    """Index (N,) int64 of the code (K, D) nearest to each vector (N, D) in Euclidean distance.
+def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
+    """Return the index of the nearest code, in Euclidean distance, of each vector.
 
-    k* = argmin_k ‖e_k‖²/2 − x·e_k in float32, both centred amid the codes where these lie off 0, so that a common
-    offset cancels first.
-    Scores that rounding cannot tell apart are compared again as Σ(x − e)² in float64, so that the answer is the exact
-    nearest code of the float32 inputs, and the lowest index among equals, whatever the chunks, threads or device.
+    The score of code k for vector x is ‖e_k‖²/2 − x·e_k, computed in float32. If the codes are far from 0, vectors and
+    codes are centred first, since a common offset would cost precision. Where rounding errors could change the order
+    of scores, the candidates are compared again by Σ(x − e)² in float64. The result is therefore the nearest code of
+    the inputs as float32, whatever the chunks, the number of threads or the device.
+
+    Args:
+        vectors: (N, D), of any floating-point dtype.
+        codes: (K, D), K ≥ 1.
+
+    Returns:
+        (N,) int64 in [0, K); the lowest index among equally near codes. The index of a vector with values that are
+        not finite is in range and otherwise undefined.
     """
     vectors, codes = vectors.detach().float(), codes.detach().float()
     if vectors.is_meta or not len(vectors):
@@ -38,31 +46,31 @@ def nearest(vectors: Tensor, codes: Tensor) -> Tensor:
     scorer = _Scorer(codes)
     rows = max(1, (CPU_SCORES if vectors.device.type == "cpu" else GPU_SCORES) // len(scorer.half_norms))
     with _full_float32_matmul():
-        parts = [scorer.nearest(chunk) for chunk in torch.split(vectors, rows)]
+        parts = [scorer.nearest_codes(chunk) for chunk in torch.split(vectors, rows)]
     return torch.cat(parts)
 
 
 class _Scorer:
-    """Codes prepared for scoring: centred, and padded to whole blocks by codes that are never chosen."""
+    """Codes prepared for the search: centred, and padded to whole blocks with codes that are never chosen."""
 
     def __init__(self, codes: Tensor) -> None:
         self.codes = codes
-        # Any point amid the codes will do; the mean would follow a single one that is far off.
-        centre = codes[:: -(-len(codes) // MEDIAN_OF)].median(dim=0).values
-        far = bool(centre.norm() > NEAR_CENTRE * (codes - centre).norm(dim=1).amax())
-        self.centre = centre if far else None
-        centred = codes - centre if far else codes
+        # Any point among the codes would do. The median is robust to single far codes, the mean is not.
+        centre = codes[:: -(-len(codes) // CENTRE_SAMPLE)].median(dim=0).values
+        off_centre = bool(centre.norm() > CENTRE_RATIO * (codes - centre).norm(dim=1).amax())
+        self.centre = centre if off_centre else None
+        centred = codes - centre if off_centre else codes
         norms = centred.square().sum(dim=1)
         pad = -len(codes) % BLOCK
-        self.dims = LEAST_DIM - codes.shape[1] if 1 < codes.shape[1] < LEAST_DIM else 0
+        self.dims = MIN_DIM - codes.shape[1] if 1 < codes.shape[1] < MIN_DIM else 0
         self.columns = F.pad(centred, (0, self.dims, 0, pad)).t()  # (D, K + pad)
         self.half_norms = F.pad(norms / 2, (0, pad), value=torch.inf)
         self.lengths = F.pad(norms.sqrt(), (0, pad))
-        self.reach = self.lengths.amax()
+        self.max_length = self.lengths.amax()
         self.slack = (codes.shape[1] + 4) * 2.0**-24
 
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """Indices (n,) for vectors (n, D)."""
+    def nearest_codes(self, vectors: Tensor) -> Tensor:
+        """Return the indices (n,) of the nearest codes of vectors (n, D)."""
         n = len(vectors)
         centred = vectors if self.centre is None else vectors - self.centre
         padded = F.pad(centred, (0, self.dims)) if self.dims else centred
@@ -70,24 +78,32 @@ class _Scorer:
         blocks = scores.view(n, -1, BLOCK).amin(dim=2)  # (n, blocks)
         best, block = blocks.min(dim=1)
         length = torch.linalg.vector_norm(centred, dim=1)
-        limit = best + 2 * self._error(length, self.reach)
+        limit = best + 2 * self._error(length, self.max_length)
         inside = scores.view(n, -1, BLOCK)[torch.arange(n, device=block.device), block]  # (n, BLOCK)
         chosen = block * BLOCK + inside.argmin(dim=1)
         limit = limit[:, None]
         close = (blocks <= limit).sum(dim=1) + (inside <= limit).sum(dim=1)
-        doubtful = (close > 2).nonzero().squeeze(1)
-        if len(doubtful):
-            scores, error = scores[doubtful], self._error(length[doubtful, None], self.lengths)
+        ambiguous = (close > 2).nonzero().squeeze(1)
+        if len(ambiguous):
+            scores, error = scores[ambiguous], self._error(length[ambiguous, None], self.lengths)
             candidates = scores - error <= (scores + error).amin(dim=1, keepdim=True)
-            chosen[doubtful] = self._settle(vectors[doubtful], candidates)
+            chosen[ambiguous] = self._resolve_ties(vectors[ambiguous], candidates)
         return chosen.clamp_(max=len(self.codes) - 1)
 
     def _error(self, vector: Tensor, code: Tensor) -> Tensor:
-        """The most by which rounding changes a score, from the lengths of vector and code."""
+        """Return a bound of the rounding error of scores, given the norms of vectors and codes."""
         return self.slack * code * (vector + code / 2)
 
-    def _settle(self, vectors: Tensor, candidates: Tensor) -> Tensor:
-        """The exact nearest of each vector's (n, D) candidates (n, K + pad) bool; the lowest index among equals."""
+    def _resolve_ties(self, vectors: Tensor, candidates: Tensor) -> Tensor:
+        """Choose among candidates by their distance in float64.
+
+        Args:
+            vectors: (n, D).
+            candidates: (n, K + pad) bool, at least one per vector.
+
+        Returns:
+            (n,) int64: the nearest candidate, with the lowest index among equals.
+        """
         row, code = candidates.nonzero(as_tuple=True)
         step = max(1, PAIR_VALUES // vectors.shape[1])
         distance = torch.cat(
@@ -105,7 +121,7 @@ class _Scorer:
 
 @contextmanager
 def _full_float32_matmul() -> Iterator[None]:
-    """Float32 products in float32, also where the caller allows TF32 or bfloat16 inside them."""
+    """Compute float32 matrix products in full precision, even if the caller allows TF32 or bfloat16 for them."""
     allowed = [(b.matmul, b.matmul.fp32_precision) for b in (torch.backends.cuda, torch.backends.mkldnn)]
     try:
         for matmul, _ in allowed:

@@ -1,1 +1,1 @@
-"""The stacked two-level VQ-VAE with a classifier head."""
+"""The stacked VQ-VAE (SVQ-VAE) with a classifier head."""

@@ -1,4 +1,7 @@
-"""The two-level VQ-VAE of VQ-VAE-2 (Razavi et al. 2019, as in the public PyTorch port; SPEC §1), and its parts."""
+"""The two-level VQ-VAE of VQ-VAE-2 (Razavi et al. 2019), with the layers of the PyTorch port by rosinality.
+
+The published SVQ-VAE stacks three of them; jobs/PUBLISHED.md, svqvae-wbc, lists what it did.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantized, Quantizer
 
 MakeQuantizer = Callable[[str], Quantizer]
-"""Makes the quantizer of that name."""
+"""Creates the quantizer with the given name."""
 
 
 class Residual(nn.Module):
-    """x + Conv1×1(ReLU(Conv3×3(ReLU(x)))), (B, C, H, W) in and out."""
+    """Residual block x + Conv1×1(ReLU(Conv3×3(ReLU(x)))) for (B, C, H, W)."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -25,28 +28,28 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in and out."""
+        """Return the block's output, (B, C, H, W), for x (B, C, H, W)."""
         return torch.add(x, self.conv(x))
 
 
 def residuals(channels: int, hidden: int, count: int) -> list[nn.Module]:
-    """`count` residual blocks and the ReLU that ends them."""
+    """Return `count` residual blocks followed by a ReLU."""
     return [*(Residual(channels, hidden) for _ in range(count)), nn.ReLU()]
 
 
 class TwoLevelCode(NamedTuple):
-    """The code of one two-level block."""
+    """Code of a `TwoLevelVQVAE`."""
 
     joint: Tensor
-    """(B, 2D, H/4, W/4): the upsampled top code, then the bottom code."""
+    """(B, 2D, H/4, W/4): the upsampled top code and the bottom code, concatenated."""
     top: Quantized
-    """The grid of (H/8, W/8)."""
+    """Quantized top level, (B, D, H/8, W/8)."""
     bottom: Quantized
-    """The grid of (H/4, W/4)."""
+    """Quantized bottom level, (B, D, H/4, W/4)."""
 
 
 class TwoLevelVQVAE(nn.Module):
-    """One level of the stack: (B, C, H, W) to a joint code (B, 2D, H/4, W/4) and back. H and W are multiples of 8."""
+    """Encodes (B, C, H, W) as a joint code (B, 2D, H/4, W/4) and decodes it. H and W must be multiples of 8."""
 
     def __init__(
         self,
@@ -58,6 +61,16 @@ class TwoLevelVQVAE(nn.Module):
         code_dim: int = 64,
         quantizer: MakeQuantizer,
     ) -> None:
+        """Create the layers; the defaults are those of the port.
+
+        Args:
+            in_channels: C.
+            channels: channels of the hidden layers, an even number.
+            residual_blocks: residual blocks of each encoder and decoder.
+            residual_channels: hidden channels of a residual block.
+            code_dim: D, the length of a code.
+            quantizer: creates the quantizers `top` and `bottom`, with `code_dim` D.
+        """
         super().__init__()
         half = channels // 2
 
@@ -92,7 +105,7 @@ class TwoLevelVQVAE(nn.Module):
         )
 
     def encode(self, x: Tensor, draws: Draws | None = None) -> TwoLevelCode:
-        """The code of x (B, C, H, W)."""
+        """Encode x (B, C, H, W)."""
         bottom = self.enc_b(x)  # (B, channels, H/4, W/4)
         top = self.quantize_t(self.quantize_conv_t(self.enc_t(bottom)), draws)  # (B, D, H/8, W/8)
         bottom = torch.cat([self.dec_t(top.z_q), bottom], dim=1)
@@ -100,15 +113,15 @@ class TwoLevelVQVAE(nn.Module):
         return TwoLevelCode(self.join(top.z_q, bottom.z_q), top, bottom)
 
     def join(self, top: Tensor, bottom: Tensor) -> Tensor:
-        """The joint code (B, 2D, H/4, W/4) of quantized top (B, D, H/8, W/8) and bottom (B, D, H/4, W/4)."""
+        """Return the joint code (B, 2D, H/4, W/4) of quantized top (B, D, H/8, W/8) and bottom (B, D, H/4, W/4)."""
         return torch.cat([self.upsample_t(top), bottom], dim=1)
 
     def decode(self, joint: Tensor) -> Tensor:
-        """The input (B, C, H, W) back from a joint code (B, 2D, H/4, W/4)."""
+        """Decode a joint code (B, 2D, H/4, W/4) to (B, C, H, W)."""
         decoded: Tensor = self.dec(joint)
         return decoded
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> tuple[Tensor, TwoLevelCode]:
-        """The reconstruction of x (B, C, H, W), and its code."""
+        """Return the reconstruction of x, (B, C, H, W), and the code."""
         code = self.encode(x, draws)
         return self.decode(code.joint), code

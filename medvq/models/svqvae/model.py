@@ -1,4 +1,8 @@
-"""The stacked VQ-VAE: each level takes the joint code of the one below; a head classifies the deepest."""
+"""The stacked VQ-VAE (SVQ-VAE) for white blood cells.
+
+The input of each level is the joint code of the previous one; a head classifies the code of the deepest level.
+jobs/PUBLISHED.md, svqvae-wbc, describes the published system.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,21 @@ from medvq.models.svqvae.settings import SVQVAESettings
 
 
 class SVQVAE(VQModel):
-    """Images (B, C, H, W) to a code (B, 2D, H/4^L, W/4^L), back from every level, and to class logits."""
+    """Encodes images (B, C, H, W) with L stacked levels; the code of level i is (B, 2D, H/4^(i+1), W/4^(i+1)).
+
+    Every level can be decoded to images. The head computes class logits from the deepest code.
+    """
 
     def __init__(self, config: SVQVAESettings, input_shape: tuple[int, int, int], classes: int = 0) -> None:
-        """Build for images of `input_shape` (C, H, W); `classes` > 0 adds the head.
+        """Create the model.
+
+        Args:
+            config: settings of the model.
+            input_shape: (C, H, W) of the images. H and W must be multiples of 2 · 4^L, and larger than 4^L.
+            classes: number of classes of the head; 0 for no head.
 
         Raises:
-            UsageError: the sides do not divide into a whole grid at the deepest level.
+            UsageError: H or W is not supported.
         """
         super().__init__()
         self.levels, self.classes = config.levels, classes
@@ -51,7 +63,7 @@ class SVQVAE(VQModel):
         self.classifier = _head(features, hidden, classes) if classes else None
 
     def encode(self, x: Tensor, levels: int | None = None, draws: Draws | None = None) -> Encoded:
-        """The codes of images x (B, C, H, W), of the first `levels` levels."""
+        """Encode images; see `Autoencoder.encode`. Losses of a level are sums over its two codebooks."""
         codes: list[Tensor] = []
         losses: dict[str, Tensor] = {}
         penalties: list[Tensor] = []
@@ -68,13 +80,18 @@ class SVQVAE(VQModel):
         return Encoded(codes=codes, losses=losses, penalties=penalties, indices=indices)
 
     def decode(self, code: Tensor, level: int = -1, to: int = 0) -> Tensor:
-        """The input of level `to` (0: the image) from a joint code (B, 2D, h, w) of `level`."""
+        """Decode a joint code (B, 2D, h, w) of `level`; see `Autoencoder.decode`."""
         for i in range(level % self.levels, to - 1, -1):
             code = self._level(i).decode(code)
         return code
 
     def decode_indices(self, indices: dict[str, Tensor]) -> Tensor:
-        """The image (B, C, H, W) from `level{i}/top` (B, h/2, w/2) and `level{i}/bottom` (B, h, w), i the deepest."""
+        """Return images (B, C, H, W) decoded from code indices.
+
+        Args:
+            indices: `level{i}/top` (B, h/2, w/2) and `level{i}/bottom` (B, h, w), int64, of one level i. If there are
+                several levels, the deepest is used.
+        """
         i = max(int(name.removeprefix("level").partition("/")[0]) for name in indices)
         level = self._level(i)
         top = level.quantize_t.lookup(indices[f"level{i}/top"])
@@ -83,22 +100,22 @@ class SVQVAE(VQModel):
 
     @property
     def has_head(self) -> bool:
-        """Whether the model was built with classes."""
+        """Whether the model has a classifier head."""
         return self.classifier is not None
 
     def head(self, code: Tensor) -> Tensor:
-        """Class logits (B, classes) of the deepest code (B, 2D, h, w).
+        """Return class logits (B, classes) for the deepest code (B, 2D, h, w).
 
         Raises:
-            UsageError: the model was built without classes.
+            UsageError: the model has no head.
         """
         if self.classifier is None:
-            raise UsageError("this model has no classifier head", hint="train it on data that have classes")
+            raise UsageError("this model has no classifier head", hint="train it on data with classes")
         logits: Tensor = self.classifier(code)
         return logits
 
     def level_parameters(self, level: int) -> Iterator[nn.Parameter]:
-        """The parameters of one level."""
+        """Return the parameters of one level."""
         return self._level(level).parameters()
 
     def _level(self, i: int) -> TwoLevelVQVAE:
@@ -108,6 +125,7 @@ class SVQVAE(VQModel):
 
 
 def _head(features: int, hidden: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Return an MLP with GELU that maps (B, …), flattened to `features` numbers, to logits (B, classes)."""
     layers: list[nn.Module] = [nn.Flatten()]
     for width in hidden:
         layers += [nn.Linear(features, width), nn.GELU()]

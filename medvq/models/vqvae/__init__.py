@@ -1,1 +1,1 @@
-"""The single-level VQ-VAE with BatchNorm."""
+"""The VQ-VAE with one level and BatchNorm."""

@@ -1,4 +1,8 @@
-"""The VQ-VAE of the brain slice study: three halvings, BatchNorm, one codebook, three doublings."""
+"""The VQ-VAE for brain slices: three strided convolutions, one codebook, three transposed convolutions.
+
+The structure is that of van den Oord et al. 2017 with BatchNorm; jobs/PUBLISHED.md, brain-vqvae, describes the
+published system.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,12 @@ from medvq.models.quantize.build import make_quantizer
 from medvq.models.vqvae.settings import VQVAESettings
 
 STRIDE = 8
+"""Image side divided by code side."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "linear": nn.Identity}
 
 
 class NormedResidual(nn.Module):
-    """x + BN(Conv1×1(ReLU(BN(Conv3×3(ReLU(x)))))), (B, C, H, W) in and out."""
+    """Residual block x + BN(Conv1×1(ReLU(BN(Conv3×3(ReLU(x)))))) for (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,21 +35,26 @@ class NormedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in and out."""
+        """Return the block's output, (B, C, H, W), for x (B, C, H, W)."""
         out: Tensor = x + self.conv(x)
         return out
 
 
 class VQVAE(VQModel):
-    """Images (B, C, H, W) to codes (B, D, H/8, W/8) and back."""
+    """Encodes images (B, C, H, W) as codes (B, D, H/8, W/8) and decodes them. It has no classifier head."""
 
     levels = 1
 
     def __init__(self, config: VQVAESettings, input_shape: tuple[int, int, int], classes: int = 0) -> None:
-        """Build for images of `input_shape` (C, H, W); it has no head, so `classes` changes nothing.
+        """Create the model.
+
+        Args:
+            config: settings of the model.
+            input_shape: (C, H, W) of the images. H and W must be multiples of 8.
+            classes: not used.
 
         Raises:
-            UsageError: the sides are not multiples of 8.
+            UsageError: H or W is not a multiple of 8.
         """
         super().__init__()
         channels, *sides = input_shape
@@ -65,7 +75,7 @@ class VQVAE(VQModel):
             *([nn.ReLU()] if config.relu_codes else []),
         )
         self.quantizer = make_quantizer(config, "level0")
-        # A ReLU straight on the codes would drop half of what they say, unless they are made by one.
+        # A ReLU directly on the codes would discard their negative values. With `relu_codes` encoder outputs have none.
         self.decoder = nn.Sequential(
             *(NormedResidual(dim) for _ in range(blocks)),
             *([nn.ReLU()] if blocks or config.relu_codes else []),
@@ -85,7 +95,7 @@ class VQVAE(VQModel):
                     nn.init.zeros_(module.bias)
 
     def encode(self, x: Tensor, levels: int | None = None, draws: Draws | None = None) -> Encoded:
-        """The codes of images x (B, C, H, W)."""
+        """Encode images; see `Autoencoder.encode`."""
         found = self.quantizer(self.encoder(x), draws)
         return Encoded(
             codes=[found.z_q],
@@ -95,12 +105,12 @@ class VQVAE(VQModel):
         )
 
     def decode(self, code: Tensor, level: int = -1, to: int = 0) -> Tensor:
-        """The image (B, C, H, W) from a code (B, D, H/8, W/8)."""
+        """Decode codes (B, D, H/8, W/8) to images (B, C, H, W)."""
         image: Tensor = self.decoder(code)
         return image
 
     def decode_indices(self, indices: dict[str, Tensor]) -> Tensor:
-        """The image (B, C, H, W) from indices `level0` (B, H/8, W/8)."""
+        """Decode indices `level0` (B, H/8, W/8) int64 to images (B, C, H, W)."""
         return self.decode(self.quantizer.lookup(indices["level0"]))
 
 

@@ -1,1 +1,1 @@
-"""The tasks: what a step computes, what an evaluation measures, and what is left behind when a run is done."""
+"""Tasks. A task defines the losses of a training step, the metrics of an evaluation, and the artifacts of a run."""

@@ -1,4 +1,4 @@
-"""The interface of a task: what a training step computes, what evaluation measures, what a run leaves."""
+"""Interface of tasks: the losses of a training step, the metrics of an evaluation, the artifacts of a run."""
 
 from __future__ import annotations
 
@@ -23,71 +23,77 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One rank's share of a global batch, on its device."""
+    """Part of a global batch that this rank holds, on its device."""
 
     keys: Sequence[str]
+    """Keys of the B images; empty in training."""
     x: Tensor
-    """(B, C, H, W) normalized."""
+    """Images (B, C, H, W), normalised."""
     label: Tensor
-    """(B,) int64, -1 where there is none."""
+    """Class indices (B,) int64; -1 for images without a label."""
     part: Tensor
-    """(B,) int64: which dataset of a mixture each image is from."""
+    """Dataset of each image, (B,) int64: its index in the mixture."""
     masked: Tensor | None = None
-    """(B, C, H, W): x with noise outside the masks, where the view asks for masks; training only."""
+    """Images (B, C, H, W) with noise outside their masks; None unless the training data are read with masks."""
     inside: Tensor | None = None
-    """(B, 1, H, W) bool: inside the masks, where the objective `reads_masks`; held-out images only. Nothing of an
-    image without a mask."""
+    """Whether a pixel is inside the mask, (B, 1, H, W) bool; False everywhere for an image without a mask. None in
+    training, and unless the objective `reads_masks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """One split, each sample once, rows sorted by position in the view."""
+    """Measurements of one split. Each of its N images occurs once, in the order of the view."""
 
     keys: list[str]
+    """Keys of the images."""
     rows: dict[str, Array]
-    """Per-sample values (N, …)."""
+    """Values per image by name, (N, …)."""
     totals: dict[str, Array]
-    """Sums over all samples and ranks."""
+    """Sums over all images by name."""
     classes: tuple[str, ...]
+    """Names of the classes; empty if the data have no classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
-    """What a task works with, beside its model."""
+    """What a task uses besides its model."""
 
     objective: Any
-    """Settings of what is minimised, an instance of the task's `info.objective`."""
+    """Settings of the objective, an instance of the task's `info.objective`."""
     pixels: Pixels
-    """How pixels are scaled."""
+    """Converts between stored pixels and the model's inputs."""
     classes: tuple[str, ...] = ()
-    """Names of the classes; empty if the data have no labels that matter."""
+    """Names of the classes; empty if the task does not use labels."""
     as_published: frozenset[str] = frozenset()
-    """Mistakes of papers that are switched on."""
+    """Names of known mistakes of published implementations that are switched on."""
     needs: Needs = field(default_factory=lambda: Needs({}))
-    """The runs that this one needs, by role, `init` excepted. Each is opened when it is first asked for, with its
-    model frozen and in evaluation mode on the run's device."""
+    """Runs that this run needs, by role, without `init`. Each is opened at first access. Its model is on the device of
+    this run, frozen and in evaluation mode."""
 
 
 class Task(nn.Module, ABC):
-    """A model with what is asked of it. `forward` gives named losses, the first of which is minimised.
+    """A model together with its losses and metrics. `forward` returns the losses of a training step.
 
-    A user's own task derives from this class and sets `info`. If `info` declares roles other than `init`, the task must
-    read `self.needs["role"]` for each of them; a role that is declared and never read is an error when the class is
-    created.
+    A task outside medvq derives from this class and sets `info`. If `info` declares roles other than `init`, the task
+    must read `self.needs["role"]` for each of them; otherwise creating the class raises a UsageError.
     """
 
     info: ClassVar[TaskInfo]
-    """What a study may say about the task."""
+    """Facts about the task with which studies are checked, such as its metrics and roles."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_roles(cls, Task)
 
     def __init__(self, model: nn.Module, context: TaskContext) -> None:
-        """Take the model to train.
+        """Create the task.
+
+        Args:
+            model: the model to train.
+            context: objective, pixel scaling, classes and needed runs.
 
         Raises:
-            UsageError: the task cannot use such a model.
+            UsageError: the task does not support the model.
         """
         super().__init__()
         self.model, self.objective, self.pixels = model, context.objective, context.pixels
@@ -95,36 +101,59 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
-        """Losses of one training step, means over elements; the first, `loss`, is the one to minimise.
+        """Compute the losses of one training step.
 
-        `epoch` counts from 0.
+        Args:
+            batch: this rank's part of the global batch.
+            draws: random numbers of this step.
+            epoch: epoch, counted from 0.
+
+        Returns:
+            Losses () by name, means over elements. The first one is called `loss` and is minimised; the others are
+            logged.
         """
 
     def stage(self, epoch: int) -> int:
-        """A number that changes with the epoch (from 0) wherever `forward` begins to use other parameters."""
+        """Return a number that differs between epochs in which `forward` uses different parameters."""
         return 0
 
     @abstractmethod
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Per-sample rows (B, …) and totals to be summed, in evaluation mode without gradients."""
+        """Measure a batch. It is called in evaluation mode without gradients.
+
+        Returns:
+            Values per image by name, (B, …), and totals by name, which are summed over batches and ranks.
+        """
 
     @abstractmethod
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """The task's declared metrics of one split, without the split's name."""
+        """Return the metrics of one split by name, without the name of the split."""
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
-        """The columns beside `key`, (N,) each, of what is kept of every image; by default all that is one number."""
+        """Return the columns of the predictions file, (N,) each, besides `key`.
+
+        By default these are all rows with one number per image.
+        """
         return {name: row for name, row in found.rows.items() if row.ndim == 1}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Write artifacts of the test split into `folder`; none by default. `sample` holds the first images."""
+        """Write artifacts of a finished run; none by default.
+
+        Args:
+            folder: an existing folder for them.
+            found: measurements of the last held-out split, or of the training images if nothing is held out.
+            sample: a few images of that split.
+        """
 
     def fit(self, train: Evaluated, val: Evaluated) -> None:
-        """Learn from what was measured of the training view and of validation; only where `info.fits`."""
+        """Fit the task to measurements of the training and validation splits, instead of training steps.
+
+        It is called only if `info.fits`.
+        """
         raise NotImplementedError
 
 
 def image_rows(x: Tensor) -> Array:
-    """(B, C, H, W) in [0, 1] as float (B, H, W, C) on the CPU, for pictures."""
+    """Return images x (B, C, H, W) in [0, 1] as a float array (B, H, W, C), for figures."""
     out: Array = torch.movedim(x, 1, -1).cpu().numpy()
     return out

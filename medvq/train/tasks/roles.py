@@ -10,10 +10,18 @@ from medvq.errors import UsageError
 
 
 def check_roles(kind: type, base: type) -> None:
-    """Raise UsageError if the task class `kind` declares a role and no method of it reads `self.needs[role]`.
+    """Check that a task class reads `self.needs[role]` for every role that it declares.
 
-    The methods of `kind` and of its bases up to `base` are searched for the role's name; a method that goes through
-    `self.needs.values()` or `.items()` reads all of them. The role `init` is the engine's own.
+    The check looks for the name of the role among the string constants of the methods of `kind` and its bases below
+    `base`. A method that iterates over `self.needs.values()` or `.items()` reads all roles. The role `init` is
+    excluded: the training engine loads its weights.
+
+    Args:
+        kind: the task class.
+        base: the class `Task`.
+
+    Raises:
+        UsageError: a declared role is never read.
     """
     info = getattr(kind, "info", None)
     roles = [role for role in getattr(info, "roles", ()) if role != "init"]
@@ -37,7 +45,7 @@ def check_roles(kind: type, base: type) -> None:
 
 
 def _code_of(value: Any) -> Iterator[CodeType]:
-    """Yield the code of a method, property or cached property, and of the functions inside it."""
+    """Yield the code objects of a function, method, property or cached property, and of functions nested in it."""
     wrapped = [getattr(value, name, None) for name in ("fget", "func", "__func__", "__wrapped__")]
     waiting = [f.__code__ for f in (value, *wrapped) if hasattr(f, "__code__")]
     while waiting:

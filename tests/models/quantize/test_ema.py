@@ -1,4 +1,4 @@
-"""The EMA codebook against independent numpy arithmetic, its start from data, and revival."""
+"""Compare the EMA codebook with numpy; test its initialisation from data and the revival of dead codes."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ import torch
 from medvq.errors import MedvqError
 from medvq.models.draws import Draws
 from medvq.models.quantize.ema import EMAQuantizer
-from medvq.models.quantize.kernels import nearest
+from medvq.models.quantize.kernels import nearest_codes
 from medvq.models.quantize.kmeans import kmeans, start_codes
 
 
 def grid(vectors):
-    """Vectors (N, D) as an image (1, D, 1, N)."""
+    """Return vectors (N, D) as (1, D, 1, N)."""
     return torch.as_tensor(vectors, dtype=torch.float32).t()[None, :, None, :].contiguous()
 
 
@@ -75,7 +75,7 @@ def test_t3_sums_agree_with_counts_after_the_start():
 
 
 def test_t3_codes_of_another_scale_than_the_data_come_into_use():
-    """N(0, 1) codes against encoder outputs a tenth as long: almost no code is ever nearest without revival."""
+    """If codes are ten times longer than encoder outputs, almost none is ever chosen without revival."""
     z = 0.1 * torch.randn(1024, 16, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     used = {}
@@ -83,7 +83,7 @@ def test_t3_codes_of_another_scale_than_the_data_come_into_use():
         quantizer = EMAQuantizer(64, 16, init="normal", revive=revive)
         for step in range(60):
             train_step(quantizer, z, step)
-        used[revive] = len(nearest(z, quantizer.codebook).unique())
+        used[revive] = len(nearest_codes(z, quantizer.codebook).unique())
     assert used[0.0] < 16
     assert used[0.2] > 50
 
@@ -175,7 +175,7 @@ def test_k_means_finds_separated_clusters():
 def test_k_means_moves_codes_that_are_left_without_vectors():
     points = 5 + torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0))
     order = torch.randperm(80, generator=torch.Generator().manual_seed(0))
-    # The first codes are all the same point, so that all but one of them have nothing.
+    # The first codes are the same point, so all but one of them have no vectors.
     found = kmeans(torch.cat([points[:1].repeat(40, 1), points.repeat(5, 1)[order]]), 16)
     assert torch.cdist(points, found).min(1).values.max() < 1e-5
 
@@ -189,13 +189,13 @@ def test_t2_revival_resets_code_count_and_sum():
         train_step(quantizer, z, step)
     assert quantizer.codebook.abs().max() < 10
     fair = quantizer.counts.sum() / 16
-    # The code is sums / counts up to the smoothing: a revival that forgot the sums is undone by the next update.
+    # A code is sums / counts, up to smoothing. A revival that does not reset the sums is undone by the next update.
     torch.testing.assert_close(quantizer.codebook, quantizer.sums / quantizer.counts[:, None], rtol=1e-3, atol=1e-3)
     assert quantizer.counts.min() >= 0.05 * fair
 
 
 def test_t2_threshold_is_relative_to_the_mean_use():
-    """Fewer vectors than codes: no absolute threshold could be met, and codes in regular use must be left alone."""
+    """With fewer vectors than codes, an absolute threshold would replace codes that are used regularly."""
     quantizer = EMAQuantizer(256, 2, init="normal", revive=0.1)
     quantizer.counts.fill_(1e-3)
     quantizer.sums.copy_(quantizer.codebook * 1e-3)
@@ -227,7 +227,7 @@ def test_values_that_are_not_finite_are_named_and_kept_out():
 
 
 def test_t8_moving_averages_advance_under_bfloat16():
-    """In bfloat16 100 + 0.01·(101 − 100) is 100 for ever."""
+    """In bfloat16, 100 + 0.01 · (101 − 100) rounds to 100, so averages would never change."""
     quantizer = EMAQuantizer(1, 1, init="normal", revive=0).bfloat16()
     quantizer.counts.fill_(100)
     for step in range(50):

@@ -1,4 +1,4 @@
-"""What is particular to each kind of quantizer; the EMA codebook has a file of its own."""
+"""Properties that single kinds of quantizers have. The EMA codebook has its own file."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_groups_are_the_same_codes_as_quantizing_each_part_alone():
     for group in range(4):
         alone = inner(z[:, 2 * group : 2 * group + 2])
         assert torch.equal(out.z_q[:, 2 * group : 2 * group + 2], alone.z_q)
-        # Row, then column, then group.
+        # Ordered by row, column and group.
         assert torch.equal(out.indices[:, :, group::4], alone.indices)
 
 
@@ -117,7 +117,7 @@ def test_t17_every_index_is_reachable_and_stands_for_one_code(levels):
     codes = quantizer.lookup(everything)
     assert quantizer.codebook_size == total == len(codes[0, :, 0].t().unique(dim=0))
     assert codes.abs().max() == 1
-    # The value that tanh bounds to a code, drawn in a little so that it is finite at the ends.
+    # Inverse of tanh, slightly inside (−1, 1), where it is finite.
     out = quantizer(torch.atanh(codes * 0.999))
     assert torch.equal(out.indices, everything)
     assert torch.equal(out.z_q, codes)

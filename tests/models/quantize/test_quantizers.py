@@ -1,4 +1,4 @@
-"""One suite over every registered quantizer."""
+"""Tests that every registered quantizer must pass."""
 
 import copy
 
@@ -23,7 +23,7 @@ def made(name, seed=0):
 
 
 def started(name, steps=1):
-    """A quantizer that has been through a few training steps."""
+    """Return a quantizer after a few training steps."""
     quantizer = made(name)
     for step in range(steps):
         quantizer(images(step).requires_grad_(), Draws(0, step))
@@ -139,7 +139,7 @@ def test_t10_activation_checkpointing_counts_a_pass_once(name):
         return F.mse_loss(out.z_q, torch.zeros_like(z)) + out.penalty
 
     loss(z, plain).backward()
-    # Without early stop the whole pass is repeated during backward.
+    # Without early stop, backward repeats the whole forward pass.
     with torch.utils.checkpoint.set_checkpoint_early_stop(False):
         torch.utils.checkpoint.checkpoint(loss, z, saved, use_reentrant=False).backward()
     plain.update(Draws(0, 1))
@@ -204,7 +204,7 @@ def test_memory_format_is_kept_and_does_not_matter(name):
     plain, last = quantizer(z), quantizer(z.to(memory_format=torch.channels_last))
     assert plain.z_q.is_contiguous()
     assert last.z_q.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(plain.z_q, last.z_q)  # a projection may round in another order
+    torch.testing.assert_close(plain.z_q, last.z_q)  # a projection may round differently
     assert torch.equal(plain.indices, last.indices)
 
 

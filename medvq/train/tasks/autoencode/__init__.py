@@ -1,1 +1,1 @@
-"""The task `autoencode`: train a model to reconstruct images from codes."""
+"""The task `autoencode`: train an autoencoder to reconstruct images."""

@@ -1,4 +1,4 @@
-"""What a study may ask of the task `autoencode`."""
+"""Objective and metrics of the task `autoencode`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from medvq.config.task_info import INIT, Better, TaskInfo, per_split
 
 
 class AutoencodeObjective(Objective):
-    """What autoencoding minimises: MSE of every active level's reconstruction plus the losses of its code."""
+    """Objective of autoencoding: reconstruction MSE plus penalty of the code, summed over the active levels."""
 
     stagger: int = Field(default=0, ge=0)
-    """Epochs after which the next level of a stacked model joins; 0 trains all levels from the start."""
+    """Number of epochs after which the next level of a stacked model becomes active; with 0 all levels are active from
+    the start. The stacked VQ-VAE was published with 5."""
     reconstruct: Literal["recon_all", "recon_level"] = Field(default="recon_all", json_schema_extra={"neutral": True})
-    """`recon_all` decodes every level to pixels; `recon_level` to its own input, which is detached."""
+    """Target of each level: the image for `recon_all`; the input of the level, detached, for `recon_level`."""
     foreground: Annotated[float, Field(ge=0, lt=1)] | Literal["mask"] | None = Field(
         default=None, json_schema_extra={"neutral": True}
     )
-    """Also measure SSIM inside the foreground: pixels whose mean over channels, in [0, 1], is above this; or `mask`,
-    inside the dataset's masks, over the held-out images that have one."""
+    """Also measure SSIM over the foreground. A number in [0, 1) is a threshold: a pixel is foreground if its mean over
+    channels, in [0, 1], is larger. `mask` takes the masks of held-out images; images without a mask are left out."""
 
     @property
     def reads_masks(self) -> bool:
-        """Whether held-out images are measured with their masks."""
+        """Whether held-out images are measured inside their masks."""
         return self.foreground == "mask"
 
 
-OF_CODES: dict[str, Better] = {"perplexity": "max", "usage": "max", "top10": "min"}
+CODEBOOK_METRICS: dict[str, Better] = {"perplexity": "max", "usage": "max", "top10": "min"}
 """Metrics of models with codebooks."""
 
 AUTOENCODE = TaskInfo(
@@ -37,8 +38,8 @@ AUTOENCODE = TaskInfo(
     revision=1,
     objective=AutoencodeObjective,
     metrics=per_split({"loss": "min", "mse": "min", "psnr": "max"}),
-    optional=per_split({**OF_CODES, "ssim": "max", "ssim_foreground": "max", "ssim_own_range": "max"}),
+    optional=per_split({**CODEBOOK_METRICS, "ssim": "max", "ssim_foreground": "max", "ssim_own_range": "max"}),
     select="val/mse",
     roles=INIT,
-    as_published={"ssim_own_range": "also give ssim_own_range: SSIM with each image's own max - min as range"},
+    as_published={"ssim_own_range": "also report ssim_own_range: SSIM with each image's own max - min as data range"},
 )

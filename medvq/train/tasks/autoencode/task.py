@@ -1,4 +1,4 @@
-"""Autoencoding: every active level's reconstruction comes close to the image, and its codes to the encoder's output."""
+"""The task `autoencode`: minimise the reconstruction error of every active level plus the penalties of the codes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from medvq.metrics.similarity import WINDOW, own_range, psnr, squared_error, ssi
 from medvq.models.autoencoder import Autoencoder, Reconstructions, Target, VQModel
 from medvq.models.draws import Draws
 from medvq.models.quantize.base import Quantizer
-from medvq.train.tasks.autoencode.info import AUTOENCODE, OF_CODES, AutoencodeObjective
+from medvq.train.tasks.autoencode.info import AUTOENCODE, CODEBOOK_METRICS, AutoencodeObjective
 from medvq.train.tasks.base import Array, Batch, Evaluated, Task, TaskContext, image_rows
 
 COUNTS = "codes/"
+"""Prefix of the totals that hold how often each code is chosen."""
 
 
 class Autoencode(Task):
-    """L = Σ over active levels of MSE(target_i, x̂_i) + penalty_i, means over elements.
+    """Minimises L = Σ_i MSE(target_i, x̂_i) + penalty_i over the active levels i; all terms are means over elements.
 
-    penalty_i is the weighted loss of the level's code, such as β · commitment_i. The target is the image, or under
-    `recon_level` the level's own input, detached.
+    x̂_i is the reconstruction from the code of level i, and penalty_i the weighted sum of the losses of this code, such
+    as β · commitment_i. target_i is the image, or with `recon_level` the input of level i, detached.
     """
 
     info = AUTOENCODE
@@ -36,10 +37,10 @@ class Autoencode(Task):
     objective: AutoencodeObjective
 
     def __init__(self, model: nn.Module, context: TaskContext) -> None:
-        """Take an autoencoder.
+        """Create the task.
 
         Raises:
-            UsageError: the model is none.
+            UsageError: the model is not an `Autoencoder`.
         """
         if not isinstance(model, Autoencoder):
             raise UsageError(
@@ -50,19 +51,19 @@ class Autoencode(Task):
 
     @property
     def target(self) -> Target:
-        """What each level gives back."""
+        """What each level reconstructs."""
         return "inputs" if self.objective.reconstruct == "recon_level" else "pixels"
 
     def stage(self, epoch: int) -> int:
-        """How many levels train in this epoch."""
+        """Return the number of active levels in an epoch."""
         if self.objective.stagger == 0:
             return self.model.levels
         return min(epoch // self.objective.stagger + 1, self.model.levels)
 
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
-        """The summed loss, then each level's parts."""
+        """Compute the total loss, the MSE of each level, and the losses of the codes."""
         if "codebook_update_per_encode" in self.as_published:
-            # One encoding for each level's loss, as published: the first level's codebooks learn most often.
+            # The published code encodes the images once per active level, which updates the lower codebooks more often.
             for levels in range(1, self.stage(epoch)):
                 self.model.encode(batch.x, levels=levels, draws=draws)
         found = self.model(batch.x, levels=self.stage(epoch), draws=draws, target=self.target)
@@ -74,20 +75,20 @@ class Autoencode(Task):
         return {"loss": total, **parts, **found.losses}
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Errors and likeness of each image, and how often each code is used."""
+        """Measure error and similarity of each image, and how often each code is chosen."""
         found = self.model(batch.x, target=self.target)
         truth = self.pixels.unit(batch.x, batch.part)
-        back = self.pixels.unit(self._deepest(found), batch.part)
+        output = self.pixels.unit(self._deepest_image(found), batch.part)
         levels = [squared_error(i.float(), t.float()) for i, t in zip(found.images, found.targets, strict=True)]
-        mse = squared_error(back, truth)
+        mse = squared_error(output, truth)
         rows = {"loss": torch.stack(levels).sum(0), "mse": mse, "psnr": psnr(mse, 1.0)}
         if min(truth.shape[-2:]) >= WINDOW:
-            rows["ssim"] = ssim(back, truth, 1.0)
+            rows["ssim"] = ssim(output, truth, 1.0)
             inside = self._foreground(batch, truth)
             if inside is not None:
-                rows["ssim_foreground"] = ssim(back, truth, 1.0, inside)
+                rows["ssim_foreground"] = ssim(output, truth, 1.0, inside)
             if "ssim_own_range" in self.as_published:
-                rows["ssim_own_range"] = ssim(back, truth, own_range(truth))
+                rows["ssim_own_range"] = ssim(output, truth, own_range(truth))
         totals = {
             f"{COUNTS}{name}": code_counts(found.indices[name], quantizer.codebook_size)
             for name, quantizer in self._quantizers().items()
@@ -95,19 +96,21 @@ class Autoencode(Task):
         return rows, totals
 
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """loss: summed MSE of all levels, normalized units; the others of the deepest level's image, in [0, 1].
+        """Return the metrics of one split.
 
-        mse; psnr, the mean of PSNRs; ssim over whole images, ssim_foreground inside the foreground of those that have
-        one; of models with codebooks perplexity, usage and the share of the ten most frequent codes (top10) over the
-        whole split, averaged over codebooks.
+        `loss` is the MSE summed over all levels, in normalised units. All other metrics compare the reconstruction
+        from the deepest code with the image, both in [0, 1]: `mse`, `psnr` (mean of the PSNRs of images, in dB),
+        `ssim`, and `ssim_foreground` over the images that have a foreground. Models with codebooks add `perplexity`,
+        `usage` (share of codes in use) and `top10` (share of positions with one of the ten most frequent codes): over
+        the whole split, averaged over codebooks.
         """
-        means = {name: float(np.nanmean(row.astype("float64"))) for name, row in found.rows.items() if _any(row)}
-        use = _use(found).values()
-        of_codes = {name: fmean(getattr(u, name) for u in use) for name in OF_CODES} if use else {}
-        return {**means, **of_codes}
+        means = {name: float(np.nanmean(row.astype("float64"))) for name, row in found.rows.items() if _has_finite(row)}
+        use = _codebook_use(found).values()
+        codebook_metrics = {name: fmean(getattr(u, name) for u in use) for name in CODEBOOK_METRICS} if use else {}
+        return {**means, **codebook_metrics}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """Write reconstructions of the first images from every level; with codebooks, their use and code maps too."""
+        """Write reconstructions of `sample` from every level; with codebooks also code usage and code maps."""
         from medvq.runs.artifacts.figures import reconstructions
 
         with torch.inference_mode():
@@ -116,12 +119,12 @@ class Autoencode(Task):
         images = [image_rows(self.pixels.unit(image, sample.part)) for image in seen.images]
         reconstructions(truth, [(f"level {i}", x) for i, x in enumerate(images)], folder / "reconstructions.png")
         if seen.indices:
-            self._write_codebooks(folder, _use(found), seen, truth, images[-1])
+            self._write_codebooks(folder, _codebook_use(found), seen, truth, images[-1])
 
     def _write_codebooks(
         self, folder: Path, use: dict[str, CodebookUse], seen: Reconstructions, truth: Array, last: Array
     ) -> None:
-        """Write how often each code is used, the codebooks, and the codes of images (B, H, W, C)."""
+        """Write how often each code is used, the codes, and the code maps of images `truth` and `last` (B, H, W, C)."""
         from medvq.runs.artifacts.codebooks import code_maps, codebook_picture
 
         record = {
@@ -141,29 +144,30 @@ class Autoencode(Task):
         code_maps(truth, maps, last, folder / "codes.png")
 
     def _quantizers(self) -> dict[str, Quantizer]:
-        """The quantizers by name; empty if the model has no codebooks."""
+        """Return the quantizers by name; empty if the model has no codebooks."""
         return self.model.quantizers() if isinstance(self.model, VQModel) else {}
 
     def _foreground(self, batch: Batch, truth: Tensor) -> Tensor | None:
-        """(B, 1, H, W) bool, of true images (B, C, H, W) in [0, 1]."""
+        """Return the foreground (B, 1, H, W) bool of images (B, C, H, W) in [0, 1]; None if it is not measured."""
         match self.objective.foreground:
             case None:
                 return None
             case "mask":
                 return batch.inside
-            case above:
-                return truth.mean(1, keepdim=True) > above
+            case threshold:
+                return truth.mean(1, keepdim=True) > threshold
 
-    def _deepest(self, found: Reconstructions) -> Tensor:
-        """The image (B, C, H, W) from the deepest code."""
+    def _deepest_image(self, found: Reconstructions) -> Tensor:
+        """Return the images (B, C, H, W) decoded from the deepest code."""
         return found.images[-1] if self.target == "pixels" else self.model.decode(found.code)
 
 
-def _any(row: np.ndarray[Any, Any]) -> bool:
+def _has_finite(row: np.ndarray[Any, Any]) -> bool:
+    """Return whether any value of `row` is finite."""
     return bool(np.isfinite(row).any())
 
 
-def _use(found: Evaluated) -> dict[str, CodebookUse]:
-    """How each codebook was used over the split."""
+def _codebook_use(found: Evaluated) -> dict[str, CodebookUse]:
+    """Return the code usage of each codebook over the split."""
     counts = {k.removeprefix(COUNTS): v for k, v in found.totals.items() if k.startswith(COUNTS)}
     return {name: codebook_use(torch.from_numpy(v)) for name, v in counts.items()}

@@ -1,1 +1,1 @@
-"""The task `classify`: predict one label per image."""
+"""The task `classify`: train a classifier with one label per image."""

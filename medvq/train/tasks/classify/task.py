@@ -1,4 +1,4 @@
-"""Classification from the deepest code, by cross-entropy on logits."""
+"""The task `classify`: minimise the cross-entropy of class logits."""
 
 from __future__ import annotations
 
@@ -19,53 +19,59 @@ from medvq.train.tasks.classify.info import CLASSIFY, ClassifyObjective
 
 
 class Classify(Task):
-    """L = CE(logits, y) + w · MSE(code(x), code(x_m)) + on every N-th epoch MSE(x, x̂) + penalty of the deepest code.
+    """Minimises L = CE(logits, y) + w · MSE(code(x), code(x_m)) + MSE(x, x̂) + penalty.
 
-    The model is an autoencoder with a `head` that takes the deepest code, or any module that returns logits of images.
+    x_m is x with noise outside its mask; this term needs data with masks. The last two terms, the reconstruction from
+    the deepest code and the penalty of this code, are part of the loss in every N-th epoch only. The model is an
+    autoencoder with a `head` for the deepest code, or any module that returns logits for images. For modules that are
+    not autoencoders the loss is the cross-entropy.
     """
 
     info = CLASSIFY
     objective: ClassifyObjective
 
     def __init__(self, model: nn.Module, context: TaskContext) -> None:
-        """Take a model that classifies.
+        """Create the task.
 
         Raises:
-            UsageError: an autoencoder without a head, or an objective about codes for a model that has none.
+            UsageError: the model is an autoencoder without a head, or the objective requires an autoencoder and the
+                model is none.
         """
-        self.coded = isinstance(model, Autoencoder)
+        self.is_autoencoder = isinstance(model, Autoencoder)
         if isinstance(model, Autoencoder) and not model.has_head:
-            raise UsageError(f"a {type(model).__name__} has no classifier head", hint="use the model svqvae")
-        if not self.coded and (context.objective.reconstruct_every or context.objective.trains_head_alone):
+            raise UsageError(
+                f"a {type(model).__name__} has no classifier head", hint="use a model with a head, such as svqvae"
+            )
+        if not self.is_autoencoder and (context.objective.reconstruct_every or context.objective.trains_head_alone):
             raise UsageError(f"a {type(model).__name__} has no codes: reconstruct_every and freeze do not apply")
         super().__init__(model, context)
 
     @property
     def frozen(self) -> bool:
-        """Whether the head alone learns."""
+        """Whether only the head is trained."""
         return self.objective.trains_head_alone
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, but for what is frozen: its norms and codebooks stay as they are."""
+        """Set the training mode. A model whose encoder is frozen stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self._net.eval()
         return self
 
     def stage(self, epoch: int) -> int:
-        """1 in the epochs that reconstruct as well."""
+        """Return 1 for epochs with a reconstruction loss, else 0."""
         every = self.objective.reconstruct_every
         return int(every > 0 and (epoch + 1) % every == 0)
 
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
-        """Cross-entropy, and what is added to it in this epoch."""
-        if not self.coded:
-            cross_entropy = F.cross_entropy(self._inputs_of_loss(self._logits(batch.x)), batch.label)
+        """Compute the total loss and its terms in this epoch."""
+        if not self.is_autoencoder:
+            cross_entropy = F.cross_entropy(self._loss_inputs(self._logits(batch.x)), batch.label)
             return {"loss": cross_entropy, "cross_entropy": cross_entropy}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             found: Encoded = self._net.encode(batch.x, draws=draws)
         logits = self._net.head(found.code).float()
-        cross_entropy = F.cross_entropy(self._inputs_of_loss(logits), batch.label)
+        cross_entropy = F.cross_entropy(self._loss_inputs(logits), batch.label)
         losses = {"loss": cross_entropy, "cross_entropy": cross_entropy}
         if self.objective.feature and batch.masked is not None and not self.frozen:
             losses["feature"] = F.mse_loss(found.code.float(), self._masked_code(batch.masked, draws))
@@ -76,17 +82,17 @@ class Classify(Task):
         return losses
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Label, cross-entropy and class probabilities of each image."""
+        """Return label, cross-entropy and class probabilities of each image."""
         logits = self._logits(batch.x)
         rows = {
             "label": batch.label,
-            "loss": F.cross_entropy(self._inputs_of_loss(logits), batch.label, reduction="none"),
+            "loss": F.cross_entropy(self._loss_inputs(logits), batch.label, reduction="none"),
             "probability": logits.softmax(1),
         }
         return rows, {}
 
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """Accuracy and its kin over the whole split."""
+        """Return mean cross-entropy, accuracy, balanced accuracy, macro-F1 and AUC over the split."""
         label, probability = found.rows["label"], found.rows["probability"]
         return {
             "loss": float(found.rows["loss"].astype("float64").mean()),
@@ -94,44 +100,47 @@ class Classify(Task):
         }
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
-        """Label, prediction, probabilities and loss of every image."""
+        """Return the columns label, predicted class, class probabilities and loss."""
         shares = said(found.rows["probability"], found.classes)
         return {"label": found.rows["label"], **shares, "loss": found.rows["loss"]}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """The confusion matrix, and how each class fared."""
+        """Write the confusion matrix and the metrics of each class."""
         from medvq.runs.artifacts.classified import leave_classified
 
         leave_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
 
     @property
     def _net(self) -> Autoencoder:
-        """The model as an autoencoder with a head."""
+        """The model, which must be an autoencoder with a head."""
         return cast("Autoencoder", self.model)
 
     def _logits(self, x: Tensor) -> Tensor:
-        """(B, classes) float32 of images (B, C, H, W).
+        """Return logits (B, classes) float32 for images x (B, C, H, W).
 
         Raises:
-            UsageError: a user's own network gives something else.
+            UsageError: the model returns something else.
         """
-        if self.coded:
+        if self.is_autoencoder:
             return self._net.head(self._net.encode(x).code).float()
         logits, wanted = self.model(x), (len(x), len(self.classes))
         if tuple(getattr(logits, "shape", ())) != wanted:
             given = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise UsageError(
-                f"{type(self.model).__name__} gives {given} for {len(x)} images of {len(self.classes)} classes",
-                hint=f"its forward is to return logits (B, classes), here {wanted}",
+                f"{type(self.model).__name__} returned {given} for {len(x)} images and {len(self.classes)} classes",
+                hint=f"its forward must return logits (B, classes), here {wanted}",
             )
         return cast("Tensor", logits).float()
 
-    def _inputs_of_loss(self, logits: Tensor) -> Tensor:
-        """Logits; as published, their softmax, which keeps the loss above -ln(e / (e + 4)) for 5 classes."""
+    def _loss_inputs(self, logits: Tensor) -> Tensor:
+        """Return what cross-entropy is computed on: the logits, or their softmax under `softmax_in_head`.
+
+        With the softmax, the loss for 5 classes cannot fall below −ln(e / (e + 4)) = 0.905.
+        """
         return logits.softmax(1) if "softmax_in_head" in self.as_published else logits
 
     def _masked_code(self, masked: Tensor, draws: Draws) -> Tensor:
-        """The deepest code (B, C, h, w) of masked images: no gradient goes through it, no codebook learns from it."""
+        """Return the deepest code (B, C, h, w) of masked images, without gradients and without codebook updates."""
         with torch.no_grad():
             code: Tensor = self._net.encode(masked, draws=draws).code
         return code.float()

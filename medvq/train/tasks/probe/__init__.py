@@ -1,1 +1,1 @@
-"""The task `probe`: classify frozen codes with a linear or nearest-neighbour probe."""
+"""The task `probe`: classify frozen codes with a linear and a nearest-neighbour classifier."""

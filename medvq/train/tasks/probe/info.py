@@ -1,4 +1,4 @@
-"""What a study may ask of the task `probe`."""
+"""Objective and metrics of the task `probe`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from medvq.config.task_info import CLASSIFICATION, INIT, TaskInfo, per_split
 
 
 class ProbeObjective(Objective):
-    """How frozen codes are probed: the features, and what is tried on validation."""
+    """Features of the probes, and hyper-parameters to choose from on the validation split."""
 
     features: Literal["flat", "pooled", "histogram"] = "flat"
-    """Of the deepest code: all its numbers, their mean over positions, or how often each code was chosen."""
+    """Features of the deepest code: `flat` takes all numbers, `pooled` their mean over positions. `histogram` takes
+    the share of positions at which each code is chosen, for every codebook of the model."""
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.001, 0.01, 0.1, 1.0, 10.0), min_length=1)
-    """Inverse L2 strengths C of the logistic regression; validation picks one."""
+    """Candidates for C, the inverse strength of the L2 penalty of the logistic regression."""
     neighbours: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1, 5, 11, 21), min_length=1)
-    """Numbers of nearest neighbours; validation picks one."""
+    """Candidates for the number of nearest neighbours."""
 
 
 PROBE = TaskInfo(

@@ -1,4 +1,4 @@
-"""Probes of frozen codes: a logistic regression and nearest neighbours, fitted to codes that are computed once."""
+"""The task `probe`: fit a logistic regression and a nearest-neighbour classifier to frozen codes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ Floats = NDArray[np.float64]
 
 
 class Probe(Task):
-    """How well frozen codes tell classes apart (Alain and Bengio 2016; Wu et al. 2018 for neighbours).
+    """Measures how well frozen codes separate classes.
 
-    Features are standardised by the training view. Validation picks C and the number of neighbours; test is measured
-    once with both. The network stays in evaluation mode and nothing of it learns.
+    A linear classifier (Alain and Bengio 2016) and a nearest-neighbour classifier (Wu et al. 2018) are fitted to the
+    codes of the training images, which are computed once. Features are standardised with the mean and standard
+    deviation of the training images. C and the number of neighbours are those with the highest validation accuracy;
+    the test split is measured once. The model is not trained and stays in evaluation mode.
     """
 
     info = PROBE
@@ -36,10 +38,10 @@ class Probe(Task):
     objective: ProbeObjective
 
     def __init__(self, model: nn.Module, context: TaskContext) -> None:
-        """Take a model with codes.
+        """Create the task.
 
         Raises:
-            UsageError: it has none.
+            UsageError: the model is not an `Autoencoder`, or has no codebooks and `features` is `histogram`.
         """
         if not isinstance(model, Autoencoder):
             raise UsageError(f"a {type(model).__name__} has no codes to probe", hint="derive it from Autoencoder")
@@ -52,11 +54,11 @@ class Probe(Task):
         self._neighbours: Any = None
 
     def forward(self, batch: Batch, draws: Draws, epoch: int) -> dict[str, Tensor]:
-        """There are no steps."""
+        """Raise NotImplementedError: a probe has no training steps."""
         raise NotImplementedError
 
     def measure(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Label and features of each image."""
+        """Return label and features (B, F) of each image."""
         found = self.model.encode(batch.x)
         match self.objective.features:
             case "flat":
@@ -64,14 +66,16 @@ class Probe(Task):
             case "pooled":
                 feature = found.code.float().mean((2, 3))
             case "histogram":
-                feature = torch.cat([self._shares(n, i) for n, i in found.indices.items()], dim=1)
+                feature = torch.cat([self._histogram(n, i) for n, i in found.indices.items()], dim=1)
         return {"label": batch.label, "feature": feature}, {}
 
     def fit(self, train: Evaluated, val: Evaluated) -> None:
-        """Fit on the training view, keep what is best on validation; the same on every rank.
+        """Fit both probes to the training images and choose their hyper-parameters by validation accuracy.
+
+        Every rank does this with the same result.
 
         Raises:
-            UsageError: the training view has a single class.
+            UsageError: the training images have fewer than two classes.
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import KNeighborsClassifier
@@ -80,31 +84,31 @@ class Probe(Task):
 
         x, y = train.rows["feature"].astype(np.float64), train.rows["label"]
         if len(np.unique(y)) < 2:
-            raise UsageError("a probe needs training images of two classes or more", hint="raise data.subset")
+            raise UsageError("a probe needs training images of at least two classes", hint="increase data.subset")
         linear = [LogisticRegression(C=c, max_iter=2000) for c in self.objective.strengths]
-        few = [n for n in self.objective.neighbours if n <= len(y)] or [1]
-        near = [KNeighborsClassifier(n, weights="distance") for n in few]
+        possible = [n for n in self.objective.neighbours if n <= len(y)] or [1]
+        near = [KNeighborsClassifier(n, weights="distance") for n in possible]
         self._linear = self._best([make_pipeline(StandardScaler(), m).fit(x, y) for m in linear], val)
         self._neighbours = self._best([make_pipeline(StandardScaler(), m).fit(x, y) for m in near], val)
 
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """Accuracy and its kin of the logistic regression, and, after `knn_`, of the neighbours."""
+        """Return the metrics of the logistic regression, and with the prefix `knn_` those of the neighbours."""
         label = found.rows["label"]
-        of_both = {"": self._probability(self._linear, found), "knn_": self._probability(self._neighbours, found)}
+        probabilities = {"": self._probability(self._linear, found), "knn_": self._probability(self._neighbours, found)}
         return {
             f"{prefix}{name}": value
-            for prefix, probability in of_both.items()
+            for prefix, probability in probabilities.items()
             for name, value in scores.summary(label, probability.argmax(1), probability).items()
         }
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
-        """Label, and what both probes say of every image."""
+        """Return the label, and the predictions and probabilities of both probes."""
         linear = said(self._probability(self._linear, found), found.classes)
         near = said(self._probability(self._neighbours, found), found.classes, "knn_")
         return {"label": found.rows["label"], **linear, **near}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
-        """What a classifier leaves, of the logistic regression, and its weights for features as they are measured."""
+        """Write confusion matrix, class metrics and weights (for unscaled features) of the logistic regression."""
         from medvq.runs.artifacts.classified import leave_classified
 
         leave_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
@@ -120,20 +124,20 @@ class Probe(Task):
         }
         write_json(folder / "probe.json", record)
 
-    def _shares(self, name: str, indices: Tensor) -> Tensor:
-        """(B, K): the share of each image's positions that chose each code, of (B, h, w) indices."""
+    def _histogram(self, name: str, indices: Tensor) -> Tensor:
+        """Return the share of positions at which each code is chosen, (B, K), for indices (B, h, w) of a codebook."""
         size = cast("VQModel", self.model).quantizers()[name].codebook_size
         counts = [torch.bincount(i.flatten(), minlength=size) for i in indices]
         return F.normalize(torch.stack(counts).float(), p=1, dim=1)
 
     def _best(self, fitted: Sequence[Any], val: Evaluated) -> Any:
-        """The one that is right most often on validation; the first of equals."""
+        """Return the classifier with the highest validation accuracy; the first one among equals."""
         label = val.rows["label"]
-        right = [float((self._probability(m, val).argmax(1) == label).mean()) for m in fitted]
-        return fitted[int(np.argmax(right))]
+        accuracy = [float((self._probability(m, val).argmax(1) == label).mean()) for m in fitted]
+        return fitted[int(np.argmax(accuracy))]
 
     def _probability(self, fitted: Any, found: Evaluated) -> Floats:
-        """(N, classes); a class that the training view lacks has probability 0."""
+        """Return class probabilities (N, classes); 0 for classes without training images."""
         out = np.zeros((len(found.keys), len(self.classes)))
         out[:, fitted.classes_] = fitted.predict_proba(found.rows["feature"].astype(np.float64))
         return out
