@@ -119,9 +119,14 @@ def results(
         str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", metavar="table|md|csv|tex|json|parquet", help="How to print them.")
-    ] = "table",
-    out: Annotated[Path | None, typer.Option(help="Write to a file instead.")] = None,
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="table|md|csv|tex|json|parquet|MODULE:NAME",
+            help="Format; by default that of the suffix of --out, else table.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -129,19 +134,18 @@ def results(
 
     [dim]medvq results quickstart --format md[/]
     """
-    from medvq.cli.show import results_text, write_results
+    from medvq.cli.show import choose_format, filled_tables
     from medvq.runs.collect import study_folders
 
-    form = "json" if as_json else form
-    if form == "parquet":
-        write_results(study_folders(study, runs), out)
-        return
-    texts = [results_text(folder, form) for folder in study_folders(study, runs)]
-    text = f"[{','.join(texts)}]" if form == "json" and study is None else "\n\n".join(texts)
-    if out:
-        out.write_text(text + "\n", encoding="utf-8")
+    chosen = choose_format("json" if as_json else form, out)
+    studies = [filled_tables(folder) for folder in study_folders(study, runs)]
+    content = chosen.render_all(studies) if study is None else chosen.render(*studies[0])
+    if out is None:
+        typer.echo(content)
+    elif isinstance(content, bytes):
+        out.write_bytes(content)
     else:
-        typer.echo(text)
+        out.write_text(content + "\n", encoding="utf-8")
 
 
 def _request(

@@ -223,6 +223,20 @@ class TestSmoke:
         assert done("results", "--format", "pdf", code=2).stdout_text == ""
         assert [t["study"] for t in done.json("results")] == ["quickstart-smoke"]
 
+    def test_results_in_a_format_of_ones_own_and_by_the_suffix_of_the_file(self, done):
+        (done.folder / "my_lab.py").write_text(
+            "from medvq.results.formats.base import TableFormat\n\n\n"
+            "class Names(TableFormat):\n"
+            "    suffix = '.names'\n\n"
+            "    def render(self, study, tables):\n"
+            "        return study + ': ' + ' '.join(t.name for t in tables)\n"
+        )
+        assert done("results", "--format", "my_lab:Names").stdout_text.startswith("quickstart-smoke: accuracy")
+        assert "my_lab has no 'Nmes'" in done("results", "--format", "my_lab:Nmes", code=2).stderr_text
+        assert done("results", "--out", "cells.parquet").stdout_text == ""
+        assert (done.folder / "cells.parquet").read_bytes()[:4] == b"PAR1"
+        assert "add --out FILE.parquet" in done("results", "--format", "parquet", code=2).stderr_text
+
     def test_the_run_folder_is_whole(self, done):
         folders = [p.parent for p in (done.folder / "runs/quickstart-smoke").glob("*/result.json")]
         assert len(folders) == 5

@@ -13,7 +13,7 @@ from medvq.errors import UsageError
 from medvq.metrics import classification as scores
 from medvq.models.autoencoder import Autoencoder, Encoded
 from medvq.models.draws import Draws
-from medvq.runs.artifacts.predictions import said
+from medvq.runs.artifacts.predictions import classifier_columns
 from medvq.train.tasks.base import Batch, Evaluated, Task, TaskContext
 from medvq.train.tasks.classify.info import CLASSIFY, ClassifyObjective
 
@@ -95,14 +95,14 @@ class Classify(Task):
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """Label, prediction, probabilities and loss of every image."""
-        shares = said(found.rows["probability"], found.classes)
+        shares = classifier_columns(found.rows["probability"], found.classes)
         return {"label": found.rows["label"], **shares, "loss": found.rows["loss"]}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """The confusion matrix, and how each class fared."""
-        from medvq.runs.artifacts.classified import leave_classified
+        from medvq.runs.artifacts.classified import write_classified
 
-        leave_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
+        write_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
 
     @property
     def _net(self) -> Autoencoder:

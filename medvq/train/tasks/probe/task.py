@@ -17,9 +17,9 @@ from medvq.files import write_json
 from medvq.metrics import classification as scores
 from medvq.models.autoencoder import Autoencoder, VQModel
 from medvq.models.draws import Draws
-from medvq.runs.artifacts.predictions import said
+from medvq.runs.artifacts.predictions import classifier_columns
 from medvq.train.tasks.base import Batch, Evaluated, Task, TaskContext
-from medvq.train.tasks.probe.info import PROBE, ProbeObjective
+from medvq.train.tasks.probe.info import NEIGHBOURS, PROBE, ProbeObjective
 
 Floats = NDArray[np.float64]
 
@@ -88,9 +88,9 @@ class Probe(Task):
         self._neighbours = self._best([make_pipeline(StandardScaler(), m).fit(x, y) for m in near], val)
 
     def metrics(self, found: Evaluated) -> dict[str, float]:
-        """Accuracy and its kin of the logistic regression, and, after `knn_`, of the neighbours."""
+        """Return the metrics of the logistic regression, and those of the neighbours with the prefix `NEIGHBOURS`."""
         label = found.rows["label"]
-        of_both = {"": self._probability(self._linear, found), "knn_": self._probability(self._neighbours, found)}
+        of_both = {"": self._probability(self._linear, found), NEIGHBOURS: self._probability(self._neighbours, found)}
         return {
             f"{prefix}{name}": value
             for prefix, probability in of_both.items()
@@ -99,15 +99,15 @@ class Probe(Task):
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """Label, and what both probes say of every image."""
-        linear = said(self._probability(self._linear, found), found.classes)
-        near = said(self._probability(self._neighbours, found), found.classes, "knn_")
+        linear = classifier_columns(self._probability(self._linear, found), found.classes)
+        near = classifier_columns(self._probability(self._neighbours, found), found.classes, NEIGHBOURS)
         return {"label": found.rows["label"], **linear, **near}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """What a classifier leaves, of the logistic regression, and its weights for features as they are measured."""
-        from medvq.runs.artifacts.classified import leave_classified
+        from medvq.runs.artifacts.classified import write_classified
 
-        leave_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
+        write_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
         scaler, model = (step for _, step in self._linear.steps)
         weight = model.coef_ / scaler.scale_
         record = {
