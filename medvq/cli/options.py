@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from medvq.cli.errors import note_json
 from medvq.config.units import seconds
 from medvq.errors import UsageError
 
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="Path of a study, or its name in ./jobs or among those shipped.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Json = Annotated[
+    bool, typer.Option("--json", is_eager=True, callback=note_json, help="Print JSON to stdout, errors included.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.", envvar="MEDVQ_RUNS")]
 Datasets = Annotated[
