@@ -11,8 +11,7 @@ from medvq.errors import UsageError
 from medvq.launch.plan import StudyPlan
 from medvq.launch.start import states_of
 from medvq.results.cells import FilledTable, fill_all
-from medvq.results.formats.base import TableFormat
-from medvq.results.formats.registry import find_format, format_of_file
+from medvq.results.formats.base import TableFormat, find_format, format_of_file
 from medvq.runs.collect import collect
 from medvq.runs.plan import last_plan
 

@@ -14,12 +14,12 @@ import pytest
 from medvq.cli.show import choose_format
 from medvq.config.study import Table
 from medvq.errors import UsageError
+from medvq.registry import FORMATS
 from medvq.results.cells import Cell, FilledTable, in_order
 from medvq.results.compare import RowDifference
-from medvq.results.formats.base import TableFormat
+from medvq.results.formats.base import TableFormat, find_format, format_of_file
 from medvq.results.formats.latex import escape
 from medvq.results.formats.parquet import Parquet
-from medvq.results.formats.registry import FORMATS, find_format, format_of_file
 
 
 def render(study: str, tables: list[FilledTable], form: str) -> str:

@@ -1,12 +1,15 @@
-"""The interface of a table format."""
+"""The interface of a table format, and how formats are found."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from medvq.errors import UsageError
+from medvq.registry import FORMATS
 from medvq.results.cells import FilledTable
 
 
@@ -43,3 +46,22 @@ class TableFormat(ABC):
         if len(parts) != 1:
             raise UsageError(f"this format holds one study, not {len(parts)}", hint="name a study")
         return parts[0]
+
+
+def find_format(name: str) -> TableFormat:
+    """Return the format with this name or import path.
+
+    Raises:
+        UsageError: there is no such format, or the object at the import path is not a table format.
+    """
+    found = FORMATS.find(name)
+    if not (inspect.isclass(found) and issubclass(found, TableFormat)):
+        raise UsageError(f"{name} is not a table format", hint=f"derive it from {TableFormat.__module__}:TableFormat")
+    if inspect.isabstract(found):
+        raise UsageError(f"{name} has no method `render`", hint="render(study, tables) returns text or bytes")
+    return found()
+
+
+def format_of_file(path: Path) -> str:
+    """Return the name of the built-in format with the suffix of `path`; `table` if no format has it."""
+    return {FORMATS[name].suffix: name for name in FORMATS}.get(path.suffix.lower(), "table")
