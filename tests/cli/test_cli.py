@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from medvq.cli import app
 from medvq.config.locate import find
 
 COMMANDS = ("shard", "verify", "inspect", "synth", "run", "describe", "status", "results")
@@ -91,6 +93,18 @@ def test_errors_are_json_where_json_was_asked_for(cli, study):
     assert record["code"] == 2
     assert {"error", "where", "hint"} <= record.keys()
     assert "epocs" in record["problems"][0]["error"]
+
+
+@pytest.mark.parametrize("argv", [["medvq"], ["medvq", "--json"]])
+def test_the_command_line_of_the_process_does_not_decide_about_json(monkeypatch, argv):
+    """`medvq.cli.app` may be a part of another program."""
+    monkeypatch.setattr("sys.argv", argv)
+    runner = CliRunner()
+    assert runner.invoke(app, ["run", "nope"]).stdout == ""
+    for args in (["run", "nope", "--json"], ["run", "--json", "nope"]):
+        found = runner.invoke(app, args)
+        assert (json.loads(found.stdout)["code"], found.exit_code) == (3, 3)
+        assert "no study named" in found.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_exit_1(cli, smear, tmp_path):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from medvq.config.profile import Profile, Slurm
 from medvq.errors import MedvqError, MissingError, UsageError
+from medvq.launch.packages import check_packages
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
@@ -169,10 +170,12 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Decision:
     """Send what is missing.
 
     Raises:
-        MissingError: there is no SLURM here.
+        MissingError: there is no SLURM here, or a package that a run needs is not installed.
         SilentError: SLURM does not answer; the same command goes on from there.
         MedvqError: SLURM refuses.
     """
+    if slurm_of(profile).python is None:  # the nodes use this Python and its packages
+        check_packages(plan.runs)
     with locked(plan.folder, say) as lock:
         settle(plan.folder, say)
         seen = survey(plan, retry=retry, offline=False)

@@ -34,4 +34,5 @@ PROBE = TaskInfo(
     requires=("init",),
     labels=True,
     fits=True,
+    packages=("sklearn",),
 )
