@@ -29,7 +29,7 @@ def cancel(
     """
     from medvq.launch.slurm import manage
     from medvq.launch.watch import cancel_study
-    from medvq.runs.commands import Driver, meant
+    from medvq.runs.commands import Driver, announced_runs
     from medvq.runs.folder import RunFolder
     from medvq.runs.owner import holder_of
 
@@ -41,7 +41,7 @@ def cancel(
         sent = manage.sent_runs(study, members, None if dry_run else lambda text: typer.echo(text, err=True))
         tasks |= {run: q.id for run, q in sent.queued.items()}
         here += [RunFolder(study / run) for run in members if run not in sent.queued]
-        drivers = meant(study)
+        drivers = announced_runs(study)
         waiting |= {
             RunFolder(study / run): drivers[run] for run in members if run in drivers and run not in sent.queued
         }

@@ -28,7 +28,7 @@ from medvq.launch.slurm.snapshot import contents, place_of, snapshot
 from medvq.launch.start import states_of
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
-from medvq.runs.state import RunStatus, State, left, status_of
+from medvq.runs.state import RunStatus, State, status_of, without_holder
 from medvq.runs.submission import Submission, latest, locked, new_submission, submissions
 
 Action = Literal["done", "new", "goes on", "is tried again", "queued", "running", "failed", "blocked"]
@@ -144,7 +144,7 @@ def _with_slurms_word(
     if status.state != "running" or run in queued or last is None or not last[0].held(status.holder):
         return state, status
     now = status_of(RunFolder(plan.folder / run))
-    now = left(now) if now.state == "running" else now
+    now = without_holder(now) if now.state == "running" else now
     return now.state, now
 
 
