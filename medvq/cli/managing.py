@@ -1,4 +1,4 @@
-"""cancel, retry, prune, doctor."""
+"""The commands cancel, retry, prune and doctor."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from medvq.cli.options import DryRun, Json, Runs, print_json
 from medvq.errors import MedvqError, MissingError, NotFoundError, UsageError
 
 RUNS = Path("runs")
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def cancel(
-    names: Annotated[list[str], typer.Argument(metavar="STUDY|RUN...", help="Studies, or beginnings of runs' names.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="STUDY|RUN...", help="Names of studies, or prefixes of names of runs.")
+    ],
     yes: Yes = False,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """End runs that are queued or running, on SLURM and here; a checkpoint is kept and they can go on later.
+    """Cancel queued and running runs, on SLURM and here. They keep a checkpoint and can be continued later.
 
     [dim]medvq cancel quickstart[/]
     """
@@ -42,18 +44,20 @@ def cancel(
 
 
 def retry(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study that was submitted before.")],
-    failed: Annotated[bool, typer.Option("--failed", help="Also what failed, not only what stopped.")] = False,
-    profile: Annotated[str | None, typer.Option(help="Another profile than that of the last time.")] = None,
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study that was submitted before.")],
+    failed: Annotated[bool, typer.Option("--failed", help="Also send runs that failed.")] = False,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile to use instead of the one of the last submission.")
+    ] = None,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Send runs of a study's last plan again that are not done, not queued and not running.
+    """Send the runs of a study's last plan again that are neither done nor queued nor running.
 
     [dim]medvq retry quickstart --failed[/]
     """
-    from medvq.cli.submitting import outlook_text
+    from medvq.cli.submitting import decision_text
     from medvq.config.profile import load_profile
     from medvq.launch.room import check_fit
     from medvq.launch.slurm import manage, submit
@@ -69,17 +73,19 @@ def retry(
         seen = submit.survey(plan, retry=failed, offline=True)
     else:
         seen = submit.send(plan, place, retry=failed, say=_say)
-    print_json(submit.summary(plan, seen)) if as_json else typer.echo(outlook_text(folder.name, seen))
+    print_json(submit.summary(plan, seen)) if as_json else typer.echo(decision_text(folder.name, seen))
 
 
 def prune(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this study.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; without one, all studies.")
+    ] = None,
     yes: Yes = False,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove runs that are in older plans only, and copies of code that no open run uses.
+    """Remove runs that only older plans contain, and copies of code that no open run uses.
 
     [dim]medvq prune --dry-run[/]
     """
@@ -101,12 +107,12 @@ def prune(
 
 def doctor(
     profile: Annotated[
-        str | None, typer.Option(metavar="PROFILE", help="A cluster's profile to check as well.")
+        str | None, typer.Option(metavar="PROFILE", help="Profile of a cluster to check as well.")
     ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed and whether it will work, each line with its mend.
+    """Check whether this machine can run medvq, and say how to fix what is wrong.
 
     [dim]medvq doctor --profile gpu[/]
     """
@@ -128,21 +134,21 @@ def _say(text: str) -> None:
 
 
 def _ask(question: str, yes: bool) -> None:
-    """Ask before something is ended or removed.
+    """Ask the user for confirmation.
 
     Raises:
-        UsageError: nobody can be asked.
+        UsageError: there is no terminal to ask on.
         MedvqError: the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("this needs a yes", hint="give --yes in scripts")
+        raise UsageError("this needs a confirmation", hint="use --yes in scripts")
     if not typer.confirm(question):
         raise MedvqError("nothing was done")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (cancel, retry, prune, doctor):
         app.command()(command)

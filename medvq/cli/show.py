@@ -17,7 +17,7 @@ from medvq.runs.plan import last_plan
 
 
 def summary(plan: StudyPlan) -> dict[str, Any]:
-    """`{study, plan, runs: [{run, job, values, state, folder, attempts, metrics}]}`."""
+    """Return `{study, plan, runs: [{run, job, values, state, folder, attempts, metrics}]}`."""
     states = states_of(plan)
     recorded = last_plan(plan.folder)
     return {
@@ -39,7 +39,7 @@ def summary(plan: StudyPlan) -> dict[str, Any]:
 
 
 def plan_text(plan: StudyPlan) -> str:
-    """The runs and what would happen to each."""
+    """Return the runs of a plan and what would happen to each, as text."""
     does = {"done": "done", "stopped": "goes on", "failed": "is tried again", "running": "is running elsewhere"}
     states = states_of(plan)
     width = max(len(s.run) for s in plan.runs)
@@ -48,7 +48,7 @@ def plan_text(plan: StudyPlan) -> str:
         needs = f"  needs {', '.join(n.run for n in s.needs.values())}" if s.needs else ""
         lines.append(f"  {s.run:<{width}}  {does.get(states[s.run][0], 'new')}{needs}")
     if any(s.identity is None for s in plan.runs):
-        lines.append("identities are open until the dataset is there")
+        lines.append("identities are unknown until the dataset exists")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""run, describe, results."""
+"""The commands run, describe and results."""
 
 from __future__ import annotations
 
@@ -37,17 +37,21 @@ def run(
     only: Only = [],  # noqa: B006 - typer copies it
     sets: Sets = [],  # noqa: B006
     smoke: Smoke = False,
-    workers: Annotated[int | None, typer.Option(help="Processes per run; 0 trains in this one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of worker processes of a run; 0 to train in this process.")
+    ] = None,
     parallel: Parallel = "1",
     time_budget: TimeBudget = None,
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Copy datasets to this local disk first.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy datasets to this folder on a local disk first.")
+    ] = None,
     data: Data = [],  # noqa: B006
     datasets: Datasets = DATASETS,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Do a study here: what is done stays done, what stopped goes on, what failed is tried again.
+    """Run a study on this machine. Runs that are done are kept, stopped ones continue, failed ones are tried again.
 
     [dim]medvq run quickstart[/]
     """
@@ -78,18 +82,18 @@ def run(
     left = {state for state, _ in found.values()} - {"done"}
     halted = bool(left) and (stopped or (not bad and "stopped" in left))
     if as_json and left:
-        raise typer.Exit(StoppedError.code if halted else RunsFailedError.code)  # the JSON has said it
+        raise typer.Exit(StoppedError.code if halted else RunsFailedError.code)  # the JSON has the details
     if halted:
         saved = any(list(plan.folder_of(s).checkpoints.glob("step-*")) for s in plan.runs if found[s.run][0] != "done")
         kept = "with a checkpoint" if saved else "before there was a checkpoint"
-        raise StoppedError(f"stopped {kept}", hint="the same command goes on")
+        raise StoppedError(f"stopped {kept}", hint="the same command continues")
     if left:
         raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")
 
 
 def describe(
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, the studies there are.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Path or name of a study; without one, list the studies.")
     ] = None,
     job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
     sets: Sets = [],  # noqa: B006
@@ -99,7 +103,7 @@ def describe(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a study would do: configuration, runs, steps, layers, parameters. Nothing is trained.
+    """Show a study without running it: configuration, runs, steps, layers, parameters.
 
     [dim]medvq describe quickstart --job pretrain[/]
     """
@@ -116,7 +120,7 @@ def describe(
 
 def results(
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; without one, all studies that have runs.")
     ] = None,
     form: Annotated[
         str | None,
@@ -175,6 +179,6 @@ def _request(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (run, describe, results):
         app.command()(command)
