@@ -18,7 +18,7 @@ $(BIN)/python:
 # torch goes first: a range in another package would take the newest one with gigabytes of CUDA libraries.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt $(TORCH)
-	$(BIN)/pip install -q -c constraints.txt -e .
+	$(BIN)/pip install -q -c constraints.txt -e ".[all]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -168,3 +168,16 @@ TASKS = Registry(
     description="info",
 )
 """Task classes; the description of each is a `medvq.config.task_info.TaskInfo`."""
+
+FORMATS = Registry(
+    "format",
+    {
+        "table": "medvq.results.formats.text:Text",
+        "md": "medvq.results.formats.markdown:Markdown",
+        "csv": "medvq.results.formats.csv:Csv",
+        "tex": "medvq.results.formats.latex:Latex",
+        "json": "medvq.results.formats.json:Json",
+        "parquet": "medvq.results.formats.parquet:Parquet",
+    },
+)
+"""Classes of table formats, derived from `medvq.results.formats.base.TableFormat`."""

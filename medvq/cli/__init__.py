@@ -1,4 +1,4 @@
-"""The command line. Importing it imports neither torch nor ray: a command imports what it needs when it is called."""
+"""The command line. Importing it imports neither torch nor ray: each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ managing.register(app)
 
 
 def main() -> None:
-    """What the `medvq` command runs."""
+    """Run the command line; the entry point of `medvq`."""
     app()

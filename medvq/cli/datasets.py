@@ -1,4 +1,4 @@
-"""shard, verify, inspect, synth."""
+"""The commands shard, verify, inspect and synth."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder of a packed d
 
 def shard(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of images.")],
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to make.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to create.")],
     recipe: Annotated[
-        str | None, typer.Option(help="Recipe: a path, or a name in ./shards or among those shipped.")
+        str | None, typer.Option(help="Path of a recipe, or its name in ./shards or among the shipped ones.")
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Resize images, in pixels.")] = None,
-    store: Annotated[str | None, typer.Option(metavar="auto|png|jpeg|npy", help="How pixels are kept.")] = None,
-    opaque_keys: Annotated[bool, typer.Option("--opaque-keys", help="Drop file and group names.")] = False,
-    processes: Annotated[int, typer.Option(help="Processes that read images; 0 is one per core.")] = 0,
+    store: Annotated[str | None, typer.Option(metavar="auto|png|jpeg|npy", help="How pixels are stored.")] = None,
+    opaque_keys: Annotated[
+        bool, typer.Option("--opaque-keys", help="Leave file names and group names out of the keys.")
+    ] = False,
+    processes: Annotated[int, typer.Option(help="Number of processes that read images; 0 for one per core.")] = 0,
     on_bad: Annotated[
-        str | None, typer.Option(metavar="fail|skip", help="What to do about images that cannot be trusted.")
+        str | None, typer.Option(metavar="fail|skip", help="What to do with images that are unreadable or wrong.")
     ] = None,
     on_leak: Annotated[
-        str | None, typer.Option(metavar="fail|report", help="What to do when splits share patients or images.")
+        str | None, typer.Option(metavar="fail|report", help="What to do if splits share patients or images.")
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -55,7 +57,7 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Decode every image as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a dataset byte by byte against its manifest.
+    """Check every byte of a dataset against its manifest.
 
     [dim]medvq verify datasets/smear --deep[/]
     """
@@ -79,7 +81,7 @@ def inspect(
     sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a contact sheet.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what is in a dataset: counts, sizes, statistics.
+    """Show the content of a dataset: counts, sizes, statistics.
 
     [dim]medvq inspect datasets/smear --sheet sheet.png[/]
     """
@@ -97,10 +99,10 @@ def inspect(
 
 def synth(
     what: Annotated[str, typer.Argument(metavar="smear", help="What to draw.")],
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to make.")],
-    samples: Annotated[int, typer.Option(min=30, help="Images in all splits together.")] = 2000,
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to create.")],
+    samples: Annotated[int, typer.Option(min=30, help="Number of images in all splits together.")] = 2000,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random images.")] = 0,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -124,6 +126,6 @@ def synth(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (shard, verify, inspect, synth):
         app.command()(command)

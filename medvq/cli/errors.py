@@ -1,4 +1,4 @@
-"""Errors on the way out: one clear message, JSON where JSON was asked for, and the exit code of the kind."""
+"""Errors for the user: one clear message, JSON if `--json` was given, and the exit code of the error's class."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from typer.core import TyperGroup
 
 from medvq.errors import ConfigError, MedvqError
 
+WANTS_JSON = "medvq.json"
+"""Key in a context's `meta`, which the contexts of a group and its command share: whether `--json` was given."""
+
+
+def note_json(ctx: typer.Context, value: bool) -> bool:
+    """Remember in the context whether `--json` was given; the callback of this option."""
+    ctx.meta[WANTS_JSON] = value
+    return value
+
 
 class Commands(TyperGroup):
-    """The group of all commands; turns errors into messages and exit codes."""
+    """The group of all commands. It turns errors into messages and exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -22,7 +31,7 @@ class Commands(TyperGroup):
         except MedvqError as e:
             if ctx.params.get("debug"):
                 raise
-            tell(e)
+            tell(e, as_json=ctx.meta.get(WANTS_JSON, False))
             raise typer.Exit(e.code) from e
         except KeyboardInterrupt as e:
             typer.echo("interrupted", err=True)
@@ -33,13 +42,13 @@ class Commands(TyperGroup):
         except OSError as e:
             if ctx.params.get("debug"):
                 raise
-            tell(MedvqError(e.strerror or str(e), where=e.filename))
+            tell(MedvqError(e.strerror or str(e), where=e.filename), as_json=ctx.meta.get(WANTS_JSON, False))
             raise typer.Exit(1) from e
 
 
-def tell(error: MedvqError) -> None:
-    """Print an error: to stderr, and as JSON to stdout where `--json` was given."""
-    if "--json" in sys.argv:
+def tell(error: MedvqError, *, as_json: bool) -> None:
+    """Print an error to stderr and, with `as_json`, also as a JSON object to stdout."""
+    if as_json:
         record: dict[str, Any] = {"error": error.error, "where": error.where, "hint": error.hint, "code": error.code}
         if isinstance(error, ConfigError):
             record["problems"] = [{"error": p.error, "where": p.where, "hint": p.hint} for p in error.problems]

@@ -1,9 +1,8 @@
-"""cancel, retry, prune, doctor."""
+"""The commands cancel, retry, prune and doctor."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,99 +12,52 @@ from medvq.cli.options import DryRun, Json, Runs, print_json
 from medvq.errors import MedvqError, MissingError, NotFoundError, UsageError
 
 RUNS = Path("runs")
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def cancel(
-    names: Annotated[list[str], typer.Argument(metavar="STUDY|RUN...", help="Studies, or beginnings of runs' names.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="STUDY|RUN...", help="Names of studies, or prefixes of names of runs.")
+    ],
     yes: Yes = False,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """End runs that are queued or running, on SLURM and here; a checkpoint is kept and they can go on later.
+    """Cancel queued and running runs, on SLURM and here. They keep a checkpoint and can be continued later.
 
     [dim]medvq cancel quickstart[/]
     """
-    from medvq.launch.slurm import manage
-    from medvq.launch.watch import cancel_study
-    from medvq.runs.commands import Driver, meant
-    from medvq.runs.folder import RunFolder
-    from medvq.runs.owner import holder_of
+    from medvq.launch import cancel as cancelling
 
-    wanted, whole = _named(names, runs)
-    tasks: dict[str, str] = {}
-    here: list[RunFolder] = []
-    waiting: dict[RunFolder, Driver] = {}
-    for study, members in wanted.items():
-        sent = manage.sent_runs(study, members, None if dry_run else lambda text: typer.echo(text, err=True))
-        tasks |= {run: q.id for run, q in sent.queued.items()}
-        here += [RunFolder(study / run) for run in members if run not in sent.queued]
-        drivers = meant(study)
-        waiting |= {
-            RunFolder(study / run): drivers[run] for run in members if run in drivers and run not in sent.queued
-        }
-        for run, theirs in sent.unsure.items():
-            typer.echo(f"{run}: {theirs.sender_name} sent it; SLURM does not tell whether it has ended", err=True)
-    live = [f for f in here if holder_of(f.owner)]
-    waiting = {f: d for f, d in waiting.items() if f not in live and not f.result.exists()}
-    for folder in [f for f in waiting if f.path.parent not in whole]:
-        typer.echo(f"{folder.name}: its turn comes in {waiting.pop(folder)}; cancel the study to end that", err=True)
-    # A job of `sbatch` by hand would begin again, or go on with the next run, if only this run was stopped.
-    jobs = {f: holder.term.job for f in live if (holder := holder_of(f.owner)) and holder.term}
-    jobs |= {f: d.job for f, d in waiting.items() if d.job}
-    lines = [f"{run}  SLURM job {task}" for run, task in tasks.items()]
-    lines += [f"{f.name}  " + (f"SLURM job {jobs[f]}, whole" if f in jobs else "running here") for f in live]
-    lines += [f"{f.name}  its turn comes in {d}" for f, d in waiting.items()]
+    targets = cancelling.find_targets(names, runs, _say, dry_run=dry_run)
+    lines = targets.lines()
     if not lines:
-        typer.echo("nothing of it is queued or running", err=True)
+        _say("nothing of it is queued or running")
     elif dry_run or not as_json:
         typer.echo("\n".join(lines), err=not dry_run)
     if lines and not dry_run:
         _ask(f"end {len(lines)} runs?", yes)
-        manage.cancel([*tasks.values(), *dict.fromkeys(jobs.values())])
-        for folder in [*live, *waiting]:
-            if folder in jobs:
-                continue
-            if folder in waiting or (folder.path.parent in whole and holder_of(folder.owner)):
-                cancel_study(folder.path.parent)  # what does this run would go on with the next
-            else:
-                manage.stop_here(folder)
+        cancelling.cancel(targets)
     if as_json:
-        print_json({"cancelled": [*tasks, *(f.name for f in [*live, *waiting])]})
-
-
-def _named(names: Sequence[str], runs: Path) -> tuple[dict[Path, list[str]], set[Path]]:
-    """Names of runs by their study's folder, and the studies that were named as a whole."""
-    from medvq.runs.find import find_run
-    from medvq.runs.plan import last_plan
-
-    wanted: dict[Path, list[str]] = {}
-    whole: set[Path] = set()
-    for name in names:
-        plan = last_plan(runs / name)
-        if plan:
-            whole.add(runs / name)
-            wanted.setdefault(runs / name, []).extend(r["run"] for r in plan.runs)
-        else:
-            found = find_run(name, runs).path
-            wanted.setdefault(found.parent, []).append(found.name)
-    return wanted, whole
+        print_json({"cancelled": targets.names()})
 
 
 def retry(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study that was submitted before.")],
-    failed: Annotated[bool, typer.Option("--failed", help="Also what failed, not only what stopped.")] = False,
-    profile: Annotated[str | None, typer.Option(help="Another profile than that of the last time.")] = None,
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study that was submitted before.")],
+    failed: Annotated[bool, typer.Option("--failed", help="Also send runs that failed.")] = False,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile to use instead of the one of the last submission.")
+    ] = None,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Send runs of a study's last plan again that are not done, not queued and not running.
+    """Send the runs of a study's last plan again that are neither done nor queued nor running.
 
     [dim]medvq retry quickstart --failed[/]
     """
-    from medvq.cli.submitting import outlook_text
+    from medvq.cli.submitting import decision_text
     from medvq.config.profile import load_profile
     from medvq.launch.room import check_fit
     from medvq.launch.slurm import manage, submit
@@ -120,30 +72,32 @@ def retry(
     if dry_run:
         seen = submit.survey(plan, retry=failed, offline=True)
     else:
-        seen = submit.send(plan, place, retry=failed, say=lambda text: typer.echo(text, err=True))
-    print_json(submit.summary(plan, seen)) if as_json else typer.echo(outlook_text(folder.name, seen))
+        seen = submit.send(plan, place, retry=failed, say=_say)
+    print_json(submit.summary(plan, seen)) if as_json else typer.echo(decision_text(folder.name, seen))
 
 
 def prune(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this study.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; without one, all studies.")
+    ] = None,
     yes: Yes = False,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove runs that are in older plans only, and copies of code that no open run uses.
+    """Remove runs that only older plans contain, and copies of code that no open run uses.
 
     [dim]medvq prune --dry-run[/]
     """
     from medvq.launch.slurm.prune import garbage, remove
     from medvq.runs.collect import study_folders
 
-    found = garbage(runs, study_folders(study, runs), say=lambda text: typer.echo(text, err=True))
+    found = garbage(runs, study_folders(study, runs), say=_say)
     if not as_json:
         for item in found:
             typer.echo(f"{item.bytes / 1e6:8.1f} MB  {item.path}  {item.why}")
     if not found:
-        typer.echo("nothing to remove", err=True)
+        _say("nothing to remove")
     elif not dry_run:
         _ask(f"remove {len(found)} folders?", yes)
         remove(found)
@@ -153,12 +107,12 @@ def prune(
 
 def doctor(
     profile: Annotated[
-        str | None, typer.Option(metavar="PROFILE", help="A cluster's profile to check as well.")
+        str | None, typer.Option(metavar="PROFILE", help="Profile of a cluster to check as well.")
     ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed and whether it will work, each line with its mend.
+    """Check whether this machine can run medvq, and say how to fix what is wrong.
 
     [dim]medvq doctor --profile gpu[/]
     """
@@ -174,22 +128,27 @@ def doctor(
         raise typer.Exit(MissingError.code)
 
 
+def _say(text: str) -> None:
+    """Print a message to stderr."""
+    typer.echo(text, err=True)
+
+
 def _ask(question: str, yes: bool) -> None:
-    """Ask before something is ended or removed.
+    """Ask the user for confirmation.
 
     Raises:
-        UsageError: nobody can be asked.
+        UsageError: there is no terminal to ask on.
         MedvqError: the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("this needs a yes", hint="give --yes in scripts")
+        raise UsageError("this needs a confirmation", hint="use --yes in scripts")
     if not typer.confirm(question):
         raise MedvqError("nothing was done")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (cancel, retry, prune, doctor):
         app.command()(command)

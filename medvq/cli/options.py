@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands have in common."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from medvq.cli.errors import note_json
 from medvq.config.units import seconds
 from medvq.errors import UsageError
 
 StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="Path of a study, or its name in ./jobs or among those shipped.")
+    str, typer.Argument(metavar="STUDY", help="Path of a study, or its name in ./jobs or among the shipped ones.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Json = Annotated[
+    bool, typer.Option("--json", is_eager=True, callback=note_json, help="Print JSON to stdout, errors included.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.", envvar="MEDVQ_RUNS")]
 Datasets = Annotated[
     Path, typer.Option("--datasets", metavar="DIR", help="Folder of packed datasets.", envvar="MEDVQ_DATASETS")
 ]
 Data = Annotated[
-    list[str], typer.Option("--data", metavar="NAME=DEST", help="Packed dataset for an entry of the study's data.")
+    list[str],
+    typer.Option("--data", metavar="NAME=DEST", help="Folder of the packed dataset for an entry of the study's data."),
 ]
 Sets = Annotated[
     list[str],
-    typer.Option("--set", metavar="[JOB:]PATH=V", help="Lay a value over jobs, e.g. finetune:train.epochs=5."),
+    typer.Option("--set", metavar="[JOB:]PATH=V", help="Override a setting, such as finetune:train.epochs=5."),
 ]
 Only = Annotated[
-    list[str], typer.Option("--only", metavar="JOB", help="Only this job and what it needs; may be repeated.")
+    list[str], typer.Option("--only", metavar="JOB", help="Only this job and the jobs it needs; may be repeated.")
 ]
 Smoke = Annotated[
-    bool, typer.Option("--smoke", help="The smallest version, on synthetic images, in runs/<study>-smoke.")
+    bool, typer.Option("--smoke", help="Run the smallest version on synthetic images, in runs/<study>-smoke.")
 ]
 
 Parallel = Annotated[
     str,
-    typer.Option("--parallel", metavar="N|auto", help="Runs side by side; auto: as many as have room."),
+    typer.Option("--parallel", metavar="N|auto", help="Number of runs at the same time; auto for as many as fit."),
 ]
 TimeBudget = Annotated[
-    str | None, typer.Option("--time-budget", metavar="TIME", help="Stop with a checkpoint after, say, '2 h'.")
+    str | None,
+    typer.Option("--time-budget", metavar="TIME", help="Stop with a checkpoint after this time, such as '2 h'."),
 ]
 
 
 def side_by_side(text: str) -> int | Literal["auto"]:
-    """The value of --parallel.
+    """Parse the value of --parallel.
 
     Raises:
-        UsageError: it is neither `auto` nor a number above zero.
+        UsageError: it is neither `auto` nor a positive number.
     """
     if text == "auto":
         return "auto"
@@ -57,10 +62,10 @@ def side_by_side(text: str) -> int | Literal["auto"]:
 
 
 def duration(text: str | None) -> float | None:
-    """A duration in seconds.
+    """Parse a duration; return seconds.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a duration.
     """
     try:
         return None if text is None else seconds(text)
@@ -69,10 +74,10 @@ def duration(text: str | None) -> float | None:
 
 
 def pairs(given: list[str]) -> dict[str, str]:
-    """`NAME=DEST` options as a mapping.
+    """Parse `NAME=DEST` options; return the values by name.
 
     Raises:
-        UsageError: one has another form.
+        UsageError: an option has another form.
     """
     out = {}
     for text in given:
@@ -84,5 +89,5 @@ def pairs(given: list[str]) -> dict[str, str]:
 
 
 def print_json(value: Any) -> None:
-    """Data for programs."""
+    """Print a value as JSON to stdout."""
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""What `medvq shard` does with its options."""
+"""Options and output of `medvq shard` and `medvq inspect`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from medvq.errors import UsageError, suggest
 
 STORES = ("auto", "png", "jpeg", "npy")
 MOST_LINES = 8
-"""Lines of what is worth knowing that are said of a packing; the manifest has all."""
+"""Largest number of remarks that are printed; the manifest has all of them."""
 MOST_KINDS = 6
-"""Kinds of ignored files that are named."""
+"""Largest number of suffixes of ignored files that are printed."""
 MOST_SIZES = 5
-"""Sizes of images that are shown."""
+"""Largest number of image sizes that are printed."""
 
 
 def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaque_keys: bool) -> Recipe:
-    """The recipe with the options of the command laid over it.
+    """Return the recipe with the options of the command applied to it.
 
     Raises:
-        UsageError: an option has a value that it cannot have.
+        UsageError: the value of an option is invalid.
         NotFoundError: there is no such recipe.
     """
     store = "jpeg" if store == "jpg" else store
@@ -51,10 +51,10 @@ def pack_folder(
     *,
     dry_run: bool,
 ) -> dict[str, Any]:
-    """Pack, or with `dry_run` say what was understood; the report as JSON data.
+    """Pack a folder and return the report as JSON data; with `dry_run`, return how the source was understood.
 
     Raises:
-        UsageError: an option has a value that it cannot have.
+        UsageError: the value of an option is invalid.
     """
     for option, value, known in (("--on-bad", on_bad, ("fail", "skip")), ("--on-leak", on_leak, ("fail", "report"))):
         if value is not None and value not in known:
@@ -75,7 +75,7 @@ def pack_folder(
 
 
 def packed_text(report: dict[str, Any]) -> str:
-    """What became of the source, in a line."""
+    """Return the report of a packing as one line of text."""
     splits = ", ".join(f"{name} {n}" for name, n in report["splits"].items())
     left = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
     if report["ignored"]:
@@ -86,7 +86,7 @@ def packed_text(report: dict[str, Any]) -> str:
 
 
 def remarks(report: dict[str, Any]) -> list[str]:
-    """What a person should know of a packing that went well: leaks that were let pass, then notes, a line each."""
+    """Return the leaks that were allowed and the notes of a packing, one line each."""
     from medvq.shards.pack.report import leak_text
     from medvq.shards.source.scan import printable
 
@@ -98,7 +98,7 @@ def remarks(report: dict[str, Any]) -> list[str]:
 
 
 def inspect_text(facts: dict[str, Any]) -> str:
-    """What `medvq inspect` prints of a dataset's facts."""
+    """Return the output of `medvq inspect`."""
     image, statistics, sizes = facts["image"], facts["statistics"], facts["sizes"]
     size = f"{image['width']}×{image['height']}" if len(sizes) == 1 else f"{len(sizes)} sizes"
     lines = [f"{facts['name']}: {facts['samples']} images, {size}, digest {facts['digest'][:12]}"]

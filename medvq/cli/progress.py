@@ -1,4 +1,4 @@
-"""Progress for a person: bars on a terminal, a line now and then otherwise; always on stderr."""
+"""Progress on stderr: bars on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from medvq.runs.state import RunStatus
 
 EVERY = 10.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between two lines if there is no terminal."""
 Counting = Callable[[str, int, int], None]
+"""Called with the phase of the work, the number of items done, and the number of all items."""
 
 
 @contextlib.contextmanager
 def counting(about: str) -> Iterator[Counting]:
-    """A bar for work that is counted: call it with a phase, the number done and the number in all."""
+    """Show progress while the block runs; yields a function to call with the progress.
+
+    Args:
+        about: name of the work, used while no phase is given.
+    """
     if not sys.stderr.isatty():
         last = time.monotonic()
 
@@ -46,7 +51,7 @@ def counting(about: str) -> Iterator[Counting]:
 
 
 def line_of(progress: dict[str, Any]) -> str:
-    """progress.json in a few words."""
+    """Return the content of progress.json as a few words."""
     parts = [f"epoch {progress['epoch']}/{progress['epochs']}"]
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.4f}")
@@ -60,14 +65,14 @@ def line_of(progress: dict[str, Any]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """71 as 1:11."""
+    """Return a duration as a clock shows it: 71 is 1:11."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class RunProgress:
-    """Tells of runs under way and ended."""
+    """Shows the runs of a plan while they run and when they end."""
 
     def __init__(self, names: list[str]) -> None:
         self._width = max((len(n) for n in names), default=0)
@@ -91,13 +96,13 @@ class RunProgress:
             self._bars.stop()
 
     def starting(self, runs: int, workers: int, launcher: str) -> None:
-        """Workers are being started."""
+        """Report that workers are being started for some runs."""
         name = {"ray": "Ray Train"}.get(launcher, launcher)
         how = f"{workers} {name} worker{'s' if workers > 1 else ''}" if workers else "this process"
         self.note(f"starting {how} for {runs} run{'s' if runs > 1 else ''}")
 
     def active(self, spec: RunSpec, status: RunStatus) -> None:
-        """A run is under way."""
+        """Show the progress of a running run."""
         if not status.progress:
             return
         if self._bars:
@@ -109,7 +114,7 @@ class RunProgress:
             self.note(f"{self._name(spec)}  {line_of(status.progress)}")
 
     def ended(self, spec: RunSpec, status: RunStatus) -> None:
-        """A run has come to an end."""
+        """Report that a run has ended."""
         if self._bars and spec.run in self._tasks:
             self._bars.remove_task(self._tasks.pop(spec.run))
         shown = [f"{k} {v:.4g}" for k, v in status.metrics.items() if k.startswith("test/")]
@@ -119,7 +124,7 @@ class RunProgress:
         self.note(f"{self._name(spec)}  {status.state}  {words}".replace("\n", "\n    "))
 
     def note(self, text: str) -> None:
-        """A line of talk."""
+        """Print a message."""
         if self._bars:
             self._bars.console.print(text, markup=False, highlight=False)
         else:

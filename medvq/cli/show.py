@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ import typer
 from medvq.errors import UsageError
 from medvq.launch.plan import StudyPlan
 from medvq.launch.start import states_of
-from medvq.results.cells import Filled, fill
-from medvq.results.formats.parquet import write_cells
-from medvq.results.render import render
+from medvq.results.cells import FilledTable, fill_all
+from medvq.results.formats.base import TableFormat, find_format, format_of_file
 from medvq.runs.collect import collect
 from medvq.runs.plan import last_plan
 
 
 def summary(plan: StudyPlan) -> dict[str, Any]:
-    """`{study, plan, runs: [{run, job, values, state, folder, attempts, metrics}]}`."""
+    """Return `{study, plan, runs: [{run, job, values, state, folder, attempts, metrics}]}`."""
     states = states_of(plan)
     recorded = last_plan(plan.folder)
     return {
@@ -41,7 +39,7 @@ def summary(plan: StudyPlan) -> dict[str, Any]:
 
 
 def plan_text(plan: StudyPlan) -> str:
-    """The runs and what would happen to each."""
+    """Return the runs of a plan and what would happen to each, as text."""
     does = {"done": "done", "stopped": "goes on", "failed": "is tried again", "running": "is running elsewhere"}
     states = states_of(plan)
     width = max(len(s.run) for s in plan.runs)
@@ -50,34 +48,34 @@ def plan_text(plan: StudyPlan) -> str:
         needs = f"  needs {', '.join(n.run for n in s.needs.values())}" if s.needs else ""
         lines.append(f"  {s.run:<{width}}  {does.get(states[s.run][0], 'new')}{needs}")
     if any(s.identity is None for s in plan.runs):
-        lines.append("identities are open until the dataset is there")
+        lines.append("identities are unknown until the dataset exists")
     return "\n".join(lines)
 
 
-def results_text(folder: Path, form: str) -> str:
-    """The tables of a study."""
-    return render(*_filled(folder), form)
-
-
-def write_results(folders: Sequence[Path], out: Path | None) -> None:
-    """Write the tables of studies to a Parquet file.
+def choose_format(name: str | None, out: Path | None) -> TableFormat:
+    """Return the format with this name; without a name, the one that the suffix of `out` stands for.
 
     Raises:
-        UsageError: no file is named.
+        UsageError: there is no such format, or it is binary and no file is given.
     """
-    if out is None:
-        raise UsageError("parquet goes to a file", where="--format", hint="add --out FILE.parquet")
-    write_cells([_filled(folder) for folder in folders], out)
+    try:
+        form = find_format(name or (format_of_file(out) if out else "table"))
+    except UsageError as e:
+        raise UsageError(e.error, where="--format", hint=e.hint) from e
+    if form.binary and out is None:
+        raise UsageError(f"{name} goes to a file", where="--format", hint=f"add --out FILE{form.suffix}")
+    return form
 
 
-def _filled(folder: Path) -> tuple[str, list[Filled]]:
+def filled_tables(folder: Path) -> tuple[str, list[FilledTable]]:
+    """Return the name of the study whose runs are in `folder`, and its tables."""
     collected = collect(folder)
-    return collected.study, [fill(collected, name, table) for name, table in collected.tables.items()]
+    return collected.study, fill_all(collected)
 
 
 def say_tables(plan: StudyPlan) -> None:
-    """The tables to stdout, and where the pictures are to stderr."""
-    typer.echo(results_text(plan.folder, "table"))
+    """Print the tables of a plan to stdout, and the paths of the reconstructions to stderr."""
+    typer.echo(choose_format("table", None).render(*filled_tables(plan.folder)))
     for spec in plan.runs:
         picture = plan.folder_of(spec).artifacts / "reconstructions.png"
         if picture.exists():

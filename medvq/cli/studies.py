@@ -1,4 +1,4 @@
-"""run, describe, results."""
+"""The commands run, describe and results."""
 
 from __future__ import annotations
 
@@ -37,17 +37,21 @@ def run(
     only: Only = [],  # noqa: B006 - typer copies it
     sets: Sets = [],  # noqa: B006
     smoke: Smoke = False,
-    workers: Annotated[int | None, typer.Option(help="Processes per run; 0 trains in this one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of worker processes of a run; 0 to train in this process.")
+    ] = None,
     parallel: Parallel = "1",
     time_budget: TimeBudget = None,
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Copy datasets to this local disk first.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy datasets to this folder on a local disk first.")
+    ] = None,
     data: Data = [],  # noqa: B006
     datasets: Datasets = DATASETS,
     runs: Runs = RUNS,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Do a study here: what is done stays done, what stopped goes on, what failed is tried again.
+    """Run a study on this machine. Runs that are done are kept, stopped ones continue, failed ones are tried again.
 
     [dim]medvq run quickstart[/]
     """
@@ -78,18 +82,18 @@ def run(
     left = {state for state, _ in found.values()} - {"done"}
     halted = bool(left) and (stopped or (not bad and "stopped" in left))
     if as_json and left:
-        raise typer.Exit(StoppedError.code if halted else RunsFailedError.code)  # the JSON has said it
+        raise typer.Exit(StoppedError.code if halted else RunsFailedError.code)  # the JSON has the details
     if halted:
         saved = any(list(plan.folder_of(s).checkpoints.glob("step-*")) for s in plan.runs if found[s.run][0] != "done")
         kept = "with a checkpoint" if saved else "before there was a checkpoint"
-        raise StoppedError(f"stopped {kept}", hint="the same command goes on")
+        raise StoppedError(f"stopped {kept}", hint="the same command continues")
     if left:
         raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")
 
 
 def describe(
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, the studies there are.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Path or name of a study; without one, list the studies.")
     ] = None,
     job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
     sets: Sets = [],  # noqa: B006
@@ -99,7 +103,7 @@ def describe(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a study would do: configuration, runs, steps, layers, parameters. Nothing is trained.
+    """Show a study without running it: configuration, runs, steps, layers, parameters.
 
     [dim]medvq describe quickstart --job pretrain[/]
     """
@@ -116,12 +120,17 @@ def describe(
 
 def results(
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; without one, all studies that have runs.")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", metavar="table|md|csv|tex|json|parquet", help="How to print them.")
-    ] = "table",
-    out: Annotated[Path | None, typer.Option(help="Write to a file instead.")] = None,
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="table|md|csv|tex|json|parquet|MODULE:NAME",
+            help="Format; by default that of the suffix of --out, else table.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -129,19 +138,18 @@ def results(
 
     [dim]medvq results quickstart --format md[/]
     """
-    from medvq.cli.show import results_text, write_results
+    from medvq.cli.show import choose_format, filled_tables
     from medvq.runs.collect import study_folders
 
-    form = "json" if as_json else form
-    if form == "parquet":
-        write_results(study_folders(study, runs), out)
-        return
-    texts = [results_text(folder, form) for folder in study_folders(study, runs)]
-    text = f"[{','.join(texts)}]" if form == "json" and study is None else "\n\n".join(texts)
-    if out:
-        out.write_text(text + "\n", encoding="utf-8")
+    chosen = choose_format("json" if as_json else form, out)
+    studies = [filled_tables(folder) for folder in study_folders(study, runs)]
+    content = chosen.render_all(studies) if study is None else chosen.render(*studies[0])
+    if out is None:
+        typer.echo(content)
+    elif isinstance(content, bytes):
+        out.write_bytes(content)
     else:
-        typer.echo(text)
+        out.write_text(content + "\n", encoding="utf-8")
 
 
 def _request(
@@ -171,6 +179,6 @@ def _request(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (run, describe, results):
         app.command()(command)

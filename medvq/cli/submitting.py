@@ -1,4 +1,4 @@
-"""submit."""
+"""The command submit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from medvq.launch.slurm.submit import Decision
 
 ProfileName = Annotated[
-    str, typer.Option("--profile", metavar="PROFILE", help="Path of a profile, or its name in ./slurm or shipped.")
+    str,
+    typer.Option(
+        "--profile", metavar="PROFILE", help="Path of a profile, or its name in ./slurm or among the shipped ones."
+    ),
 ]
 
 
@@ -23,15 +26,17 @@ def submit(
     only: Only = [],  # noqa: B006 - typer copies it
     sets: Sets = [],  # noqa: B006
     smoke: Smoke = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Send what failed, too.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes per run, over all its nodes.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Also send runs that failed.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of worker processes of a run, over all its nodes.")
+    ] = None,
     data: Data = [],  # noqa: B006
     datasets: Datasets = Path("datasets"),
     runs: Runs = Path("runs"),
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Send a study to SLURM and return: what is done or queued is not sent again, what stopped goes on.
+    """Send a study to SLURM and return. Runs that are done or queued are not sent again, stopped ones continue.
 
     [dim]medvq submit quickstart --profile gpu --dry-run[/]
     """
@@ -43,7 +48,7 @@ def submit(
     from medvq.launch.watch import Watch
 
     place = load_profile(profile)
-    slurm.slurm_of(place)  # before anything is drawn
+    slurm.slurm_of(place)  # raises for a local profile before synthetic images are drawn
     request = Request(
         study=study, only=only, sets=sets, smoke=smoke, workers=workers, data=pairs(data), datasets=datasets, runs=runs
     )
@@ -56,17 +61,17 @@ def submit(
         if as_json:
             print_json({**slurm.summary(plan, seen), "scripts": scripts})
             return
-        typer.echo(outlook_text(plan.study.name, seen))
+        typer.echo(decision_text(plan.study.name, seen))
         for script in scripts:
             typer.echo(f"\n{script}")
         return
     record(plan)
     seen = slurm.send(plan, place, retry=retry, say=watch.note)
-    print_json(slurm.summary(plan, seen)) if as_json else typer.echo(outlook_text(plan.study.name, seen))
+    print_json(slurm.summary(plan, seen)) if as_json else typer.echo(decision_text(plan.study.name, seen))
 
 
-def outlook_text(study: str, seen: Decision) -> str:
-    """What was sent, or would be: a line for each run that is not done."""
+def decision_text(study: str, seen: Decision) -> str:
+    """Return what is done with each run as text, one line for each run that is not done."""
     counts: dict[str, int] = {}
     for action in seen.actions.values():
         counts[action] = counts.get(action, 0) + 1
@@ -77,5 +82,5 @@ def outlook_text(study: str, seen: Decision) -> str:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command to the application."""
     app.command()(submit)

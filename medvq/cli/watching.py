@@ -1,4 +1,4 @@
-"""status, logs, wait."""
+"""The commands status, wait and logs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ if TYPE_CHECKING:
     from medvq.runs.collect import Collected
 
 RUNS = Path("runs")
-StudyHere = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study; without one, all that have runs.")]
+StudyHere = Annotated[
+    str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; without one, all studies that have runs.")
+]
 GOING = ("queued", "running")
+"""States of runs that are in progress."""
 EVERY = 5.0
-"""Seconds between looks with `--watch`."""
-PlanNumber = Annotated[str | None, typer.Option("--plan", metavar="N|all", help="Another plan than the last.")]
+"""Seconds between two updates with `--watch`."""
+PlanNumber = Annotated[
+    str | None, typer.Option("--plan", metavar="N|all", help="Number of a plan; without one, the last plan.")
+]
 
 
 def status(
     study: StudyHere = None,
     state: Annotated[list[str], typer.Option(help="Only runs in this state; may be repeated.")] = [],  # noqa: B006
     plan: PlanNumber = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 s until Ctrl-C or the end.")] = False,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 6 or 8 if runs failed or go on.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Update every 5 s until no run is in progress.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 6 if runs failed, with 8 if runs are in progress.")
+    ] = False,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -41,9 +48,9 @@ def status(
     for wanted in state:
         if wanted not in get_args(State):
             raise UsageError(f"no state {wanted!r}", where="--state", hint=suggest(wanted, get_args(State)))
-    before = True
+    going_before = True
     while True:
-        found = _look(study, runs, plan)
+        found = _facts(study, runs, plan)
         if as_json:
             chosen = [{**f, "runs": [r for r in f["runs"] if not state or r["state"] in state]} for f in found]
             print_json(chosen[0] if study else chosen)
@@ -52,9 +59,9 @@ def status(
                 typer.echo("\033[2J\033[H", nl=False)
             typer.echo("\n\n".join(text(f, tuple(state)) for f in found))
         going = any(r["state"] in GOING for f in found for r in f["runs"])
-        if not watch or not (going or before):  # between two runs nothing goes on for a moment
+        if not watch or not (going or going_before):  # between two runs, none is running for a moment
             break
-        before = going
+        going_before = going
         time.sleep(EVERY)
     if exit_code:
         _end(found, as_json)
@@ -62,7 +69,9 @@ def status(
 
 def wait(
     study: StudyHere = None,
-    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 90 s or 2 h; then exit 8.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Exit with 8 after this time, such as 90 s or 2 h.")
+    ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +89,7 @@ def wait(
     pause = 1.0
     told: set[tuple[str, str]] = set()
     while True:
-        found = _look(study, runs, None)
+        found = _facts(study, runs, None)
         going = [r for f in found for r in f["runs"] if r["state"] in GOING]
         held = {(r["run"], r["reason"]) for r in going if r["reason"].startswith(HELD)}
         for run, why in sorted(held - told):
@@ -96,14 +105,16 @@ def wait(
 
 
 def logs(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its name.")],
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows, into the next attempt.")] = False,
-    rank: Annotated[int, typer.Option(help="Whose log.")] = 0,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or a prefix of it.")],
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Continue to print new lines, also of later attempts.")
+    ] = False,
+    rank: Annotated[int, typer.Option(help="Rank of the worker.")] = 0,
     attempt: Annotated[int | None, typer.Option(help="Only this attempt.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Print what a run said, over all its attempts; what SLURM's batch script said comes first.
+    """Print the log of a run over all its attempts, after the output of SLURM's batch script.
 
     [dim]medvq logs finetune-subset10 -f[/]
     """
@@ -113,14 +124,14 @@ def logs(
     found = find_run(run, runs)
     if as_json:
         if follow:
-            raise UsageError("--json gives what there is now", where="--follow", hint="leave one of the two away")
+            raise UsageError("--json cannot follow a log", where="--follow", hint="leave one of the two away")
         print_json({"study": found.path.parent.name, "run": found.name, "logs": as_data(found, rank, attempt)})
         return
     for piece in pieces(found, rank=rank, attempt=attempt, follow=follow):
         typer.echo(piece, nl=False)
 
 
-def _look(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any]]:
+def _facts(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any]]:
     from medvq.launch.slurm.cluster import look
     from medvq.launch.status import facts
     from medvq.runs.collect import collect, collect_all, study_folders
@@ -135,11 +146,11 @@ def _look(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any
 
 
 def _end(found: list[dict[str, Any]], as_json: bool) -> None:
-    """Exit by how the runs stand; the JSON has said it already.
+    """Exit with the code for the states of the runs. With JSON output, print no message.
 
     Raises:
-        StillRunningError: some go on.
-        RunsFailedError: some ended without a result.
+        StillRunningError: runs are queued or running.
+        RunsFailedError: runs ended without a result.
     """
     states = [r["state"] for f in found for r in f["runs"]]
     going = sum(s in GOING for s in states)
@@ -153,6 +164,6 @@ def _end(found: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the application."""
     for command in (status, logs, wait):
         app.command()(command)

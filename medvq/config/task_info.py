@@ -43,6 +43,8 @@ class TaskInfo:
     """Metrics that only some settings give."""
     as_published: dict[str, str] = field(default_factory=dict)
     """Mistakes of papers that can be switched on, by name, each described in a line."""
+    packages: tuple[str, ...] = ()
+    """Top-level modules of optional packages that the task imports; they are checked before any run starts."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.objective, type) and issubclass(self.objective, Objective)):

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from medvq.errors import MedvqError
+from medvq.extras import EXTRAS, install_command, is_installed
 from medvq.launch.slurm.checkup import checkup, shared_folder
 
-PACKAGES = ("torch", "ray", "pyarrow", "submitit")
+PACKAGES = ("torch", "pyarrow")
+"""Packages that medvq cannot do without and whose version matters."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""Names of optional packages that differ from the name of their module."""
 SHM = 10**9
 """Bytes of /dev/shm below which workers that read images may run out of it."""
 
@@ -45,6 +49,12 @@ def _packages() -> Iterator[Check]:
             yield Check(level="ok", what=f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             yield Check(level="fail", what=f"{name} is not installed", mend=f"pip install -c constraints.txt {name}")
+    for module in EXTRAS:
+        name = DISTRIBUTIONS.get(module, module)
+        if is_installed(module):
+            yield Check(level="ok", what=f"{name} {metadata.version(name)}")
+        else:
+            yield Check(level="warn", what=f"{name} is not installed", mend=install_command(module))
 
 
 def _machine() -> Iterator[Check]:

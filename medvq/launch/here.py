@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from medvq.launch.packages import check_packages
 from medvq.launch.plan import Runs
 from medvq.launch.room import measure, side_by_side
 from medvq.launch.watch import Stop, Watch
@@ -24,11 +25,13 @@ def run_here(
 
     Raises:
         UsageError: it cannot be done this way here.
+        MissingError: a package that a run needs is not installed.
         MedvqError: workers cannot be started at all.
     """
     from medvq.launch.scheduler import LocalScheduler
 
     todo, room = [spec for spec in plan.runs if status_of(plan.folder_of(spec)).state != "done"], measure()
+    check_packages(todo)
     work = LocalScheduler(plan, todo, stop, watch, room, side_by_side(parallel, todo, room)) if todo else None
     begin()
     if work is not None:

@@ -17,7 +17,7 @@ from medvq.launch.room import Room, shape_of_run
 from medvq.launch.slurm.allocation import allocation
 from medvq.launch.watch import Stop, Watch, cancelled
 from medvq.runs import events
-from medvq.runs.commands import driving
+from medvq.runs.commands import announce_runs
 from medvq.runs.owner import Busy, Term, claim, holder_of
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
@@ -88,7 +88,7 @@ class LocalScheduler:
         """
         term = Term.here()
         sent = term is not None and term.submission > 0  # SLURM knows of it, and when it is gone
-        with contextlib.nullcontext(lambda runs: None) if sent else driving(self.plan.folder) as mean:
+        with contextlib.nullcontext(lambda runs: None) if sent else announce_runs(self.plan.folder) as mean:
             mean(spec.run for spec in self.todo)
             self._do(mean)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from medvq.launch.slurm.cluster import SILENT, Cluster, Place, settled, use
 from medvq.runs.collect import Collected, RunEntry
-from medvq.runs.commands import meant
+from medvq.runs.commands import announced_runs
 from medvq.runs.submission import last_lines
 
 SHOWN = 3
@@ -21,7 +21,7 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
     seen = cluster or Cluster()
     found: list[dict[str, Any]] = []
     states: dict[str, str] = {}
-    here = meant(collected.folder)
+    here = announced_runs(collected.folder)
     for entry, record in zip(collected.entries, collected.plan.runs, strict=True):
         place = seen.places.get(entry.folder.path)
         state, why = settled(entry, place, seen.silent)

@@ -1,1 +1,1 @@
-"""Metrics as pure functions of arrays and tensors. Importing this package does not import torch."""
+"""Metrics as pure functions of arrays and tensors."""

@@ -1,10 +1,12 @@
-"""Intervals and differences: how sure a number in a table is.
+"""Bootstrap intervals of metrics, and tests of the difference between two methods.
 
-Conventions: std over seeds has ddof = 1 and is undefined for one seed; intervals are two-sided at `LEVEL`. The
-bootstrap resamples test samples and, where there are several, seeds: two ways, both with replacement, a seed's rows
-aligned with the others', as all seeds were tested on the same images. With few seeds it is too narrow where seeds vary
-more than samples do: a 95 % interval then holds the truth in P(|t| < 1.96 √((S-1)/S)) of cases, t with S-1 degrees of
-freedom: 75 % for 3 seeds, 89 % for 8, 93 % for 20. Draws are keyed: a table has the same intervals every time.
+The bootstrap resamples test samples with replacement and, if there are several seeds, also seeds. All seeds share the
+resampled samples, because they were tested on the same images. Random draws are keyed, so that a table has the same
+intervals every time it is printed.
+
+With few seeds the intervals are too narrow if seeds vary more than samples do. In the limit of no variation between
+samples, a 95 % interval over S seeds covers the true value with probability P(|t| < 1.96 √((S-1)/S)), where t has S-1
+degrees of freedom: 75 % for 3 seeds, 89 % for 8, 93 % for 20.
 """
 
 from __future__ import annotations
@@ -22,52 +24,56 @@ from medvq.metrics.classification import LEVEL, Interval
 
 Floats = NDArray[np.float64]
 Resampled = Callable[[Floats], Floats]
-"""How often each sample counts, (R, N) -> the metric of each resample, (R,)."""
+"""Maps weights (R, N), how often each sample counts in each resample, to the metric of each resample, (R,)."""
 
 RESAMPLES = 2000
+"""Number of resamples."""
 CHUNK = 4_000_000
-"""Entries of (R, N) that are held at once."""
+"""Largest number of entries of a weight matrix (R, N) that is held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What one run said of the N test samples; runs that are compared list the same samples in the same order."""
+    """Predictions of one run for N test samples. Compared runs list the same samples in the same order."""
 
     label: NDArray[np.int64]
-    """(N,) true classes, 0..K-1."""
+    """(N,) true classes, in [0, K)."""
     predicted: NDArray[np.int64]
-    """(N,) predicted classes."""
+    """(N,) predicted classes, in [0, K)."""
     classes: int
-    """K."""
+    """Number of classes, K."""
     probability: Floats | None = None
-    """(N, K), for AUC."""
+    """(N, K) scores; needed for AUC only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Method a minus method b on the same samples."""
+    """Metric of method a minus that of method b on the same samples."""
 
     value: float
     low: float
     high: float
     p: float
-    """Two-sided: how easily resampling turns the sign."""
+    """Two-sided p-value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """The samples on which exactly one of two classifiers is right, and the exact two-sided p."""
+    """Result of McNemar's test."""
 
     only_a: int
+    """Number of samples that only classifier a predicts correctly."""
     only_b: int
+    """Number of samples that only classifier b predicts correctly."""
     p: float
+    """Exact two-sided p-value."""
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation (ddof = 1) over seeds; the latter None for a single one.
+    """Return the mean and the sample standard deviation (ddof = 1); the latter is None for a single value.
 
     Raises:
-        ValueError: no values.
+        ValueError: `values` is empty.
     """
     if len(values) == 0:
         raise ValueError("no values to average")
@@ -76,10 +82,10 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def classification_metric(metric: str, run: Predicted) -> Resampled:
-    """One of `classification.summary`'s metrics as a function of resamples.
+    """Return a metric of `classification.summary` as a function of resamples.
 
     Raises:
-        ValueError: the metric is unknown, or is auc where there are no probabilities.
+        ValueError: the metric is unknown, or it is `auc` and the run has no probabilities.
     """
     if metric == "auc":
         scores = run.probability
@@ -89,8 +95,8 @@ def classification_metric(metric: str, run: Predicted) -> Resampled:
     if metric not in classification.OF_CONFUSION:
         raise ValueError(f"unknown metric {metric!r}; known: auc, {', '.join(classification.OF_CONFUSION)}")
     of_confusion, k = classification.OF_CONFUSION[metric], run.classes
-    classification.confusion(run.label, run.predicted, k)  # refuses what is no class
-    at = run.label * k + run.predicted  # (N,) the cell of the confusion matrix that each sample is counted in
+    classification.confusion(run.label, run.predicted, k)  # raises for values outside [0, K)
+    at = run.label * k + run.predicted  # (N,) flat index of each sample's cell in the confusion matrix
     order = np.argsort(at, kind="stable")
     cells, first = np.unique(at[order], return_index=True)
 
@@ -103,13 +109,16 @@ def classification_metric(metric: str, run: Predicted) -> Resampled:
 
 
 def sample_mean(values: ArrayLike) -> Resampled:
-    """The mean of a per-sample quantity (N,), such as the squared error of each image, without those that are NaN."""
+    """Return the mean of a per-sample quantity (N,), such as the squared error, as a function of resamples.
+
+    Samples whose value is not finite are left out.
+    """
     found = np.asarray(values, np.float64)
-    there = np.isfinite(found)
-    value = np.where(there, found, 0.0)
+    finite = np.isfinite(found)
+    value = np.where(finite, found, 0.0)
 
     def of_resamples(weights: Floats) -> Floats:
-        n = weights @ there
+        n = weights @ finite
         return np.asarray(np.divide(weights @ value, n, out=np.full(len(weights), np.nan), where=n > 0))
 
     return of_resamples
@@ -118,17 +127,17 @@ def sample_mean(values: ArrayLike) -> Resampled:
 def bootstrap(
     seeds: Sequence[Resampled], n: int, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Percentile interval of the mean over seeds of a metric; both seeds and samples are resampled.
+    """Return the percentile interval of a metric's mean over seeds, resampling both seeds and samples.
 
     Args:
-        seeds: the metric of each seed's run, as `classification` or `sample_mean` gives it.
-        n: how many test samples there are.
-        level: the confidence level.
-        resamples: how many to draw.
-        seed: keys the draws.
+        seeds: the metric of each seed's run, from `classification_metric` or `sample_mean`.
+        n: number of test samples.
+        level: confidence level, in (0, 1).
+        resamples: number of resamples.
+        seed: seed of the random draws.
 
     Raises:
-        ValueError: no seeds, or no samples.
+        ValueError: there are no seeds or no samples.
     """
     values = np.concatenate([_of_seeds(seeds, *draw) for draw in _draws(n, [len(seeds)], resamples, seed)])
     return _percentiles(values, level)
@@ -143,10 +152,22 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """Method a minus method b: the same resampled images for both, the seeds of each resampled on their own.
+    """Return the difference of two methods' means over seeds, with its percentile interval and p-value.
 
-    Arguments and errors are those of `bootstrap`; p is 2 (k + 1) / (R + 1), at most 1, where k of R differences lie
-    on the rarer side of 0 or on it.
+    Both methods get the same resampled images; the seeds of each are resampled separately. The p-value is
+    2 (k + 1) / (R + 1), at most 1. Here R is the number of resamples, and k the smaller of two counts: differences that
+    are at most 0, and differences that are at least 0.
+
+    Args:
+        a: the metric of each seed's run of the first method.
+        b: the metric of each seed's run of the second method.
+        n: number of test samples.
+        level: confidence level, in (0, 1).
+        resamples: number of resamples.
+        seed: seed of the random draws.
+
+    Raises:
+        ValueError: a method has no seeds, or there are no samples.
     """
     parts = []
     for weights, seeds_a, seeds_b in _draws(n, [len(a), len(b)], resamples, seed):
@@ -162,31 +183,32 @@ def paired_bootstrap(
 
 
 def mcnemar(label: ArrayLike, a: ArrayLike, b: ArrayLike) -> McNemar:
-    """The exact test that two classifiers err equally often on the same samples (McNemar 1947, binomial form).
+    """Test whether two classifiers have the same accuracy on the same samples (McNemar 1947, exact binomial form).
 
     Args:
         label: (N,) true classes.
-        a: (N,) predictions of one.
-        b: (N,) predictions of the other.
+        a: (N,) predictions of the first classifier.
+        b: (N,) predictions of the second classifier.
 
     Raises:
         ValueError: the lengths differ.
     """
-    true, said_a, said_b = (np.asarray(v) for v in (label, a, b))
-    if not true.shape == said_a.shape == said_b.shape:
-        raise ValueError(f"{len(true)} labels, {len(said_a)} and {len(said_b)} predictions")
-    right_a, right_b = said_a == true, said_b == true
+    from scipy.stats import binomtest  # takes a second to import
+
+    true, predicted_a, predicted_b = (np.asarray(v) for v in (label, a, b))
+    if not true.shape == predicted_a.shape == predicted_b.shape:
+        raise ValueError(f"{len(true)} labels, {len(predicted_a)} and {len(predicted_b)} predictions")
+    right_a, right_b = predicted_a == true, predicted_b == true
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
-    n, rarer = only_a + only_b, min(only_a, only_b)
-    logs = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(rarer + 1))
-    tail = math.fsum(math.exp(log - n * math.log(2)) for log in logs)
-    return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail))
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return McNemar(only_a=only_a, only_b=only_b, p=p)
 
 
 def _draws(n: int, groups: Sequence[int], resamples: int, seed: int) -> Iterator[tuple[Floats, ...]]:
-    """Resamples by chunks: counts of the samples (R, N), then of each group's seeds (R, S).
+    """Yield chunks of resamples: counts of the samples (R, N), then counts of each group's seeds (R, S).
 
-    Philox's bits are the same in every numpy version; the chunks take them in turn from one stream each.
+    The raw bits of Philox are the same in every version of numpy. Samples and each group of seeds have a stream of
+    their own, which the chunks consume in order, so that the size of a chunk does not change the draws.
     """
     if n < 1 or min(groups) < 1:
         raise ValueError("a bootstrap needs samples and seeds")
@@ -199,21 +221,21 @@ def _draws(n: int, groups: Sequence[int], resamples: int, seed: int) -> Iterator
 
 
 def _counts(stream: np.random.Philox, rows: int, k: int) -> Floats:
-    """How often each of k is drawn in k draws with replacement, `rows` times: (rows, k)."""
+    """Draw k times from k items with replacement, `rows` times; return how often each item was drawn, (rows, k)."""
     uniform = (stream.random_raw(rows * k) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     chosen = (uniform * k).astype(np.int64).reshape(rows, k) + k * np.arange(rows)[:, None]
     return np.bincount(chosen.ravel(), minlength=rows * k).reshape(rows, k).astype(np.float64)
 
 
 def _of_seeds(seeds: Sequence[Resampled], weights: Floats, chosen: Floats) -> Floats:
-    """The mean over the resampled seeds: (R, N), (R, S) -> (R,)."""
+    """Return the metric's mean over the resampled seeds: (R, N), (R, S) -> (R,)."""
     return np.asarray((np.stack([f(weights) for f in seeds], axis=1) * chosen).sum(1) / chosen.sum(1))
 
 
 def _percentiles(values: Floats, level: float) -> Interval:
-    """Of the resamples in which the metric is defined."""
-    there = values[np.isfinite(values)]
-    if len(there) == 0:
+    """Return the percentile interval over the resamples in which the metric is defined."""
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
         return Interval(low=math.nan, high=math.nan)
-    low, high = np.quantile(there, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(finite, [0.5 - level / 2, 0.5 + level / 2])
     return Interval(low=float(low), high=float(high))

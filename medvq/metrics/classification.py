@@ -1,23 +1,24 @@
-"""Classification metrics from labels, predictions and probabilities; numpy only, checked against scikit-learn
-and torchmetrics, which cannot take leading axes of resamples and is imported in seconds.
+"""Classification metrics of labels, predictions and probabilities.
 
-Conventions, for a class that is not there:
+The metrics are written in numpy because they take a leading axis of bootstrap resamples, which scikit-learn and
+torchmetrics do not. Tests compare them with both.
 
-- recall is undefined (NaN) without a labelled sample, precision without a labelled or predicted one; a class that is
-  labelled and never predicted has precision 0;
-- balanced accuracy averages recall over the classes that are labelled;
-- macro-F1 averages over the classes that are labelled or predicted;
-- macro AUC averages one-vs-rest over the classes that have both a positive and a negative sample.
+Conventions for a class without samples:
 
-These are scikit-learn's, except that its AUC raises where a class is absent. What is undefined altogether is NaN, and
-`summary` leaves it out. Functions of a confusion matrix take any leading axes, so that bootstrap resamples go at once.
+- recall is undefined (NaN) for a class without labelled samples;
+- precision is undefined for a class that is neither labelled nor predicted, and 0 for a class that is labelled and
+  never predicted;
+- balanced accuracy averages recall over the labelled classes;
+- macro-F1 averages F1 over the classes that are labelled or predicted;
+- macro AUC averages the one-vs-rest AUC over the classes with at least one positive and one negative sample.
+
+These are the conventions of scikit-learn, except that its AUC raises an error if a class is absent. An undefined
+metric is NaN, and `summary` leaves it out.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
+"""Confidence level of all intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +38,36 @@ class Interval:
 
 
 def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
-    """The score interval of a proportion (Wilson 1927): right at 0 % and 100 %, and for few samples.
+    """Return the score interval of a proportion (Wilson 1927).
+
+    Unlike the normal approximation, it is valid for few samples and for proportions near 0 and 1.
+
+    Args:
+        correct: number of successes.
+        n: number of trials.
+        level: confidence level, in (0, 1).
 
     Raises:
-        ValueError: not 0 <= correct <= n, or n = 0.
+        ValueError: `correct` is not in [0, n], or n is 0.
     """
+    from scipy.stats import binomtest  # takes a second to import
+
     if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} of {n} is no proportion")
-    z, p = NormalDist().inv_cdf(0.5 + level / 2), correct / n
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    # At the ends the formula is exact and rounding is not.
-    return Interval(low=0.0 if correct == 0 else low, high=1.0 if correct == n else high)
+        raise ValueError(f"{correct} of {n} is not a proportion")
+    found = binomtest(correct, n).proportion_ci(level, method="wilson")
+    return Interval(low=float(found.low), high=float(found.high))
 
 
 def confusion(label: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """(K, K) counts: rows are the true class, columns the predicted one.
+    """Return the confusion matrix (K, K): counts by true class (rows) and predicted class (columns).
 
     Args:
-        label: (N,) integers 0..K-1.
-        predicted: (N,) integers 0..K-1.
+        label: (N,) integers in [0, K).
+        predicted: (N,) integers in [0, K).
         classes: K.
 
     Raises:
-        ValueError: the lengths differ or an entry is no class.
+        ValueError: the lengths differ, or a value is not in [0, K).
     """
     true, said = _classes_of(label, classes), _classes_of(predicted, classes)
     if len(true) != len(said):
@@ -68,54 +76,59 @@ def confusion(label: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
 
 
 def accuracy(matrix: ArrayLike) -> Floats:
-    """Share of samples on the diagonal; (..., K, K) -> (...)."""
+    """Return the share of samples on the diagonal; (..., K, K) -> (...)."""
     m = np.asarray(matrix, np.float64)
     return _ratio(np.trace(m, axis1=-2, axis2=-1), m.sum((-2, -1)))
 
 
 def recall(matrix: ArrayLike) -> Floats:
-    """Of the samples of each class, the share that is found; (..., K, K) -> (..., K)."""
+    """Return the share of each class's samples that are predicted as this class; (..., K, K) -> (..., K)."""
     m = np.asarray(matrix, np.float64)
     return _ratio(_diagonal(m), m.sum(-1))
 
 
 def precision(matrix: ArrayLike) -> Floats:
-    """Of the samples called each class, the share that is it; (..., K, K) -> (..., K)."""
+    """Return the share of the predictions of each class that are correct; (..., K, K) -> (..., K)."""
     m = np.asarray(matrix, np.float64)
     labelled, said = m.sum(-1), m.sum(-2)
     return np.where((said == 0) & (labelled > 0), 0.0, _ratio(_diagonal(m), said))
 
 
 def f1(matrix: ArrayLike) -> Floats:
-    """2TP / (2TP + FP + FN) of each class; (..., K, K) -> (..., K)."""
+    """Return 2TP / (2TP + FP + FN) of each class; (..., K, K) -> (..., K)."""
     m = np.asarray(matrix, np.float64)
     return _ratio(2 * _diagonal(m), m.sum(-1) + m.sum(-2))
 
 
 def balanced_accuracy(matrix: ArrayLike) -> Floats:
-    """Mean recall; (..., K, K) -> (...)."""
+    """Return the mean recall; (..., K, K) -> (...)."""
     return _mean(recall(matrix))
 
 
 def macro_f1(matrix: ArrayLike) -> Floats:
-    """Mean F1; (..., K, K) -> (...)."""
+    """Return the mean F1; (..., K, K) -> (...)."""
     return _mean(f1(matrix))
 
 
 OF_CONFUSION = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
-"""The metrics that are functions of a confusion matrix, by name."""
+"""Metrics that are functions of a confusion matrix, by name."""
 
 
 def class_auc(label: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """Area under each one-vs-rest ROC curve: the chance that a positive outranks a negative, ties counted half.
+    """Return the area under the ROC curve of each class against the rest.
+
+    It is the probability that a positive sample has a higher score than a negative one; ties count one half.
 
     Args:
-        label: (N,) integers 0..K-1.
+        label: (N,) integers in [0, K).
         probability: (N, K) scores.
-        weights: (..., N) how often each sample counts; once without.
+        weights: (..., N) how often each sample counts; None counts each sample once.
 
     Returns:
-        (..., K); NaN for a class without a positive or without a negative.
+        (..., K); NaN for a class without positive or without negative samples.
+
+    Raises:
+        ValueError: the lengths differ, or a label is not in [0, K).
     """
     scores = np.asarray(probability)
     true = _classes_of(label, scores.shape[1])
@@ -137,16 +150,20 @@ def class_auc(label: ArrayLike, probability: ArrayLike, weights: ArrayLike | Non
 
 
 def auc(label: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """Macro one-vs-rest AUC, the mean of `class_auc`; with two classes the usual AUC."""
+    """Return the macro AUC, the mean of `class_auc`. With two classes it is the usual AUC."""
     return _mean(class_auc(label, probability, weights))
 
 
 def summary(
     label: ArrayLike, predicted: ArrayLike, probability: ArrayLike | None = None, classes: int | None = None
 ) -> dict[str, float]:
-    """accuracy, balanced_accuracy, macro_f1 and, given probabilities (N, K), auc; without what is undefined.
+    """Return accuracy, balanced_accuracy, macro_f1 and, given probabilities, auc. Undefined metrics are left out.
 
-    `classes` is K where there are no probabilities; else the largest class seen plus one.
+    Args:
+        label: (N,) integers in [0, K).
+        predicted: (N,) integers in [0, K).
+        probability: (N, K) scores.
+        classes: K, if there are no probabilities; by default the largest class that occurs plus one.
     """
     if probability is not None:
         classes = np.asarray(probability).shape[1]
@@ -160,9 +177,13 @@ def summary(
 
 
 def per_class(matrix: ArrayLike, names: list[str]) -> list[dict[str, Any]]:
-    """For each class {class, samples, precision, recall, f1}, and Wilson's precision_ci and recall_ci [low, high].
+    """Return `{class, samples, precision, recall, f1, precision_ci, recall_ci}` of each class.
 
-    None where undefined.
+    The last two are Wilson's intervals `[low, high]`. Undefined values are None.
+
+    Args:
+        matrix: (K, K) confusion matrix.
+        names: the K class names.
     """
     m = np.asarray(matrix)
     columns = {"precision": precision(m), "recall": recall(m), "f1": f1(m)}
@@ -171,14 +192,14 @@ def per_class(matrix: ArrayLike, names: list[str]) -> list[dict[str, Any]]:
             "class": name,
             "samples": int(m[k].sum()),
             **{c: float(v[k]) if np.isfinite(v[k]) else None for c, v in columns.items()},
-            "precision_ci": _share(int(m[k, k]), int(m[:, k].sum())),
-            "recall_ci": _share(int(m[k, k]), int(m[k].sum())),
+            "precision_ci": _interval(int(m[k, k]), int(m[:, k].sum())),
+            "recall_ci": _interval(int(m[k, k]), int(m[k].sum())),
         }
         for k, name in enumerate(names)
     ]
 
 
-def _share(correct: int, n: int) -> list[float] | None:
+def _interval(correct: int, n: int) -> list[float] | None:
     if n == 0:
         return None
     found = wilson(correct, n)
@@ -188,9 +209,9 @@ def _share(correct: int, n: int) -> list[float] | None:
 def _classes_of(values: ArrayLike, classes: int) -> NDArray[np.int64]:
     found = np.asarray(values)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise ValueError(f"classes are a list of integers, not {found.dtype} of shape {found.shape}")
+        raise ValueError(f"classes must be a list of integers, not {found.dtype} of shape {found.shape}")
     if found.size and not 0 <= found.min() <= found.max() < classes:
-        raise ValueError(f"classes are 0 to {classes - 1}, not {found.min()} to {found.max()}")
+        raise ValueError(f"classes must be in 0 to {classes - 1}, not {found.min()} to {found.max()}")
     return found.astype(np.int64)
 
 
@@ -199,12 +220,12 @@ def _diagonal(matrix: Floats) -> Floats:
 
 
 def _ratio(part: Any, whole: Any) -> Floats:
-    """part / whole, NaN where the whole is 0."""
+    """Return part / whole; NaN where the whole is 0."""
     whole = np.asarray(whole, np.float64)
     return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0))
 
 
 def _mean(values: Floats) -> Floats:
-    """Mean over the last axis of what is defined, NaN where nothing is."""
-    there = np.isfinite(values)
-    return _ratio(np.where(there, values, 0.0).sum(-1), there.sum(-1))
+    """Return the mean of the finite values over the last axis; NaN if there are none."""
+    finite = np.isfinite(values)
+    return _ratio(np.where(finite, values, 0.0).sum(-1), finite.sum(-1))

@@ -1,4 +1,4 @@
-"""How much of a codebook is used, over a whole split and all ranks: counts of codes are summed first."""
+"""Codebook usage over a whole split and all ranks, from summed counts of codes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class CodebookUse:
-    """How often each code was chosen. Perplexity grows with the number of positions: compare like with like."""
+    """How often each code was chosen.
+
+    Perplexity grows with the number of positions; compare values for the same number of positions only.
+    """
 
     counts: tuple[int, ...]
-    """Times each of the K codes was chosen."""
+    """How often each of the K codes was chosen."""
     positions: int
-    """How many codes were chosen in all."""
+    """Total number of choices."""
     used: int
-    """Codes chosen at least once."""
+    """Number of codes that were chosen at least once."""
     usage: float
     """used / K, in [0, 1]."""
     perplexity: float
@@ -27,12 +30,20 @@ class CodebookUse:
 
 
 def code_counts(indices: Tensor, codebook_size: int) -> Tensor:
-    """How often each of K codes is among indices of any shape, in [0, K): (K,) int64, to be summed over a split."""
+    """Count how often each code occurs; counts of several batches can be summed.
+
+    Args:
+        indices: code indices of any shape, in [0, K).
+        codebook_size: K.
+
+    Returns:
+        (K,) int64.
+    """
     return torch.bincount(indices.reshape(-1), minlength=codebook_size)
 
 
 def codebook_use(counts: Tensor) -> CodebookUse:
-    """The use of a codebook from how often each code was chosen, (K,) integers, in float64."""
+    """Return the usage of a codebook from the counts of its codes, (K,) integers. Computed in float64."""
     counts = counts.cpu()
     total = int(counts.sum())
     share = counts.double() / total

@@ -1,8 +1,7 @@
-"""How alike two images are: SSIM, PSNR and squared error, each image by itself, with the range of pixels stated.
+"""Similarity of two images: SSIM, PSNR and mean squared error of each image.
 
-SSIM is ours, checked against scikit-image and torchmetrics in tests: the latter takes seconds to import in every
-worker and counts pixels at the edges whose windows reach beyond the image, and neither gives the mean inside a
-foreground.
+SSIM is implemented here because neither scikit-image nor torchmetrics gives the mean inside a foreground mask, and
+torchmetrics includes border pixels whose windows extend beyond the image. Tests compare it with both.
 """
 
 from __future__ import annotations
@@ -15,19 +14,22 @@ from torch import Tensor
 WINDOW, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
 IN_CACHE = 1 << 15
-"""Pixels that a CPU looks at together: what it computes of more leaves its cache before it is used."""
+"""Number of pixels that a CPU processes at once, so that intermediate results stay in its cache."""
 
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float | Tensor) -> Tensor:
-    """Structural similarity at every pixel whose window lies inside the image (Wang et al. 2004, eq. 13).
+    """Return the structural similarity at every pixel whose window lies inside the image (Wang et al. 2004, eq. 13).
+
+    The window is a Gaussian of 11 x 11 pixels with σ = 1.5; variances are population variances.
 
     Args:
         a: (B, C, H, W), H and W at least 11.
         b: (B, C, H, W).
-        data_range: the span that pixels can have, such as 1 for [0, 1]; or (B,), one for each image.
+        data_range: difference between the largest and the smallest possible pixel value, such as 1 for pixels in
+            [0, 1]; or (B,), one for each image.
 
     Returns:
-        (B, C, H - 10, W - 10) in [-1, 1], with a Gaussian window of 11 and σ 1.5 and population statistics.
+        (B, C, H - 10, W - 10) float64 in [-1, 1].
 
     Raises:
         ValueError: the shapes differ, or the images are smaller than the window.
@@ -36,14 +38,14 @@ def ssim_map(a: Tensor, b: Tensor, data_range: float | Tensor) -> Tensor:
         raise ValueError(f"SSIM of {tuple(a.shape)} and {tuple(b.shape)}; sides must be {WINDOW} or more")
     span = torch.as_tensor(data_range, dtype=torch.float64, device=a.device).reshape(-1, 1, 1, 1)
     at_once = max(1, IN_CACHE // math.prod(a.shape[1:]) if a.device.type == "cpu" else len(a))
-    # In float64: E[x²] - E[x]² of a flat bright patch cancels to nothing but rounding in float32.
+    # In float32, E[x²] - E[x]² of a flat bright patch would be nothing but rounding error.
     whole = (a.double(), b.double(), span.expand(len(a), 1, 1, 1))
     starts = range(0, max(1, len(a)), at_once)
     return torch.cat([_ssim_map(*(x[start : start + at_once] for x in whole)) for start in starts])
 
 
 def _ssim_map(a: Tensor, b: Tensor, span: Tensor) -> Tensor:
-    """(B, C, H - 10, W - 10) of a and b (B, C, H, W) with ranges (B, 1, 1, 1), all float64."""
+    """Return the map (B, C, H - 10, W - 10) of a and b (B, C, H, W) with data ranges (B, 1, 1, 1), all float64."""
     c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
     mean_a, mean_b, aa, bb, ab = (_blur(x) for x in (a, b, a * a, b * b, a * b))
     var_a, var_b, cov = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
@@ -51,9 +53,17 @@ def _ssim_map(a: Tensor, b: Tensor, span: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor, data_range: float | Tensor, foreground: Tensor | None = None) -> Tensor:
-    """Mean SSIM of each image, (B,) float32; arguments and errors as `ssim_map`.
+    """Return the mean SSIM of each image, (B,) float32.
 
-    With a foreground, (B, 1, H, W) bool, the mean is over the pixels inside it; NaN for an image that has none.
+    Args:
+        a: (B, C, H, W), H and W at least 11.
+        b: (B, C, H, W).
+        data_range: as in `ssim_map`.
+        foreground: (B, 1, H, W) bool; if given, the mean is taken over the pixels inside it, and is NaN for an image
+            without such pixels.
+
+    Raises:
+        ValueError: the shapes differ, or the images are smaller than the window.
     """
     found = ssim_map(a, b, data_range)
     if foreground is None:
@@ -64,31 +74,34 @@ def ssim(a: Tensor, b: Tensor, data_range: float | Tensor, foreground: Tensor | 
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared error of each image, (B,), in the square of the pixels' unit; a and b (B, C, H, W)."""
+    """Return the mean squared error of each image, (B,); a and b are (B, C, H, W)."""
     return (a - b).square().flatten(1).mean(1)
 
 
 def psnr(squared: Tensor, data_range: float) -> Tensor:
-    """Peak signal-to-noise ratio in dB of mean squared errors (B,); at most 100 dB for a range of 1.
+    """Return the peak signal-to-noise ratio in dB of mean squared errors (B,); at most 100 dB for a range of 1.
 
-    The mean of it over images is the mean of PSNRs, not the PSNR of the mean error.
+    Averaged over images it is the mean of PSNRs, not the PSNR of the mean error.
     """
     return 10 * (data_range**2 / squared.clamp_min(1e-10)).log10()
 
 
 def own_range(image: Tensor) -> Tensor:
-    """Max - min of each image (B, C, H, W), (B,): what SPEC §5's author took for the range of pixels."""
+    """Return max - min of each image (B, C, H, W) as (B,), which the report behind brain-vqvae took for the range."""
     low, high = image.flatten(1).aminmax(dim=1)
     return (high - low).clamp_min(1e-6)
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Gaussian means (B, C, H - 10, W - 10) of x (B, C, H, W)."""
+    """Return the Gaussian-weighted means (B, C, H - 10, W - 10) of x (B, C, H, W)."""
     return _blur_along(_blur_along(x, 3), 2)
 
 
 def _blur_along(x: Tensor, axis: int) -> Tensor:
-    """Gaussian means along an axis, 10 shorter: shifted copies are summed, a tenth of the time of a convolution."""
+    """Return Gaussian-weighted means along an axis, which gets 10 shorter.
+
+    Summing shifted copies takes a tenth of the time of a convolution.
+    """
     middle = WINDOW // 2
     weights = [math.exp(-((i - middle) ** 2) / (2 * SIGMA**2)) for i in range(WINDOW)]
     total, size = sum(weights), x.shape[axis] - WINDOW + 1

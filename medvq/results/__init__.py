@@ -1,1 +1,1 @@
-"""Finished runs as tables and figures."""
+"""Tables of finished runs: cells, intervals, differences and output formats."""

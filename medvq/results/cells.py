@@ -1,4 +1,4 @@
-"""From finished runs to the cells of a table."""
+"""The cells of a table, computed from the runs of a plan."""
 
 from __future__ import annotations
 
@@ -10,69 +10,99 @@ from medvq.config.study import Published, Table
 from medvq.config.tables import in_scope
 from medvq.files import read_json
 from medvq.metrics.bootstrap import mean_std
-from medvq.results.compare import Compared, compare
+from medvq.results.compare import RowDifference, compare
 from medvq.results.intervals import interval_of, majority
 from medvq.runs.collect import Collected, RunEntry
 
 BASELINE = "majority class"
+Position = tuple[Any, Any]
+"""Row and column of a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number of a table, and where it came from."""
+    """One number of a table and the runs that it comes from."""
 
     row: Any
     column: Any
     mean: float | None
-    """Over the runs of the cell."""
+    """Mean over the runs of the cell; None if no run has the metric yet."""
     std: float | None
-    """Sample standard deviation over the runs; none for a single one."""
+    """Sample standard deviation over the runs (ddof = 1); None for fewer than two runs."""
     n: int
-    """Runs in the cell."""
+    """Number of runs that the mean is taken over."""
     ci_low: float | None
-    """95 % interval of the mean: test samples, and runs where there are several, drawn again."""
+    """Lower end of the 95 % interval of the mean. Test samples are resampled and, if there are several, runs."""
     ci_high: float | None
+    """Upper end of the interval."""
     published: float | None
-    """The paper's number."""
+    """The number printed in the paper."""
     comparable: bool
-    """Whether the published number is of the same data, so that a difference means something."""
+    """Whether the published number is for the same data, so that a difference has a meaning."""
     missing: int
-    """Runs that give the cell no number: not done, failed, or without such a metric."""
+    """Number of runs without a value: not done, failed, or without this metric."""
     waiting: int = 0
-    """Those of them that may still give one."""
+    """Number of missing runs that may still give a value."""
     failed: int = 0
-    """Those of them that failed, or need what failed."""
+    """Number of missing runs that failed or need a run that failed."""
     runs: tuple[str, ...]
-    """The runs behind the number."""
+    """Names of the runs that the mean is taken over."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the cell as JSON data."""
+        names = (
+            "row",
+            "column",
+            "mean",
+            "std",
+            "n",
+            "ci_low",
+            "ci_high",
+            "published",
+            "comparable",
+            "missing",
+            "failed",
+        )
+        return {**{n: getattr(self, n) for n in names}, "runs": list(self.runs)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filled:
-    """A table with its cells, rows and columns in the order of the study."""
+class FilledTable:
+    """A table of a study with its cells."""
 
     name: str
     table: Table
+    """The table as the study declares it."""
     rows: list[Any]
+    """Names of the rows, in the order of the study."""
     columns: list[Any]
-    cells: dict[tuple[Any, Any], Cell]
+    """Names of the columns, in the order of the study."""
+    cells: dict[Position, Cell]
+    """Cells by (row, column); combinations without a run are absent."""
     smoke: bool
-    differences: list[Compared] = field(default_factory=list)
-    """Each other row minus the one that the table compares with."""
+    """Whether the runs are smoke runs on synthetic images."""
+    differences: list[RowDifference] = field(default_factory=list)
+    """Each other row minus the row that the table compares with."""
     mixed: list[str] = field(default_factory=list)
-    """Axes other than the one that the table says it is over, in which runs of one cell differ."""
+    """Axes in which runs of one cell differ although the table does not average over them."""
     as_published: dict[str, list[str]] = field(default_factory=dict)
-    """The mistakes of the paper that were switched on, and in which jobs."""
+    """Mistakes of the paper that were reproduced, each with the jobs that reproduced it."""
 
 
-def in_order(t: Filled) -> list[Cell]:
-    """The cells row by row."""
+def in_order(t: FilledTable) -> list[Cell]:
+    """Return the cells row by row."""
     return [t.cells[row, column] for row in t.rows for column in t.columns if (row, column) in t.cells]
 
 
-def fill(collected: Collected, name: str, table: Table) -> Filled:
-    """The cells of one table from the runs of a plan."""
+def fill_all(collected: Collected) -> list[FilledTable]:
+    """Return every table of a plan with its cells."""
+    return [fill(collected, name, table) for name, table in collected.tables.items()]
+
+
+def fill(collected: Collected, name: str, table: Table) -> FilledTable:
+    """Return one table with the cells that the runs of a plan give."""
     entries = [e for e in collected.entries if in_scope(table, e.job, e.values)]
-    groups: dict[tuple[Any, Any], list[RunEntry]] = {}
+    groups: dict[Position, list[RunEntry]] = {}
     for entry in entries:
         row = axis_value(entry, table.rows)
         columns = table.values if table.columns == "metrics" else [axis_value(entry, table.columns)]
@@ -84,11 +114,11 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
     if table.baseline == "majority":
         rows.append(BASELINE)
         for column in columns:
-            here = [e for (_, c), found in groups.items() if c == column for e in found]
-            base = _baseline(column, here, table)
-            if base:
-                cells[BASELINE, column] = base
-    return Filled(
+            in_column = [e for (_, c), found in groups.items() if c == column for e in found]
+            baseline = _baseline(column, in_column, table)
+            if baseline:
+                cells[BASELINE, column] = baseline
+    return FilledTable(
         name=name,
         table=table,
         rows=rows,
@@ -97,12 +127,12 @@ def fill(collected: Collected, name: str, table: Table) -> Filled:
         smoke=collected.smoke,
         differences=_differences(table, groups),
         mixed=_mixed(table, groups.values()),
-        as_published=_switched_on(entries),
+        as_published=_as_published(entries),
     )
 
 
 def _mixed(table: Table, groups: Iterable[Sequence[RunEntry]]) -> list[str]:
-    """Axes in which runs of one cell differ, other than the one that the table says it is over."""
+    """Return the axes, other than `over`, in which runs of one cell differ."""
     found: set[str] = set()
     for entries in groups if table.over else ():
         axes = {axis for e in entries for axis in e.values} - {table.over, table.rows, table.columns}
@@ -111,11 +141,11 @@ def _mixed(table: Table, groups: Iterable[Sequence[RunEntry]]) -> list[str]:
 
 
 def axis_value(entry: RunEntry, axis: str) -> Any:
-    """Where a run stands on an axis of the table; None where its job lacks it."""
+    """Return the value of a run on an axis of the table; None if its job does not have this axis."""
     return entry.job if axis == "job" else entry.values.get(axis)
 
 
-def _cell(at: tuple[Any, Any], entries: Sequence[RunEntry], table: Table, smoke: bool) -> Cell:
+def _cell(at: Position, entries: Sequence[RunEntry], table: Table, smoke: bool) -> Cell:
     metric = _metric(at, table)
     done = [e for e in entries if e.state == "done" and metric in e.status.metrics]
     failed = sum(e.state in ("failed", "blocked") for e in entries)
@@ -140,17 +170,18 @@ def _cell(at: tuple[Any, Any], entries: Sequence[RunEntry], table: Table, smoke:
     )
 
 
-def _metric(at: tuple[Any, Any], table: Table) -> str:
+def _metric(at: Position, table: Table) -> str:
     return str(at[1]) if table.columns == "metrics" else str(table.value)
 
 
 def _datasets(entries: Sequence[RunEntry]) -> set[str]:
-    """Names of the packed datasets that runs read, whatever a study calls them."""
+    """Return the names that the packed datasets of some runs carry, not the names used in the study."""
     specs = [read_json(e.folder.spec) or {} for e in entries]
     return {str(ref.get("name")) for spec in specs for ref in spec.get("datasets", {}).values()}
 
 
-def _switched_on(entries: Sequence[RunEntry]) -> dict[str, list[str]]:
+def _as_published(entries: Sequence[RunEntry]) -> dict[str, list[str]]:
+    """Return the jobs in which each mistake of the paper was reproduced."""
     found: dict[str, list[str]] = {}
     for entry in entries:
         for switch in (read_json(entry.folder.spec) or {}).get("config", {}).get("as_published", []):
@@ -160,21 +191,21 @@ def _switched_on(entries: Sequence[RunEntry]) -> dict[str, list[str]]:
     return found
 
 
-def _differences(table: Table, groups: dict[tuple[Any, Any], list[RunEntry]]) -> list[Compared]:
-    """Every row against the one to compare with, where both have runs that are done."""
+def _differences(table: Table, groups: dict[Position, list[RunEntry]]) -> list[RowDifference]:
+    """Compare every row with the reference row in each column where both have finished runs."""
     found = []
     for (row, column), entries in groups.items():
-        theirs = groups.get((table.compare, column))
-        if table.compare is None or row == table.compare or theirs is None:
+        reference = groups.get((table.compare, column))
+        if table.compare is None or row == table.compare or reference is None:
             continue
-        ours, base = ([e.folder for e in group if e.state == "done"] for group in (entries, theirs))
-        if ours and base:
-            found.append(compare(row, table.compare, column, ours, base, _metric((row, column), table)))
+        ours, theirs = ([e.folder for e in group if e.state == "done"] for group in (entries, reference))
+        if ours and theirs:
+            found.append(compare(row, table.compare, column, ours, theirs, _metric((row, column), table)))
     return [f for f in found if f is not None]
 
 
 def _baseline(column: Any, entries: Sequence[RunEntry], table: Table) -> Cell | None:
-    """The same metric for a classifier that always says the training split's largest class."""
+    """Return the metric of a classifier that always predicts the largest class of the training split."""
     done = [e for e in entries if e.state == "done" and read_json(e.folder.result)]
     metric = str(table.value)
     found = majority(done[0].folder, metric) if done else None
@@ -196,5 +227,5 @@ def _baseline(column: Any, entries: Sequence[RunEntry], table: Table) -> Cell | 
     )
 
 
-def _published(at: tuple[Any, Any], published: Sequence[Published]) -> Published | None:
+def _published(at: Position, published: Sequence[Published]) -> Published | None:
     return next((p for p in published if p.row == at[0] and p.column == at[1]), None)

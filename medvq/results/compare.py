@@ -1,4 +1,4 @@
-"""Whether two rows of a table differ: the same test images under both."""
+"""Differences between two rows of a table that were tested on the same images."""
 
 from __future__ import annotations
 
@@ -7,48 +7,62 @@ from dataclasses import dataclass
 from typing import Any
 
 from medvq.metrics.bootstrap import mcnemar, paired_bootstrap
-from medvq.results.intervals import kept_of, resampled_of
+from medvq.results.intervals import read_common, resampled_metric
 from medvq.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """One row minus another, in one column."""
+class RowDifference:
+    """One row of a table minus another one, in one column."""
 
     row: Any
     than: Any
-    """The row that it is compared with."""
+    """The row that is subtracted."""
     column: Any
     value: float
-    """The difference of the means over runs."""
+    """Difference of the means over runs."""
     low: float
+    """Lower end of the 95 % interval. Both rows get the same resampled test images; the runs of each row are
+    resampled separately."""
     high: float
-    """95 % interval: the same test images drawn again for both, the runs of each on their own."""
+    """Upper end of the interval."""
     p: float
-    """Two-sided: of the paired bootstrap; McNemar's exact test where it is the accuracy of one run each."""
+    """Two-sided p-value."""
     test: str
-    """Which of the two."""
+    """The test that gives p: McNemar's exact test for the accuracy of one run each, else the paired bootstrap."""
     n: int
-    """Test images."""
+    """Number of test images."""
 
 
 def compare(
     row: Any, than: Any, column: Any, ours: Sequence[RunFolder], theirs: Sequence[RunFolder], metric: str
-) -> Compared | None:
-    """The difference between the runs of two rows; None where they kept too little or were tested on other images."""
-    a, b = kept_of(ours, metric), kept_of(theirs, metric)
+) -> RowDifference | None:
+    """Return the difference in a metric between the runs of two rows.
+
+    Args:
+        row: name of the first row.
+        than: name of the row that is subtracted.
+        column: name of the column.
+        ours: run folders of the first row.
+        theirs: run folders of the other row.
+        metric: full name of the metric, such as `test/accuracy`.
+
+    Returns:
+        The difference; None if the runs did not keep what the metric needs or were tested on different images.
+    """
+    a, b = read_common(ours, metric), read_common(theirs, metric)
     keys = [list(columns["key"]) for columns in (*a, *b)]
     if not a or not b or any(k != keys[0] for k in keys):
         return None
     name, n = metric.partition("/")[2], len(keys[0])
-    functions = [[resampled_of(columns, name) for columns in kept] for kept in (a, b)]
-    known = [[f for f in found if f is not None] for found in functions]
+    metrics = [[resampled_metric(columns, name) for columns in rows] for rows in (a, b)]
+    known = [[m for m in found if m is not None] for found in metrics]
     if [len(k) for k in known] != [len(a), len(b)]:
         return None
     found = paired_bootstrap(known[0], known[1], n)
     p, test = found.p, "paired bootstrap"
     if name == "accuracy" and len(a) == len(b) == 1:
         p, test = mcnemar(a[0]["label"], a[0]["predicted"], b[0]["predicted"]).p, "McNemar"
-    return Compared(
+    return RowDifference(
         row=row, than=than, column=column, value=found.value, low=found.low, high=found.high, p=p, test=test, n=n
     )

@@ -1,1 +1,1 @@
-"""The run folder: paths, plan, events, result, owner and state. Nothing here imports torch."""
+"""The records of runs on disk: plans, run folders, events, owners and states. Nothing here imports torch."""

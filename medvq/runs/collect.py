@@ -1,4 +1,4 @@
-"""What the runs of a plan have come to."""
+"""The runs of a plan with their states."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """A study's last plan with the state of its runs."""
+    """A plan of a study with the states of its runs."""
 
     study: str
     folder: Path
@@ -38,35 +38,43 @@ class Collected:
 
     @property
     def smoke(self) -> bool:
-        """Whether these are smoke runs, on other data than the paper's."""
+        """Whether these are smoke runs, which use synthetic data."""
         return "--smoke" in self.plan.content["overrides"]
 
 
 def study_folders(study: str | None, runs: Path) -> list[Path]:
-    """The folder of a study's runs, or those of all studies that have a plan.
+    """Return the folder of a study, or of every study that has a plan.
+
+    Args:
+        study: name of the study, or path of its YAML file; None for all studies.
+        runs: folder of all runs.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such study, or no study at all.
     """
-    there = sorted(p.parent for p in runs.glob("*/plans")) if runs.is_dir() else []
+    folders = sorted(p.parent for p in runs.glob("*/plans")) if runs.is_dir() else []
     if study is None:
-        if not there:
+        if not folders:
             raise NotFoundError("no study has runs here", where=str(runs), hint="start one with `medvq run STUDY`")
-        return there
+        return folders
     name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
-    for folder in there:
+    for folder in folders:
         if folder.name == name:
             return [folder]
     raise NotFoundError(
-        f"no runs of a study named {name!r}", where=str(runs), hint=suggest(name, [p.name for p in there])
+        f"no runs of a study named {name!r}", where=str(runs), hint=suggest(name, [p.name for p in folders])
     )
 
 
 def collect(folder: Path, number: int | None = None) -> Collected:
-    """Read a plan of a study, the last one unless told, and the folder of each of its runs.
+    """Read a plan of a study and the state of each of its runs.
+
+    Args:
+        folder: `runs/<study>`.
+        number: number of the plan; None for the last one.
 
     Raises:
-        NotFoundError: there is no plan.
+        NotFoundError: there is no such plan.
     """
     plan = last_plan(folder) if number is None else load_plan(folder, number)
     if plan is None:
@@ -75,7 +83,7 @@ def collect(folder: Path, number: int | None = None) -> Collected:
 
 
 def collect_all(folder: Path) -> Collected:
-    """Read every plan of a study as one: the runs of all, with the tables of the last."""
+    """Read all plans of a study as one plan, which has the runs of all and the tables of the last one."""
     plans = [load_plan(folder, n) for n in plan_numbers(folder)]
     runs = {r["run"]: r for plan in plans for r in plan.runs}
     last = plans[-1]

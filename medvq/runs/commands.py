@@ -1,6 +1,6 @@
-"""Commands that do runs of a study here: what each still means to do, for those who ask meanwhile.
+"""Records of the commands that are working on a study outside of a submission, and of the runs they are going to do.
 
-A run belongs to a worker once it has begun; before that, only the command knows that it will be done.
+A run has an owner once it has started. Before that, only the command knows that it is going to start the run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from medvq.files import make_folder, read_json, write_json
-from medvq.runs.heartbeat import beating, lives
+from medvq.runs.heartbeat import is_alive, send_heartbeats
 from medvq.runs.owner import Term
 from medvq.runs.process import Process
 
 FOLDER = ".drivers"
-"""In a study's folder, with a record of each command."""
+"""Folder inside a study's folder with one record for each command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +27,24 @@ class Driver:
     """A command that does runs."""
 
     process: Process
+    """Process of the command."""
     job: str | None
-    """The SLURM job that it is in."""
+    """Id of the SLURM job that the command runs in; None outside SLURM."""
 
     def __str__(self) -> str:
-        """Where it is, for people."""
+        """Return the place of the command, for messages."""
         return f"SLURM job {self.job}" if self.job else f"process {self.process.pid} on {self.process.host}"
 
 
 @contextlib.contextmanager
-def driving(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
-    """Let others know what this process does of the study in the folder `study`: call what is given with the runs."""
+def announce_runs(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
+    """Announce that this process does runs of a study, while the block runs.
+
+    Yields a function; call it with the names of the runs that are still to be done.
+
+    Args:
+        study: `runs/<study>`.
+    """
     folder, me = make_folder(study / FOLDER), Process.current()
     for path in folder.glob("*.json"):
         if _driver(read_json(path), path) is None:
@@ -46,7 +53,7 @@ def driving(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
     term = Term.here()
     facts = {"process": me.record(), "job": term.job if term else None}
 
-    def mean(runs: Iterable[str]) -> None:
+    def announce(runs: Iterable[str]) -> None:
         write_json(file, {**facts, "runs": list(runs)})
 
     def beat() -> None:
@@ -54,16 +61,16 @@ def driving(study: Path) -> Iterator[Callable[[Iterable[str]], None]]:
             os.utime(file)
 
     try:
-        with beating(beat):
-            yield mean
+        with send_heartbeats(beat):
+            yield announce
     finally:
         file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # another command has its record there
+        with contextlib.suppress(OSError):  # the folder holds records of other commands
             folder.rmdir()
 
 
-def meant(study: Path) -> dict[str, Driver]:
-    """The runs of a study that commands under way mean to do or are doing, each with its command."""
+def announced_runs(study: Path) -> dict[str, Driver]:
+    """Return the runs of a study that live commands are doing or are going to do, each with its command."""
     found: dict[str, Driver] = {}
     for path in sorted((study / FOLDER).glob("*.json")):
         record = read_json(path)
@@ -74,8 +81,8 @@ def meant(study: Path) -> dict[str, Driver]:
 
 
 def _driver(record: Any, path: Path) -> Driver | None:
-    """The command of a record, where it lives."""
+    """Return the command of a record; None if the command has ended."""
     if not isinstance(record, dict):
         return None
     process = Process.of(record["process"])
-    return Driver(process=process, job=record["job"]) if lives(process, path) else None
+    return Driver(process=process, job=record["job"]) if is_alive(process, path) else None

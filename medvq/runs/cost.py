@@ -1,4 +1,4 @@
-"""What a run has cost: time on GPUs or cores that went into it, and time that was lost."""
+"""Device time that a run has used, and how much of it was lost to failures."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from dataclasses import dataclass
 from typing import Any
 
 KEPT = ("checkpoint", "stopped", "done")
-"""Events up to which nothing is lost any more."""
+"""Events after which the work done so far cannot be lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceHours:
-    """Hours of one device times the number of devices."""
+    """Device hours: the time of each device, summed over devices."""
 
     device: str
-    """gpu, or cpu: then the hours are those of cores."""
+    """`gpu` or `cpu`; hours of CPUs are hours of cores."""
     productive: float
+    """Hours of work that was kept."""
     lost: float
-    """Done after the last checkpoint of an attempt that broke down, and done again."""
+    """Hours of work after the last checkpoint of attempts that failed; this work had to be repeated."""
     hosts: tuple[str, ...]
-    """Where the last attempt ran."""
+    """Hosts of the last attempt."""
 
 
 def device_hours(events: list[dict[str, Any]], now: float | None) -> DeviceHours | None:
-    """Sum over attempts; None where there was none.
+    """Return the device hours of all attempts of a run; None if there was no attempt.
 
     Args:
-        events: the run's events.
-        now: the time (seconds since 1970), while the last attempt goes on; else None.
+        events: the events of the run, oldest first.
+        now: the current time, in seconds since 1970, if the last attempt is still running; else None.
     """
     device, hosts = "cpu", ()
     productive = lost = 0.0

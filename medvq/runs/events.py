@@ -1,4 +1,4 @@
-"""events.jsonl: what happened to a run, one JSON object a line, appended and never changed."""
+"""events.jsonl: the events of a run, one JSON object per line. Lines are appended and never changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from medvq.runs.owner import Ownership
 
 
 def append(path: Path, owner: Ownership, event: str, **facts: Any) -> None:
-    """Add one event with the attempt and the time; the line is on disk when this returns.
+    """Append one event with the attempt and the time, and flush it to disk.
+
+    Args:
+        path: the file.
+        owner: the right to write to the run.
+        event: kind of the event, such as `epoch`.
+        facts: more fields of the record.
 
     Raises:
         LostOwnershipError: another attempt owns the run.
@@ -20,7 +26,7 @@ def append(path: Path, owner: Ownership, event: str, **facts: Any) -> None:
     record = {"event": event, **facts, "attempt": owner.attempt, "time": round(time.time(), 3)}
     line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with owner.writing(), open(path, "a+b") as f:
-        # A line that a kill has torn must not swallow this one.
+        # A process killed while writing leaves a line without its end; begin a new line after it.
         if f.seek(0, os.SEEK_END) and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
             line = b"\n" + line
         f.write(line)
@@ -29,13 +35,15 @@ def append(path: Path, owner: Ownership, event: str, **facts: Any) -> None:
 
 
 EPOCH = b'{"event": "epoch"'
+"""Beginning of the line of an epoch."""
 
 
 def read(path: Path, *, glance: bool = False) -> list[dict[str, Any]]:
-    """Every whole event; torn lines are left out.
+    """Read all events; incomplete lines are skipped.
 
-    With `glance`, an epoch that another one follows at once is left out as well: enough to tell how a run stands, and
-    many times faster.
+    Args:
+        path: the file.
+        glance: of consecutive epochs, read the last one only. It is enough for the state of a run, and much faster.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -55,6 +63,6 @@ def read(path: Path, *, glance: bool = False) -> list[dict[str, Any]]:
 
 
 def epochs(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The epochs in order; of two lines for one epoch the later counts."""
+    """Return the events of the epochs in order; of two events for one epoch, the later one."""
     by_epoch = {e["epoch"]: e for e in events if e["event"] == "epoch"}
     return [by_epoch[k] for k in sorted(by_epoch)]

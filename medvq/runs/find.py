@@ -1,4 +1,4 @@
-"""Runs by the beginning of their name."""
+"""Find a run by a prefix of its name."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from medvq.runs.folder import RunFolder
 
 
 def find_run(name: str, runs: Path) -> RunFolder:
-    """The run that a name, the unique beginning of one, or a path means.
+    """Return the run with this name.
+
+    Args:
+        name: path of a run folder; or name of a run, or a prefix of it that no other run has, optionally after
+            `STUDY/`.
+        runs: folder of all runs.
 
     Raises:
-        NotFoundError: there is none.
-        UsageError: there are several.
+        NotFoundError: there is no such run.
+        UsageError: several runs have this prefix.
     """
     path = Path(name)
     if (path / "run.json").is_file():
         return RunFolder(path)
-    study, slash, start = name.rpartition("/")
-    there = {p.parent for p in runs.glob(f"{study if slash else '*'}/*/run.json")}
-    exact = [p for p in there if p.name == start]
-    found = exact or sorted(p for p in there if p.name.startswith(start))
+    study, slash, prefix = name.rpartition("/")
+    folders = {p.parent for p in runs.glob(f"{study if slash else '*'}/*/run.json")}
+    exact = [p for p in folders if p.name == prefix]
+    found = exact or sorted(p for p in folders if p.name.startswith(prefix))
     if not found:
-        raise NotFoundError(f"no run named {name!r}", where=str(runs), hint=suggest(start, [p.name for p in there]))
+        raise NotFoundError(f"no run named {name!r}", where=str(runs), hint=suggest(prefix, [p.name for p in folders]))
     if len(found) > 1:
         few = ", ".join(str(p.relative_to(runs)) for p in found[:6])
         more = f" and {len(found) - 6} more" if len(found) > 6 else ""

@@ -1,4 +1,4 @@
-"""The names of everything inside a run folder."""
+"""Paths inside a run folder."""
 
 from __future__ import annotations
 
@@ -8,65 +8,65 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`runs/<study>/<run>`; see DESIGN, "A run on disk"."""
+    """The folder of one run, `runs/<study>/<run>`."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """Name of the run."""
         return self.path.name
 
     @property
     def spec(self) -> Path:
-        """What the run does; written once."""
+        """The resolved configuration, written once when the run is planned."""
         return self.path / "run.json"
 
     @property
     def events(self) -> Path:
-        """What happened, line by line."""
+        """The events of the run, one JSON object per line."""
         return self.path / "events.jsonl"
 
     @property
     def owner(self) -> Path:
-        """The attempt that may write."""
+        """The attempt that may write into this folder."""
         return self.path / "owner"
 
     @property
     def result(self) -> Path:
-        """The final metrics; there if and only if the run is done."""
+        """The final metrics. The file exists if and only if the run is done."""
         return self.path / "result.json"
 
     @property
     def progress(self) -> Path:
-        """Where the present attempt is; for eyes only."""
+        """Progress of the running attempt, for display only."""
         return self.path / "progress.json"
 
     @property
     def stop(self) -> Path:
-        """Asks the present attempt to write a checkpoint and stop."""
+        """If this file exists, the running attempt writes a checkpoint and stops."""
         return self.path / "stop"
 
     @property
     def checkpoints(self) -> Path:
-        """Weights and training state."""
+        """Checkpoints: weights and training state."""
         return self.path / "checkpoints"
 
     @property
     def artifacts(self) -> Path:
-        """Pictures and predictions."""
+        """Figures and predictions."""
         return self.path / "artifacts"
 
     @property
     def logs(self) -> Path:
-        """One file per attempt and rank."""
+        """Logs, one file for each attempt and rank."""
         return self.path / "logs"
 
     @property
     def tensorboard(self) -> Path:
-        """Curves for TensorBoard; for eyes only."""
+        """TensorBoard event files, for display only."""
         return self.logs / "tensorboard"
 
     def log(self, attempt: int, rank: int) -> Path:
-        """The log of one rank in one attempt."""
+        """Return the path of the log of one rank in one attempt."""
         return self.logs / f"attempt-{attempt}-rank-{rank}.log"

@@ -1,4 +1,4 @@
-"""Signs of life that another machine can see: the time of a file that is touched while a process works."""
+"""Heartbeats that other machines can see: a process touches a file at regular intervals while it works."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from pathlib import Path
 from medvq.runs.process import Process
 
 SILENT_AFTER = 120.0
-"""Seconds without a sign of life after which a process on another machine counts as gone."""
+"""Seconds without a heartbeat after which a process on another machine is considered dead."""
 BEAT_EVERY = 15.0
+"""Seconds between heartbeats."""
 
 
 @contextlib.contextmanager
-def beating(beat: Callable[[], None]) -> Iterator[None]:
-    """Call `beat` every BEAT_EVERY seconds, from a thread, while the block runs."""
-    over = threading.Event()
+def send_heartbeats(beat: Callable[[], None]) -> Iterator[None]:
+    """Call `beat` every BEAT_EVERY seconds from a thread while the block runs."""
+    ended = threading.Event()
 
-    def go_on() -> None:
-        while not over.wait(BEAT_EVERY):
+    def loop() -> None:
+        while not ended.wait(BEAT_EVERY):
             beat()
 
-    threading.Thread(target=go_on, daemon=True).start()
+    threading.Thread(target=loop, daemon=True).start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
 
 
-def lives(process: Process, path: Path, now: Callable[[Path], float] = lambda _: time.time()) -> bool:
-    """Whether a process runs; of one on another machine, whether it has touched `path` not long ago.
+def is_alive(process: Process, path: Path, now: Callable[[Path], float] = lambda _: time.time()) -> bool:
+    """Return whether a process is alive; a process on another machine is alive if its last heartbeat is recent.
 
-    `now` tells the time, given the folder of `path`.
+    Args:
+        process: the process.
+        path: the file that it touches.
+        now: returns the current time in seconds since 1970, given the folder of `path`.
     """
     alive = process.alive()
     if alive is None:

@@ -1,8 +1,9 @@
-"""Who may write into a run folder.
+"""Exclusive write access to a run folder.
 
-Two terminals may run the same study, and the old processes of a requeued SLURM job may live on. A run is claimed by
-one attempt at a time; every append and rename holds the lock of the `owner` file and first reads its own token there.
-A SLURM job claims under a term: the later term takes the run over at once, the earlier one never gets it back.
+Two terminals may run the same study, and processes of a requeued SLURM job may outlive their job. Therefore one
+attempt at a time owns a run. Every append and every rename takes the lock of the `owner` file and checks that the file
+still holds the token of the attempt. A SLURM job claims a run under a term, which orders the starts of SLURM jobs: a
+later term takes the run over at once, and an earlier term never gets it back.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from pathlib import Path
 from typing import IO, Any
 
 from medvq.errors import MedvqError
-from medvq.runs.heartbeat import beating, lives
+from medvq.runs.heartbeat import is_alive, send_heartbeats
 from medvq.runs.process import Process
 
 PATIENCE = 30.0
-"""Seconds that an append or a rename may take before who holds the lock for it counts as hanging."""
+"""Seconds after which a process that still holds the lock is considered hung."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """Which start of which SLURM job works on a run."""
+    """One start of one SLURM job."""
 
     job: str
-    """SLURM's id of the job; it stays the same when the job is requeued."""
+    """SLURM's id of the job, which does not change when the job is requeued."""
     restart: int
-    """How often it was requeued before."""
+    """How often the job was requeued before."""
     submission: int = 0
-    """Number of the `submit` that sent it, from 1; 0 where it was sent by hand."""
+    """Number of the submission that sent the job, counted from 1; 0 for a job that was submitted by hand."""
 
     @classmethod
     def here(cls, environment: Mapping[str, str] = os.environ) -> Term | None:
-        """The term of this process; None outside SLURM jobs."""
+        """Return the term of this process; None outside SLURM jobs."""
         job = environment.get("SLURM_JOB_ID")
         if job is None or "SLURMD_NODENAME" not in environment:
             return None
@@ -47,33 +48,34 @@ class Term:
         return cls(job=job, restart=restart, submission=int(environment.get("MEDVQ_SUBMISSION") or 0))
 
     def after(self, other: Term) -> bool:
-        """Whether this term follows the other one. Terms of jobs that nothing orders follow neither way."""
+        """Return whether this term is later than the other one; False if the two jobs have no known order."""
         if self.job == other.job:
             return self.restart > other.restart
         return 0 < other.submission < self.submission
 
 
 class LostOwnershipError(MedvqError):
-    """Another attempt has taken the run over; nothing may be written any more."""
+    """Another attempt has taken the run over, and this attempt may no longer write."""
 
 
 class HangingError(MedvqError):
-    """A process holds a run's lock and does not get on."""
+    """A process holds the lock of a run for too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ownership:
-    """The right of one attempt to write into a run folder. Plain data: it travels to the workers."""
+    """The right of one attempt to write into a run folder. It is plain data, which can be sent to the workers."""
 
     path: Path
     """The `owner` file."""
     token: str
+    """Random token that identifies this right in the file."""
     attempt: int
-    """Counts from 1."""
+    """Number of the attempt, counted from 1."""
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the run while one append or rename is made.
+        """Hold the lock while the block makes one append or rename.
 
         Raises:
             LostOwnershipError: another attempt owns the run now.
@@ -88,18 +90,18 @@ class Ownership:
             yield
 
     @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
-        """Give signs of life to other machines, from a thread, while the block runs."""
+    def send_heartbeats(self) -> Iterator[None]:
+        """Send heartbeats to other machines from a thread while the block runs."""
 
         def beat() -> None:
             with contextlib.suppress(OSError, LostOwnershipError), self.writing():
                 os.utime(self.path)
 
-        with beating(beat):
+        with send_heartbeats(beat):
             yield
 
     def release(self) -> None:
-        """Give the run up; does nothing where it was taken over."""
+        """Give the run up; do nothing if another attempt has taken it over."""
         with contextlib.suppress(HangingError), _locked(self.path, PATIENCE) as f:
             record = _record(f)
             if record.get("token") == self.token:
@@ -108,25 +110,37 @@ class Ownership:
 
 @dataclass(frozen=True, kw_only=True)
 class Busy:
-    """The run belongs to a live process, or to a later term."""
+    """The owner of a run that this process cannot claim: a live process, or a later term."""
 
     host: str
+    """Machine of the owner."""
     pid: int
+    """Process id of the owner; 0 if only its term is known."""
     term: Term | None = None
+    """Term of the owner; None outside SLURM jobs."""
 
     def yields_to(self, term: Term | None) -> bool:
-        """Whether a process of `term` may take the run over all the same."""
+        """Return whether a process of `term` may take the run over nevertheless."""
         return term is not None and self.term is not None and term.after(self.term)
 
 
 def claim(
     path: Path, holder: Process, term: Term | None = None, *, look_back: bool = False, known: int = 0
 ) -> Ownership | Busy:
-    """Take the run whose `owner` file is `path` for `holder`, unless another live process or a later term has it.
+    """Claim a run, unless another live process or a later term owns it.
 
-    `known` is the highest attempt that is written down elsewhere, should the file have been lost. With `look_back` only
-    to write about the last attempt: it keeps its number. An earlier term that hangs in the middle of an append does not
-    keep a later one out: at most, that one append follows when it comes to itself.
+    If a process of an earlier term hangs while it holds the lock, a later term breaks the lock. When the hung process
+    resumes, it may still finish this one append.
+
+    Args:
+        path: the `owner` file of the run.
+        holder: the process that shall own the run.
+        term: the term of this process; None outside SLURM jobs.
+        look_back: claim the run only to write about its last attempt, whose number is kept.
+        known: highest attempt number found elsewhere, in case the `owner` file was lost.
+
+    Returns:
+        The right to write, or the owner that has it.
     """
     while True:
         try:
@@ -161,7 +175,7 @@ def _claim(
 
 
 def holder_of(path: Path) -> Busy | None:
-    """The live process that owns the run, if any."""
+    """Return the live process that owns the run; None if there is none."""
     record = _read(path)
     other = _live_holder(record, path)
     return Busy(host=other.host, pid=other.pid, term=_term(record)) if other else None
@@ -177,11 +191,14 @@ def _live_holder(
     if "holder" not in record:
         return None
     process = Process.of(record["holder"])
-    return process if lives(process, path, now) else None
+    return process if is_alive(process, path, now) else None
 
 
 def _stamp(folder: Path) -> float:
-    """The time by the clock that stamps files in a folder, which may not be this machine's: seconds since the epoch."""
+    """Return the time of the clock that stamps files in a folder, in seconds since 1970.
+
+    On a network file system it is not the clock of this machine.
+    """
     beside = folder / f".now-{secrets.token_hex(4)}"
     beside.touch()
     now = beside.stat().st_mtime
@@ -191,7 +208,7 @@ def _stamp(folder: Path) -> float:
 
 @contextlib.contextmanager
 def _locked(path: Path, patience: float | None = None) -> Iterator[IO[bytes]]:
-    """The owner file, open and locked. It is written in place: a rename would leave the lock on the old file.
+    """Open and lock the owner file. It is written in place, because a rename would leave the lock on the old file.
 
     Raises:
         HangingError: another process holds the lock for longer than `patience` seconds.
@@ -211,16 +228,16 @@ def _lock(f: IO[bytes], path: Path, end: float | None) -> None:
             fcntl.flock(f, fcntl.LOCK_EX if end is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             if end is not None and time.monotonic() > end:
-                raise HangingError("another process holds the lock and does not get on", where=str(path)) from e
+                raise HangingError("another process holds the lock and seems to hang", where=str(path)) from e
             time.sleep(0.05)
         except OSError:
-            return  # a file system without locks still has the token check
+            return  # the file system has no locks; the token is still checked
         else:
             return
 
 
 def _is(f: IO[bytes], path: Path) -> bool:
-    """Whether the open file is still the one at `path`: a lock that was broken is on another."""
+    """Return whether the open file is still the one at `path`; after a lock was broken it is not."""
     try:
         return os.path.samestat(os.fstat(f.fileno()), path.stat())
     except FileNotFoundError:
@@ -228,14 +245,14 @@ def _is(f: IO[bytes], path: Path) -> bool:
 
 
 def _break_lock(path: Path, record: dict[str, Any]) -> None:
-    """Put a new file in the place of one that a hanging process has locked."""
+    """Replace the file that a hung process has locked by a new one with the same content."""
     beside = path.with_name(f".owner-{secrets.token_hex(4)}")
     beside.write_text(json.dumps(record) + "\n")
     os.replace(beside, path)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What the file at `path` holds, without the lock."""
+    """Read the file at `path` without the lock."""
     try:
         with open(path, "rb") as f:
             return _record(f)
@@ -244,7 +261,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _record(f: IO[bytes]) -> dict[str, Any]:
-    """What the file holds; a torn one belongs to nobody."""
+    """Read an open file; an incomplete record has no owner."""
     f.seek(0)
     try:
         record = json.loads(f.read())

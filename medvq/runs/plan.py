@@ -1,4 +1,4 @@
-"""plans/<n>.json: what one `run` or `submit` set out to do."""
+"""plans/<n>.json: the runs that one `medvq run` or `medvq submit` was asked for."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from medvq.files import make_folder, read_json, write_json
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRecord:
-    """A plan as it stands on disk."""
+    """A plan on disk."""
 
     number: int
+    """Counts from 1 in a study."""
     content: dict[str, Any]
-    """study, text, overrides, datasets and runs; left_out, the study's other jobs, where only some were asked for."""
+    """Keys: study, text, overrides, datasets, runs, and left_out: the jobs that `--only` excluded."""
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """run, job, values and needs of every run, needs first."""
+        """The runs as `{run, job, values, needs}`, in topological order."""
         runs: list[dict[str, Any]] = self.content["runs"]
         return runs
 
 
 def save_plan(study_folder: Path, content: dict[str, Any]) -> PlanRecord:
-    """Write a plan under the next number; the last plan is kept where nothing has changed."""
+    """Write a plan under the next number, unless it equals the last plan; return the plan on disk."""
     last = last_plan(study_folder)
     if last and last.content == content:
         return last
     folder = make_folder(study_folder / "plans")
     with open(folder / ".lock", "w") as lock:
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # some file systems have no locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         last = last_plan(study_folder)
         if last and last.content == content:
@@ -45,18 +46,18 @@ def save_plan(study_folder: Path, content: dict[str, Any]) -> PlanRecord:
 
 
 def last_plan(study_folder: Path) -> PlanRecord | None:
-    """The plan with the highest number."""
+    """Return the plan with the highest number; None if there is no plan."""
     numbers = plan_numbers(study_folder)
     return load_plan(study_folder, numbers[-1]) if numbers else None
 
 
 def plan_numbers(study_folder: Path) -> list[int]:
-    """The numbers of all plans, rising."""
+    """Return the numbers of all plans in ascending order."""
     return sorted(int(p.stem) for p in (study_folder / "plans").glob("*.json") if p.stem.isdigit())
 
 
 def load_plan(study_folder: Path, number: int) -> PlanRecord:
-    """One plan by its number.
+    """Return the plan with this number.
 
     Raises:
         NotFoundError: there is no such plan.

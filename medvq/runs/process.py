@@ -1,4 +1,4 @@
-"""Which process is which, across reboots, containers and reused process ids."""
+"""Identity of a process that is unique across machines, reboots, containers and reused process ids."""
 
 from __future__ import annotations
 
@@ -11,39 +11,41 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """A process that can be told from every other one, now and later."""
+    """The identity of one process."""
 
     host: str
+    """Name of the machine."""
     boot: str
-    """The kernel's id of this boot."""
+    """The kernel's boot id."""
     space: str
-    """The process-id namespace."""
+    """The process-id namespace, which differs between containers."""
     pid: int
+    """The process id."""
     start: str
-    """Clock ticks from boot to the start of the process."""
+    """Start time of the process, in clock ticks since boot."""
 
     @classmethod
     def current(cls) -> Process:
-        """The process that asks."""
+        """Return the identity of the calling process."""
         pid = os.getpid()
         return cls(host=socket.gethostname(), boot=_boot(), space=_space(), pid=pid, start=_start(pid) or "")
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Process:
-        """The process written down by `record()`."""
+        """Return the identity that `record()` saved."""
         return cls(**{k: record[k] for k in ("host", "boot", "space", "pid", "start")})
 
     @staticmethod
     def is_running(pid: int, start: str) -> bool:
-        """Whether the process of this machine with that id and start time still runs."""
+        """Return whether a process of this machine with this id and start time is running."""
         return _start(pid) == start
 
     def record(self) -> dict[str, Any]:
-        """The process as JSON data."""
+        """Return the identity as JSON data."""
         return asdict(self)
 
     def alive(self) -> bool | None:
-        """Whether it still runs; None where only another machine could say."""
+        """Return whether the process is running; None if this machine or container cannot see it."""
         if (self.boot, self.space) != (_boot(), _space()):
             return None
         return self.is_running(self.pid, self.start)
@@ -61,7 +63,7 @@ def _space() -> str:
 
 
 def _start(pid: int) -> str | None:
-    """Start time of a live process; None once it is gone or a zombie."""
+    """Return the start time of a running process; None if it has ended or is a zombie."""
     stat = _text(f"/proc/{pid}/stat")
     if stat is None:
         return None

@@ -1,4 +1,4 @@
-"""Where the numbers of a run came from: code, its uncommitted changes, packages, Python."""
+"""Provenance of a run: commit and uncommitted changes of the code, versions of packages and Python."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 import medvq
 
 PACKAGES = ("torch", "ray", "numpy", "pillow", "pyarrow", "pydantic", "safetensors")
+"""Packages whose versions are recorded."""
 LONGEST_DIFF = 1_000_000
+"""Number of characters of a diff that are kept."""
 
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Versions and, in a git checkout, the commit and the diff of a dirty tree."""
+    """Return the versions and, in a git checkout, the commit and the diff of uncommitted changes."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -34,7 +36,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _git(*command: str) -> str | None:
-    """The output of git in medvq's own checkout; None where it is installed or git is not there."""
+    """Return the output of git in medvq's checkout; None outside a checkout, or if git is absent or fails."""
     top = Path(medvq.__file__).resolve().parent.parent
     if not (top / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""run.json: all that a run does, resolved and written once, so that a queued SLURM job needs nothing else."""
+"""run.json: the resolved configuration of a run. It is written once; a queued SLURM job needs nothing else."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class DatasetRef(Schema):
     """A packed dataset that a run reads."""
 
     path: str
-    """Its folder."""
+    """Folder of the dataset."""
     digest: str
-    """The digest that it must have."""
+    """Digest that the dataset must have."""
     name: str = ""
-    """What the dataset calls itself: the name in its recipe."""
+    """Name in the recipe of the dataset."""
 
 
 class NeedRef(Schema):
-    """A run that must be done first."""
+    """Another run that must be done before this one starts."""
 
     run: str
-    """Name of its folder, beside this run's."""
+    """Name of the other run's folder, which is in the same study folder."""
     identity: str
-    """Its identity."""
+    """Identity of the other run."""
     checkpoint: str
-    """Which of its checkpoints is read."""
+    """Checkpoint of the other run that is read."""
 
 
 class RunSpec(Schema):
@@ -45,29 +45,29 @@ class RunSpec(Schema):
     job: str
     """Name of the job."""
     values: dict[str, Any]
-    """Where on the job's matrix."""
+    """Values on the axes of the job's matrix."""
     identity: str | None
-    """12 hex digits of `science`; null before the dataset exists."""
+    """12 hex digits of the hash of `science`; null if the dataset does not exist yet."""
     science: dict[str, Any]
-    """All that the numbers depend on."""
+    """Everything that the numbers of the run depend on."""
     config: Job
-    """The job at this point."""
+    """The job with the values of this run."""
     model: dict[str, Any]
-    """The network's settings."""
+    """Settings of the model."""
     objective: dict[str, Any]
-    """The task's settings."""
+    """Settings of the task."""
     source: Source
-    """The entry of `data` that it reads."""
+    """The entry of `data` that the run reads."""
     datasets: dict[str, DatasetRef]
-    """The packed datasets, by the name of their entry; those of a mixture by `entry.part`."""
+    """Packed datasets by the name of their entry in `data`; parts of a mixture by `entry.part`."""
     code: dict[str, CodeRef] = {}
     """The user's own model and task, by import path."""
     needs: dict[str, NeedRef]
-    """Runs that must be done first, by role."""
+    """Runs that must be done before this one, by role."""
 
 
 def write_spec(folder: RunFolder, spec: RunSpec, provenance: dict[str, Any]) -> None:
-    """Write run.json, unless this run has one already."""
+    """Write run.json, unless it exists."""
     if not folder.spec.exists():
         write_json(folder.spec, {**spec.model_dump(mode="json"), "provenance": provenance})
 
@@ -76,8 +76,8 @@ def read_spec(folder: RunFolder) -> RunSpec:
     """Read run.json.
 
     Raises:
-        NotFoundError: there is none.
-        DataError: it was written by another version of medvq or damaged.
+        NotFoundError: there is no such file.
+        DataError: the file is damaged or was written by an incompatible version of medvq.
     """
     record = read_json(folder.spec)
     if record is None:

@@ -1,4 +1,4 @@
-"""The state of a run, derived from its folder; there is no database."""
+"""The state of a run, derived from the files in its folder."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ State = Literal["planned", "queued", "running", "stopped", "pruned", "done", "fa
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """What a run folder says."""
+    """State and progress of one run."""
 
     state: State
     attempts: int
+    """Number of attempts so far."""
     metrics: dict[str, float]
-    """The result's, or the last epoch's."""
+    """Metrics of the result; before there is one, those of the last epoch."""
     epoch: int | None
-    """The last finished epoch, from 1."""
+    """The last finished epoch, counted from 1."""
     holder: Busy | None
-    """The live process that works on it."""
+    """The live process that works on the run."""
     failure: dict[str, Any] | None
-    """The last failure: error, traceback, log."""
+    """The last failure of a failed run, `{error, traceback, log}`."""
     asked: bool
-    """The last attempt ended because it was asked to stop."""
+    """Whether the last attempt ended because it was asked to stop."""
     progress: dict[str, Any] | None
-    """The last sign of progress of a running attempt."""
+    """Content of progress.json of a running attempt."""
     work: DeviceHours | None
-    """What it has cost so far."""
+    """Device hours so far."""
 
 
 def status_of(folder: RunFolder) -> RunStatus:
-    """The state of one run, whatever its needs say."""
+    """Return the state of one run, without regard to the runs that it needs."""
     result = read_json(folder.result)
     log = events.read(folder.events, glance=True)
     attempts = max((int(e.get("attempt", 0)) for e in log), default=0)
@@ -68,14 +69,19 @@ def status_of(folder: RunFolder) -> RunStatus:
     )
 
 
-def left(status: RunStatus) -> RunStatus:
-    """The state of a run whose holder is known to be gone, though its last sign of life is not old yet. Pure."""
+def without_holder(status: RunStatus) -> RunStatus:
+    """Return the state of a run whose holder is known to be dead although its last heartbeat is recent. Pure."""
     state: State = "stopped" if status.attempts else "planned"
     return replace(status, state=state, holder=None, progress=None)
 
 
 def with_needs(runs: list[dict[str, Any]], states: dict[str, RunStatus]) -> dict[str, State]:
-    """States by run name; a run that is not done is blocked while one that it needs failed or is blocked itself."""
+    """Return the states by run name; an open run is blocked if a run that it needs has failed or is blocked.
+
+    Args:
+        runs: the runs of a plan, `{run, needs, …}`, in topological order.
+        states: state of each run by name, without regard to its needs.
+    """
     found: dict[str, State] = {}
     for run in runs:
         state = states[run["run"]].state

@@ -70,7 +70,7 @@ def run_one(item: WorkItem, world: World, stop_requested: Callable[[], bool]) ->
         outcome: Outcome = owner
         return outcome
     hosts = world.gather(socket.gethostname())
-    beating = owner.beating() if world.is_main else contextlib.nullcontext()
+    beating = owner.send_heartbeats() if world.is_main else contextlib.nullcontext()
     with _logging(folder.log(owner.attempt, world.rank)), beating:
         try:
             if world.is_main:
@@ -98,7 +98,7 @@ def run_one(item: WorkItem, world: World, stop_requested: Callable[[], bool]) ->
 
 def finish(session: Session) -> None:
     """Evaluate the chosen checkpoint on validation and test; artifacts and the result appear together."""
-    from medvq.runs.artifacts.watched import watched
+    from medvq.runs.artifacts.watched import watched_metrics
 
     spec, folder, world = session.spec, session.folder, session.world
     info = session.info
@@ -114,7 +114,7 @@ def finish(session: Session) -> None:
     artifacts = _artifacts(session, found, history)
     if session.watches_test:
         tests = {n: better for n, better in info.declared.items() if n.split("/")[0] in ("test", "val+test")}
-        metrics |= watched(history, tests, best_on_test="best_on_test" in spec.config.as_published)
+        metrics |= watched_metrics(history, tests, best_on_test="best_on_test" in spec.config.as_published)
     result = {
         "run": spec.run,
         "identity": spec.identity,

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from medvq.cli import app
 from medvq.config.locate import find
 
 COMMANDS = ("shard", "verify", "inspect", "synth", "run", "describe", "status", "results")
@@ -91,6 +93,18 @@ def test_errors_are_json_where_json_was_asked_for(cli, study):
     assert record["code"] == 2
     assert {"error", "where", "hint"} <= record.keys()
     assert "epocs" in record["problems"][0]["error"]
+
+
+@pytest.mark.parametrize("argv", [["medvq"], ["medvq", "--json"]])
+def test_the_command_line_of_the_process_does_not_decide_about_json(monkeypatch, argv):
+    """`medvq.cli.app` may be a part of another program."""
+    monkeypatch.setattr("sys.argv", argv)
+    runner = CliRunner()
+    assert runner.invoke(app, ["run", "nope"]).stdout == ""
+    for args in (["run", "nope", "--json"], ["run", "--json", "nope"]):
+        found = runner.invoke(app, args)
+        assert (json.loads(found.stdout)["code"], found.exit_code) == (3, 3)
+        assert "no study named" in found.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_exit_1(cli, smear, tmp_path):
@@ -222,6 +236,18 @@ class TestSmoke:
         )
         assert done("results", "--format", "pdf", code=2).stdout_text == ""
         assert [t["study"] for t in done.json("results")] == ["quickstart-smoke"]
+
+    def test_results_in_a_format_of_ones_own_and_by_the_suffix_of_the_file(self, done):
+        (done.folder / "my_lab.py").write_text(
+            "from medvq.results.formats.base import TableFormat\n\n\n"
+            "class Names(TableFormat):\n"
+            "    suffix = '.names'\n\n"
+            "    def render(self, study, tables):\n"
+            "        return study + ': ' + ' '.join(t.name for t in tables)\n"
+        )
+        assert done("results", "--format", "my_lab:Names").stdout_text.startswith("quickstart-smoke: accuracy")
+        assert done("results", "--out", "cells.parquet").stdout_text == ""
+        assert (done.folder / "cells.parquet").read_bytes()[:4] == b"PAR1"
 
     def test_the_run_folder_is_whole(self, done):
         folders = [p.parent for p in (done.folder / "runs/quickstart-smoke").glob("*/result.json")]

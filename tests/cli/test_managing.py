@@ -6,7 +6,7 @@ import os
 import pytest
 
 from medvq.runs import events
-from medvq.runs.commands import driving
+from medvq.runs.commands import announce_runs
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import Term, claim
 from medvq.runs.process import Process
@@ -85,7 +85,7 @@ def test_cancel_ends_what_waits_for_its_turn(cli, tmp_path, slurm):
     for run in RUNS:
         (folder / run).mkdir()
         (folder / run / "run.json").write_text("{}")
-    with driving(folder) as mean:
+    with announce_runs(folder) as mean:
         mean(RUNS)
         said = cli("cancel", RUNS[0], "--yes").stderr_text
         assert "cancel the study to end that" in said

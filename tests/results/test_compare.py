@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medvq.results.compare import compare
-from medvq.runs.artifacts.predictions import NAME, classified, write_predictions
+from medvq.runs.artifacts.predictions import NAME, classifier_columns, write_predictions
 from medvq.runs.folder import RunFolder
 
 LABEL = np.random.default_rng(0).integers(0, 2, 200)
@@ -16,7 +16,7 @@ def run(path, right, seed, keys=None, **columns):
     folder.artifacts.mkdir(parents=True)
     said = np.where(np.random.default_rng(seed).random(200) < right, LABEL, 1 - LABEL)
     keys = keys or [f"{i:03d}" for i in range(200)]
-    columns = columns or classified(keys, LABEL, np.eye(2)[said], ("a", "b"))
+    columns = columns or {"key": keys, "label": LABEL, **classifier_columns(np.eye(2)[said], ("a", "b"))}
     write_predictions(folder.artifacts / NAME, columns)
     return folder
 

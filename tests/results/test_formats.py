@@ -1,20 +1,31 @@
-"""Tables as LaTeX and Parquet."""
+"""Tables in every format, the built-in ones and a user's own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from medvq.cli.show import write_results
+from medvq.cli.show import choose_format
 from medvq.config.study import Table
 from medvq.errors import UsageError
-from medvq.results.cells import Cell, Filled
-from medvq.results.formats.latex import escaped
-from medvq.results.formats.parquet import write_cells
-from medvq.results.render import FORMATS, render
+from medvq.registry import FORMATS
+from medvq.results.cells import Cell, FilledTable, in_order
+from medvq.results.compare import RowDifference
+from medvq.results.formats.base import TableFormat, find_format, format_of_file
+from medvq.results.formats.latex import escape
+from medvq.results.formats.parquet import Parquet
+
+
+def render(study: str, tables: list[FilledTable], form: str) -> str:
+    text = find_format(form).render(study, tables)
+    assert isinstance(text, str)
+    return text
 
 
 def cell(row: Any, column: Any, mean: float | None, **more: Any) -> Cell:
@@ -22,10 +33,10 @@ def cell(row: Any, column: Any, mean: float | None, **more: Any) -> Cell:
     return Cell(row=row, column=column, mean=mean, **{**facts, "runs": ("r1", "r2"), **more})
 
 
-def table(*cells: Cell, **about: Any) -> Filled:
+def table(*cells: Cell, **about: Any) -> FilledTable:
     rows, columns = (list(dict.fromkeys(getattr(c, k) for c in cells)) for k in ("row", "column"))
     made = Table(rows="data.masks", columns="data.subset", value="test/accuracy", over="train.seed", **about)
-    return Filled(
+    return FilledTable(
         name="accuracy",
         table=made,
         rows=rows,
@@ -96,7 +107,7 @@ def test_a_note_tells_what_cells_have_and_nothing_else() -> None:
     ],
 )
 def test_latex_is_escaped(text: str, expected: str) -> None:
-    assert escaped(text) == expected
+    assert escape(text) == expected
 
 
 @pytest.mark.parametrize(("mean", "expected"), [(-0.5, "$-$0.5"), (1.5e-7, r"$1.5 \times 10^{-7}$"), (12.0, "12")])
@@ -110,7 +121,7 @@ def test_no_line_break_ends_a_comment_early() -> None:
 
 
 def test_parquet_has_a_row_a_cell(tmp_path: Path) -> None:
-    write_cells([("wbc", [FILLED]), ("empty", [])], tmp_path / "cells.parquet")
+    (tmp_path / "cells.parquet").write_bytes(Parquet().render_all([("wbc", [FILLED]), ("empty", [])]))
     rows = pq.read_table(tmp_path / "cells.parquet").to_pylist()
     assert [(r["row"], r["column"]) for r in rows] == [("False", "100"), ("False", "1"), ("True", "100"), ("True", "1")]
     assert rows[0] == {
@@ -123,18 +134,99 @@ def test_parquet_has_a_row_a_cell(tmp_path: Path) -> None:
 
 
 def test_a_table_without_cells_still_has_its_columns(tmp_path: Path) -> None:
-    write_cells([], tmp_path / "cells.parquet")
+    (tmp_path / "cells.parquet").write_bytes(Parquet().render_all([]))
     found = pq.read_schema(tmp_path / "cells.parquet")
     assert {"study", "mean", "runs"} <= set(found.names)
 
 
-def test_parquet_needs_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["parquet", f"{__name__}:Numbers"])
+def test_a_binary_format_needs_a_file(name: str) -> None:
     with pytest.raises(UsageError, match="goes to a file"):
-        write_results([tmp_path], None)
+        choose_format(name, None)
 
 
 def test_a_misspelt_format_names_the_nearest() -> None:
     with pytest.raises(UsageError) as e:
-        render("s", [], "parqet")
+        choose_format("parqet", None)
     assert e.value.hint == "did you mean parquet?"
-    assert FORMATS == ("table", "md", "csv", "tex", "json", "parquet")
+    assert e.value.where == "--format"
+    assert tuple(FORMATS) == ("table", "md", "csv", "tex", "json", "parquet")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_suffix_of_a_file_tells_the_format(name: str) -> None:
+    form = find_format(name)
+    assert format_of_file(Path(f"a.b{form.suffix}")) == name
+    assert type(choose_format(None, Path(f"x{form.suffix.upper()}"))) is type(form)
+    assert choose_format("csv", Path(f"x{form.suffix}")).suffix == ".csv"
+
+
+def test_a_file_without_a_known_suffix_gets_the_plain_table() -> None:
+    assert format_of_file(Path("/dev/stdout")) == "table"
+
+
+EVERYTHING = replace(
+    FILLED,
+    smoke=True,
+    mixed=["train.epochs"],
+    as_published={"best_on_test": ["fit"]},
+    differences=[
+        RowDifference(row=True, than=False, column=100, value=0.02, low=-0.01, high=0.05, p=p, test="McNemar", n=1728)
+        for p in (0.0004, 0.23)
+    ],
+)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if not find_format(name).binary])
+def test_the_text_of_a_format_stays_the_same(name: str) -> None:
+    """Other programs read it. The expected files were written by medvq 0.1."""
+    form = find_format(name)
+    found = form.render_all([("wbc", [FILLED, EVERYTHING]), ("two", [FILLED])])
+    expected = Path(__file__).parent / "expected" / f"tables{form.suffix}"
+    assert f"{found}\n" == expected.read_text(encoding="utf-8")
+
+
+class Html(TableFormat):
+    """A text format as a user writes it."""
+
+    suffix = ".html"
+
+    def render(self, study: str, tables: Sequence[FilledTable]) -> str:
+        return f"<h1>{study}</h1>" + "".join(f"<p>{cell.mean}" for t in tables for cell in in_order(t))
+
+
+class Numbers(TableFormat):
+    """A binary format as a user writes it."""
+
+    suffix, binary = ".f8", True
+
+    def render(self, study: str, tables: Sequence[FilledTable]) -> bytes:
+        return np.array([c.mean for t in tables for c in in_order(t) if c.mean is not None]).tobytes()
+
+
+class Unfinished(TableFormat):
+    """A format without `render`."""
+
+
+def test_a_users_own_format_goes_through_the_same_door(tmp_path: Path) -> None:
+    form = choose_format(f"{__name__}:Html", None)
+    assert form.render("wbc", [table(cell("a", "b", 0.5))]) == "<h1>wbc</h1><p>0.5"
+    assert form.render_all([("wbc", []), ("two", [])]) == "<h1>wbc</h1>\n\n<h1>two</h1>"
+    binary = choose_format(f"{__name__}:Numbers", tmp_path / "x")
+    assert binary.render_all([("wbc", [table(cell("a", "b", 0.5))])]) == np.float64(0.5).tobytes()
+    with pytest.raises(UsageError, match="holds one study, not 2"):
+        binary.render_all([("wbc", []), ("two", [])])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Unfinished", "no method `render`"),
+        ("table", "is not a table format"),
+        ("FILLED", "is not a table format"),
+        ("Htlm", "has no 'Htlm'"),
+    ],
+)
+def test_what_is_no_format_is_refused(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        choose_format(f"{__name__}:{name}", None)

@@ -122,7 +122,7 @@ def slow_beat(monkeypatch):
 def test_an_owner_gives_signs_of_life_while_it_works(folder, slow_beat):
     mine = own(folder)
     past = time.time() - 3600
-    with mine.beating():
+    with mine.send_heartbeats():
         os.utime(folder.owner, (past, past))
         end = time.monotonic() + 10
         while folder.owner.stat().st_mtime < past + 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medvq.errors import MedvqError
 from medvq.launch.slurm.locate_jobs import Queue, ask
-from medvq.runs.commands import meant
+from medvq.runs.commands import announced_runs
 from medvq.runs.folder import RunFolder
 from medvq.runs.owner import holder_of
 from medvq.runs.plan import load_plan, plan_numbers
@@ -44,7 +44,7 @@ def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> 
         going = {
             run for run, places in sent[folder].items() if queue is None or any(queue.may_go_on(*p) for p in places)
         }
-        going |= {run for run in needs if holder_of(RunFolder(folder / run).owner)} | meant(folder).keys()
+        going |= {run for run in needs if holder_of(RunFolder(folder / run).owner)} | announced_runs(folder).keys()
         for name in sorted(needs.keys() - with_needs(going, needs)):
             run = RunFolder(folder / name)
             if run.spec.exists():

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from medvq.config.profile import Profile, Slurm
 from medvq.errors import MedvqError, MissingError, UsageError
+from medvq.launch.packages import check_packages
 from medvq.launch.plan import Runs
 from medvq.launch.slurm import query
 from medvq.launch.slurm.arrays import Array, Wanted, arrays, dependency
@@ -27,7 +28,7 @@ from medvq.launch.slurm.snapshot import contents, place_of, snapshot
 from medvq.launch.start import states_of
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
-from medvq.runs.state import RunStatus, State, left, status_of
+from medvq.runs.state import RunStatus, State, status_of, without_holder
 from medvq.runs.submission import Submission, latest, locked, new_submission, submissions
 
 Action = Literal["done", "new", "goes on", "is tried again", "queued", "running", "failed", "blocked"]
@@ -143,7 +144,7 @@ def _with_slurms_word(
     if status.state != "running" or run in queued or last is None or not last[0].held(status.holder):
         return state, status
     now = status_of(RunFolder(plan.folder / run))
-    now = left(now) if now.state == "running" else now
+    now = without_holder(now) if now.state == "running" else now
     return now.state, now
 
 
@@ -169,10 +170,12 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Decision:
     """Send what is missing.
 
     Raises:
-        MissingError: there is no SLURM here.
+        MissingError: there is no SLURM here, or a package that a run needs is not installed.
         SilentError: SLURM does not answer; the same command goes on from there.
         MedvqError: SLURM refuses.
     """
+    if slurm_of(profile).python is None:  # the nodes use this Python and its packages
+        check_packages(plan.runs)
     with locked(plan.folder, say) as lock:
         settle(plan.folder, say)
         seen = survey(plan, retry=retry, offline=False)

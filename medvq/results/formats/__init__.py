@@ -1,1 +1,1 @@
-"""Table formats, one file each."""
+"""Output formats of tables, one file each."""

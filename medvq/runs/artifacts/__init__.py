@@ -1,1 +1,1 @@
-"""Files that a finished run leaves: figures, code maps, predictions."""
+"""Files that a finished run writes: figures, code maps, predictions."""

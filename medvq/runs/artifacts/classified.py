@@ -1,4 +1,4 @@
-"""What a classifier leaves of the test split: the confusion matrix, and how each class fared."""
+"""Files of a classifier's test split: the confusion matrix and the metrics of each class."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from medvq.metrics import classification
 from medvq.runs.artifacts.figures import confusion
 
 
-def leave_classified(folder: Path, label: NDArray[Any], probability: NDArray[Any], classes: tuple[str, ...]) -> None:
+def write_classified(folder: Path, label: NDArray[Any], probability: NDArray[Any], classes: tuple[str, ...]) -> None:
     """Write confusion.png and classes.json.
 
     Args:
-        folder: where to.
+        folder: folder to write to.
         label: (N,) positions in `classes`.
-        probability: (N, K).
+        probability: (N, K), rows that sum to 1.
         classes: the K names.
     """
     matrix = classification.confusion(label, probability.argmax(1), len(classes))

@@ -1,4 +1,4 @@
-"""Pictures of codes: how a codebook is used, and which code stands where in an image."""
+"""Figures of codes: how often each code is used, and which code is at each position of an image."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.runs.artifacts.figures import FAINT, INK, MOST_IMAGES, NORMAL, SMALL, blank, picture, save
+from medvq.runs.artifacts.figures import FAINT, INK, MOST_IMAGES, NORMAL, SMALL, new_figure, save_figure, to_image
 
 Array = NDArray[Any]
 
 
 def codebook_picture(books: Mapping[str, tuple[Array, Array]], png: Path) -> None:
-    """A row for each codebook: how often each code is used, most used first, and where the codes lie.
+    """Draw for each codebook a bar chart of the usage of its codes and a scatter plot of the codes.
+
+    The scatter plot shows the codes on their first two principal axes, in the colours of `code_maps`. The area of a
+    point grows with the usage of its code; codes that are never chosen are crosses.
 
     Args:
-        books: by name, the codes (K, d) and how often each was chosen over the test split (K,). Codes lie on their
-            first two principal axes, in the colours of `code_maps`, with an area that grows with their use; codes
-            that are never chosen are crosses.
-        png: where to write.
+        books: by name, the codes (K, d) and how often each was chosen in the test split (K,).
+        png: file to write.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = blank(5.2, 2.3 * len(books), constrained=True)
+    figure = new_figure(5.2, 2.3 * len(books), constrained=True)
     for row, (name, (codes, counts)) in enumerate(books.items()):
         order, colours = np.argsort(-counts, kind="stable"), code_colours(codes)
         share = counts / max(counts.sum(), 1)
@@ -50,44 +51,44 @@ def codebook_picture(books: Mapping[str, tuple[Array, Array]], png: Path) -> Non
                 axis.get_offset_text().set_fontsize(SMALL - 1)
             for edge in ("top", "right"):
                 axes.spines[edge].set_visible(False)
-    save(figure, png)
+    save_figure(figure, png)
 
 
 def code_maps(inputs: Array, maps: Mapping[str, tuple[Array, Array]], outputs: Array, png: Path) -> None:
-    """Inputs, the code at each position of every codebook, and reconstructions, an image a column.
+    """Draw inputs, the code at each position for every codebook, and reconstructions; each column is one image.
 
     Args:
         inputs: (N, H, W, C) in [0, 1]; the first eight are drawn.
-        maps: by codebook, indices (N, h, w) and codes (K, d); like codes have like colours.
-        outputs: what came back, like `inputs`.
-        png: where to write.
+        maps: by name of the codebook, indices (N, h, w) and codes (K, d). Similar codes have similar colours.
+        outputs: reconstructions, with the shape of `inputs`.
+        png: file to write.
     """
-    rows: list[tuple[str, list[Array]]] = [("input", [picture(i) for i in inputs[:MOST_IMAGES]])]
+    rows: list[tuple[str, list[Array]]] = [("input", [to_image(i) for i in inputs[:MOST_IMAGES]])]
     for name, (indices, codes) in maps.items():
         rows.append((name, list(code_colours(codes)[indices[:MOST_IMAGES]])))
-    rows.append(("output", [picture(i) for i in outputs[:MOST_IMAGES]]))
+    rows.append(("output", [to_image(i) for i in outputs[:MOST_IMAGES]]))
     n, (height, width) = len(rows[0][1]), inputs.shape[1:3]
     side, gap, margin = 0.95, 0.04, max(0.6, 0.15 + 0.07 * max(len(name) for name, _ in rows))
     across, down = margin + n * side, len(rows) * (side * height / width + gap) + gap
-    figure = blank(across, down)
+    figure = new_figure(across, down)
     for r, (name, images) in enumerate(rows):
         bottom = down - (r + 1) * (side * height / width + gap)
         middle = (bottom + side * height / width / 2) / down
         figure.text((margin - 0.1) / across, middle, name, ha="right", va="center", fontsize=NORMAL, color=INK)
         place = (margin / across, bottom / down, n * side / across, side * height / width / down)
         axes = figure.add_axes(place)
-        # One picture a row: an axes for each image costs more time than all the rest.
+        # One axes for each row: one for each image would take most of the time.
         axes.imshow(np.concatenate(images, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         for k in range(1, n):
             axes.axvline(k * images[0].shape[1] - 0.5, color="white", linewidth=72 * gap)
         axes.set_axis_off()
-    save(figure, png)
+    save_figure(figure, png)
 
 
 def code_colours(codes: Array) -> Array:
-    """A colour (K, 3) in [0, 1] for each code (K, d): ranks along three principal axes, so that like codes look alike.
+    """Return a colour (K, 3) in [0, 1] for each code (K, d), such that similar codes have similar colours.
 
-    Codes of one number are grey.
+    The colour channels are the ranks of the codes along three principal axes. One-dimensional codes are grey.
     """
     along = principal(codes, 3)
     rank = along.argsort(0, kind="stable").argsort(0, kind="stable") / max(len(codes) - 1, 1)
@@ -99,7 +100,10 @@ def code_colours(codes: Array) -> Array:
 
 
 def principal(codes: Array, axes: int) -> Array:
-    """Codes (K, d) on their first principal axes, (K, min(axes, d)); each axis points to its largest entry."""
+    """Project codes (K, d) on their first principal axes, (K, min(axes, d)).
+
+    The sign of an axis is chosen such that its largest entry is positive.
+    """
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     directions = directions[:axes]

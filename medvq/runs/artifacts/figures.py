@@ -1,6 +1,7 @@
-"""The pictures a run leaves: reconstructions, a confusion matrix, curves. Each is drawn from arrays and written whole.
+"""Figures of a run: reconstructions, confusion matrix, training curves.
 
-Drawn with matplotlib's Agg canvas and without pyplot, so that no display, global figure or backend is touched.
+They are drawn with matplotlib's Agg canvas and without pyplot, so that they need no display and change no global
+state. A file appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from medvq.files import write_atomic
 from medvq.metrics import classification
 
 INK, FAINT = "#222222", "#9a9a9a"
-# Tol's "bright", safe for colour blindness
+# Paul Tol's "bright" colours, which people with colour blindness can tell apart.
 SPLIT_COLOURS = {"train": "#4477aa", "val": "#ee6677", "test": "#228833", "val+test": "#aa3377"}
 OTHER_COLOURS = ("#66ccee", "#ccbb44", "#bbbbbb")
 PART_COLOURS = ("#4477aa", "#ccbb44", "#aa3377", "#66ccee")
@@ -29,16 +30,16 @@ MOST_IMAGES, MOST_NAMED = 8, 20
 
 
 def reconstructions(inputs: ArrayLike, levels: Sequence[tuple[str, ArrayLike]], png: Path) -> None:
-    """A row of inputs, then a row for each level, with the mean squared error of each image under it.
+    """Draw a row of inputs and a row for each level, with the mean squared error below each image.
 
     Args:
         inputs: (N, H, W, C) in [0, 1], C = 1 or 3; the first eight are drawn.
-        levels: the name of each level and its images, like `inputs`; values beyond [0, 1] are clipped in the picture
-            and count in the error.
-        png: where to write.
+        levels: name of each level and its images, with the shape of `inputs`. Values outside [0, 1] are clipped for
+            display, but not for the error.
+        png: file to write.
 
     Raises:
-        ValueError: a level's shape is not that of the inputs.
+        ValueError: the shape of a level differs from that of the inputs.
     """
     truth = np.asarray(inputs, np.float64)[:MOST_IMAGES]
     rows = [("input", truth)] + [(name, np.asarray(images, np.float64)[:MOST_IMAGES]) for name, images in levels]
@@ -50,7 +51,7 @@ def reconstructions(inputs: ArrayLike, levels: Sequence[tuple[str, ArrayLike]], 
     margin = max(0.65, 0.2 + 0.07 * max(len(name) for name, _ in rows))
     cell_h = cell_w * height / width
     across, down = margin + n * (cell_w + gap), len(rows) * cell_h + len(levels) * caption + 3 * gap
-    figure = blank(across, down)
+    figure = new_figure(across, down)
     top = down - gap
     for r, (name, images) in enumerate(rows):
         bottom = top - cell_h
@@ -61,23 +62,25 @@ def reconstructions(inputs: ArrayLike, levels: Sequence[tuple[str, ArrayLike]], 
         for k in range(n):
             left = margin + k * (cell_w + gap)
             axes = figure.add_axes((left / across, bottom / down, cell_w / across, cell_h / down))
-            axes.imshow(picture(images[k]), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+            axes.imshow(to_image(images[k]), cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
             if r:
                 error = f"{1000 * float(((images[k] - truth[k]) ** 2).mean()):.3g}"
                 middle = (left + cell_w / 2) / across
                 figure.text(middle, under, error, ha="center", va="top", fontsize=SMALL - 1, color=INK)
         top = bottom - (caption if r else 2 * gap)
-    save(figure, png)
+    save_figure(figure, png)
 
 
 def confusion(matrix: ArrayLike, classes: Sequence[str], png: Path) -> None:
-    """A confusion matrix: counts, shaded by the share of the true class, with recall at the side and precision below.
+    """Draw a confusion matrix with recall at its right and precision above it.
+
+    Cells show counts; their shade is the share of the true class. Matrices of more than 20 classes have no text.
 
     Args:
-        matrix: (K, K) counts, rows true and columns predicted.
+        matrix: (K, K) counts; rows are true classes, columns predicted ones.
         classes: the K names.
-        png: where to write.
+        png: file to write.
 
     Raises:
         ValueError: the matrix is not K x K.
@@ -91,7 +94,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], png: Path) -> None:
     side = max(2.0, 0.52 * k) if named else 4.5
     room = 0.35 + (0.062 * max(map(len, classes)) if named else 0.25)
     width, height = room + side + 0.65, room + side + 0.5
-    figure = blank(width, height)
+    figure = new_figure(width, height)
     axes = figure.add_axes((room / width, room / height, side / width, side / height))
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     axes.set(xlabel="predicted", ylabel="true")
@@ -119,17 +122,19 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], png: Path) -> None:
     plain, balanced = classification.accuracy(counts), classification.balanced_accuracy(counts)
     whole = f"accuracy {_percent(plain)}, balanced {_percent(balanced)}"
     axes.set_title(f"{whole}, n = {counts.sum():,}", fontsize=NORMAL, color=INK, pad=18 if named else 6)
-    save(figure, png)
+    save_figure(figure, png)
 
 
 def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
-    """Every metric over the epochs: a panel for each kind, a colour for each split, the loss first.
+    """Draw all metrics over the epochs: one panel for each kind of metric, one colour for each split, the loss first.
+
+    The kind of the metric `train/reconstruction/level0` is `reconstruction`. The axis of a panel is logarithmic if all
+    values are positive and the largest is more than 30 times the smallest.
 
     Args:
-        history: the epochs in order, `{"epoch": 1, "metrics": {"train/loss": 0.4, "val/accuracy": 0.8, …}}`, as
-            `events.epochs` gives them. The kind of `train/reconstruction/level0` is `reconstruction`. A metric may be
-            missing in some epochs; a panel that spans more than 30 times its least positive value is logarithmic.
-        png: where to write.
+        history: the epochs in order, `{"epoch": 1, "metrics": {"train/loss": 0.4, "val/accuracy": 0.8, …}}`, from
+            `events.epochs`. A metric may be missing in some epochs.
+        png: file to write.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -139,7 +144,7 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
         panels.setdefault(name.split("/")[1] if "/" in name else name, []).append(name)
     across = min(max(len(panels), 1), 3)
     down = -(-max(len(panels), 1) // across)
-    figure = blank(2.5 * across, 1.95 * down, constrained=True)
+    figure = new_figure(2.5 * across, 1.95 * down, constrained=True)
     for i, (kind, members) in enumerate(panels.items()):
         axes = figure.add_subplot(down, across, i + 1)
         axes.set_xlim(min(e["epoch"] for e in history) - 0.5, max(e["epoch"] for e in history) + 0.5)
@@ -170,11 +175,15 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
         for edge in ("left", "bottom"):
             axes.spines[edge].set_color(FAINT)
         axes.legend(fontsize=SMALL - 1, frameon=False, handlelength=1.6)
-    save(figure, png)
+    save_figure(figure, png)
 
 
 def _pen(split: str, part: str, members: Sequence[str]) -> tuple[str, str, str]:
-    """Colour by split; dashes and markers by part (such as the level), and its colour too where there is one split."""
+    """Return colour, dashes and marker of a curve.
+
+    The split determines the colour, and the part of the metric, such as the level, determines dashes and marker. If
+    all curves have the same split, the part determines the colour as well.
+    """
     splits = list(dict.fromkeys(m.partition("/")[0] for m in members))
     parts = sorted({m.partition("/")[2].partition("/")[2] for m in members})
     which = parts.index(part)
@@ -185,7 +194,7 @@ def _pen(split: str, part: str, members: Sequence[str]) -> tuple[str, str, str]:
 
 
 def _order(name: str) -> tuple[bool, str, list[str], str]:
-    """The loss before the other kinds, train before val before test inside a kind."""
+    """Return a sort key: the loss before other kinds; within a kind, train before val before test."""
     split, _, rest = name.partition("/")
     kind, _, part = (rest or split).partition("/")
     known = list(SPLIT_COLOURS)
@@ -195,12 +204,12 @@ def _order(name: str) -> tuple[bool, str, list[str], str]:
 def _beside(
     axes: Any, at: tuple[float, float], offset: tuple[float, float], text: str, colour: str, **how: str
 ) -> None:
-    """A small text so many points away from a position."""
+    """Write a small text at an offset, in points, from a position."""
     axes.annotate(text, at, offset, textcoords="offset points", fontsize=SMALL - 1, color=colour, **how)
 
 
-def picture(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W, 1 or 3) as imshow takes it, within [0, 1]."""
+def to_image(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an image (H, W, 1 or 3) in the form that imshow takes, clipped to [0, 1]."""
     return np.clip(image[..., 0] if image.shape[-1] == 1 else image, 0, 1)
 
 
@@ -208,8 +217,8 @@ def _percent(share: Any) -> str:
     return f"{100 * float(share):.1f} %" if np.isfinite(share) else "–"
 
 
-def blank(width: float, height: float, constrained: bool = False) -> Any:
-    """A figure of so many inches with its own canvas."""
+def new_figure(width: float, height: float, constrained: bool = False) -> Any:
+    """Return an empty figure of this size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -218,8 +227,8 @@ def blank(width: float, height: float, constrained: bool = False) -> Any:
     return figure
 
 
-def save(figure: Any, png: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def save_figure(figure: Any, png: Path) -> None:
+    """Write a figure as PNG. The file appears complete or not at all."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
     write_atomic(png, out.getvalue())

@@ -1,4 +1,4 @@
-"""What the epochs of a run say of the test split, where a study asked to watch it."""
+"""Test metrics over the epochs of a run, for studies that evaluate the test split after every epoch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from statistics import fmean
 from typing import Any
 
 LAST = 10
+"""Number of last epochs that are averaged."""
 
 
-def watched(history: Sequence[Mapping[str, Any]], better: Mapping[str, str], *, best_on_test: bool) -> dict[str, float]:
-    """Test metrics after the last epoch, over the last ten, and, if asked for, at the epoch that is best on test.
+def watched_metrics(
+    history: Sequence[Mapping[str, Any]], better: Mapping[str, str], *, best_on_test: bool
+) -> dict[str, float]:
+    """Return `<metric>_last` and `<metric>_last10`, and optionally `<metric>_best_on_test`, of each test metric.
+
+    They are the value after the last epoch, the mean over the last ten epochs, and the best value of all epochs.
 
     Args:
-        history: the epochs in order, `{"epoch": 1, "metrics": {"test/accuracy": 0.8, …}}`, as `events.epochs` gives
-            them.
-        better: for each test metric, by its full name, whether `min` or `max` is better.
-        best_on_test: choose by the test split, as papers did; each metric for itself.
+        history: the epochs in order, `{"epoch": 1, "metrics": {"test/accuracy": 0.8, …}}`, from `events.epochs`.
+        better: full name of each test metric and whether `min` or `max` is better.
+        best_on_test: add the best value, as papers did that chose the epoch on the test split. It is optimistic.
     """
     found: dict[str, float] = {}
     for name, direction in better.items():

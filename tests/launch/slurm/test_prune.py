@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medvq.launch.slurm.prune import garbage, with_needs
-from medvq.runs.commands import driving
+from medvq.runs.commands import announce_runs
 
 OLD = {"pretrain-1": [], "finetune-1": ["pretrain-1"], "scratch-1": [], "failed-1": []}
 
@@ -60,7 +60,7 @@ def test_a_look_at_one_job_makes_no_other_old(study):
 
 
 def test_what_a_command_means_to_do_stays_with_what_it_needs(study):
-    with driving(study) as mean:
+    with announce_runs(study) as mean:
         mean(["finetune-1"])
         assert offered(study) == ({"scratch-1", "failed-1"}, [])
 

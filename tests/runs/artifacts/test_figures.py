@@ -13,8 +13,8 @@ from medvq.runs.artifacts import figures
 @pytest.fixture
 def drawn(monkeypatch):
     """The matplotlib figures that were written."""
-    kept, write = [], figures.save
-    monkeypatch.setattr(figures, "save", lambda figure, png: (kept.append(figure), write(figure, png)))
+    kept, write = [], figures.save_figure
+    monkeypatch.setattr(figures, "save_figure", lambda figure, png: (kept.append(figure), write(figure, png)))
     return kept
 
 

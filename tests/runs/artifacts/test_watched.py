@@ -2,7 +2,7 @@
 
 import pytest
 
-from medvq.runs.artifacts.watched import watched
+from medvq.runs.artifacts.watched import watched_metrics
 
 HISTORY = [{"epoch": k + 1, "metrics": {"test/accuracy": k / 20, "test/loss": 1 - k / 20}} for k in range(15)]
 HISTORY += [{"epoch": 16, "metrics": {"test/accuracy": 0.1, "test/loss": 0.9, "val/accuracy": 1.0}}]
@@ -10,7 +10,7 @@ BETTER = {"test/accuracy": "max", "test/loss": "min", "test/auc": "max"}
 
 
 def test_last_and_mean_of_the_last_ten():
-    found = watched(HISTORY, BETTER, best_on_test=False)
+    found = watched_metrics(HISTORY, BETTER, best_on_test=False)
     assert found["test/accuracy_last"] == 0.1
     assert found["test/accuracy_last10"] == pytest.approx((sum(range(6, 15)) / 20 + 0.1) / 10)
     assert not any("best" in name or "auc" in name for name in found)
@@ -18,6 +18,6 @@ def test_last_and_mean_of_the_last_ten():
 
 def test_x1_best_on_test_only_where_it_is_asked_for():
     """Trap X1: test chooses nothing, unless a study says so, and then its name does."""
-    found = watched(HISTORY, BETTER, best_on_test=True)
+    found = watched_metrics(HISTORY, BETTER, best_on_test=True)
     assert found["test/accuracy_best_on_test"] == 0.7
     assert found["test/loss_best_on_test"] == pytest.approx(0.3)

@@ -13,7 +13,7 @@ from medvq.errors import UsageError
 from medvq.metrics import classification as scores
 from medvq.models.autoencoder import Autoencoder, Encoded
 from medvq.models.draws import Draws
-from medvq.runs.artifacts.predictions import said
+from medvq.runs.artifacts.predictions import classifier_columns
 from medvq.train.tasks.base import Batch, Evaluated, Task, TaskContext
 from medvq.train.tasks.classify.info import CLASSIFY, ClassifyObjective
 
@@ -101,14 +101,14 @@ class Classify(Task):
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """Return the columns label, predicted class, class probabilities and loss."""
-        shares = said(found.rows["probability"], found.classes)
+        shares = classifier_columns(found.rows["probability"], found.classes)
         return {"label": found.rows["label"], **shares, "loss": found.rows["loss"]}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """Write the confusion matrix and the metrics of each class."""
-        from medvq.runs.artifacts.classified import leave_classified
+        from medvq.runs.artifacts.classified import write_classified
 
-        leave_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
+        write_classified(folder, found.rows["label"], found.rows["probability"], found.classes)
 
     @property
     def _net(self) -> Autoencoder:

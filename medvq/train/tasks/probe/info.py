@@ -22,14 +22,18 @@ class ProbeObjective(Objective):
     """Candidates for the number of nearest neighbours."""
 
 
+NEIGHBOURS = "knn_"
+"""Prefix of the metrics and prediction columns of the nearest neighbours."""
+
 PROBE = TaskInfo(
     name="probe",
     revision=1,
     objective=ProbeObjective,
-    metrics=per_split({**CLASSIFICATION, **{f"knn_{name}": better for name, better in CLASSIFICATION.items()}}),
+    metrics=per_split({**CLASSIFICATION, **{f"{NEIGHBOURS}{name}": better for name, better in CLASSIFICATION.items()}}),
     select="val/accuracy",
     roles=INIT,
     requires=("init",),
     labels=True,
     fits=True,
+    packages=("sklearn",),
 )

@@ -17,9 +17,9 @@ from medvq.files import write_json
 from medvq.metrics import classification as scores
 from medvq.models.autoencoder import Autoencoder, VQModel
 from medvq.models.draws import Draws
-from medvq.runs.artifacts.predictions import said
+from medvq.runs.artifacts.predictions import classifier_columns
 from medvq.train.tasks.base import Batch, Evaluated, Task, TaskContext
-from medvq.train.tasks.probe.info import PROBE, ProbeObjective
+from medvq.train.tasks.probe.info import NEIGHBOURS, PROBE, ProbeObjective
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +94,10 @@ class Probe(Task):
     def metrics(self, found: Evaluated) -> dict[str, float]:
         """Return the metrics of the logistic regression, and with the prefix `knn_` those of the neighbours."""
         label = found.rows["label"]
-        probabilities = {"": self._probability(self._linear, found), "knn_": self._probability(self._neighbours, found)}
+        probabilities = {
+            "": self._probability(self._linear, found),
+            NEIGHBOURS: self._probability(self._neighbours, found),
+        }
         return {
             f"{prefix}{name}": value
             for prefix, probability in probabilities.items()
@@ -103,15 +106,15 @@ class Probe(Task):
 
     def prediction_columns(self, found: Evaluated) -> dict[str, Any]:
         """Return the label, and the predictions and probabilities of both probes."""
-        linear = said(self._probability(self._linear, found), found.classes)
-        near = said(self._probability(self._neighbours, found), found.classes, "knn_")
+        linear = classifier_columns(self._probability(self._linear, found), found.classes)
+        near = classifier_columns(self._probability(self._neighbours, found), found.classes, NEIGHBOURS)
         return {"label": found.rows["label"], **linear, **near}
 
     def write_artifacts(self, folder: Path, found: Evaluated, sample: Batch) -> None:
         """Write confusion matrix, class metrics and weights (for unscaled features) of the logistic regression."""
-        from medvq.runs.artifacts.classified import leave_classified
+        from medvq.runs.artifacts.classified import write_classified
 
-        leave_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
+        write_classified(folder, found.rows["label"], self._probability(self._linear, found), found.classes)
         scaler, model = (step for _, step in self._linear.steps)
         weight = model.coef_ / scaler.scale_
         record = {
