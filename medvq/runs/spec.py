@@ -61,7 +61,9 @@ class RunSpec(Schema):
     datasets: dict[str, DatasetRef]
     """The packed datasets, by the name of their entry; those of a mixture by `entry.part`."""
     code: dict[str, CodeRef] = {}
-    """The user's own model and task, by import path."""
+    """The user's own model, task and metrics, by import path."""
+    listeners: dict[str, str] = {}
+    """The folder that Python imports each listener from, by import path."""
     needs: dict[str, NeedRef]
     """Runs that must be done first, by role."""
 

@@ -19,7 +19,6 @@ from medvq.models.dropout import convert_keyed_dropout
 from medvq.models.norm import convert_global_batchnorm
 from medvq.registry import TASKS
 from medvq.runs.folder import RunFolder
-from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset.cache import stage
 from medvq.shards.dataset.dataset import Dataset
@@ -38,9 +37,7 @@ from medvq.train.world import World
 log = logging.getLogger(__name__)
 
 
-def open_session(
-    spec: RunSpec, folder: RunFolder, owner: Ownership, world: World, stop_requested: Callable[[], bool]
-) -> Session:
+def open_session(spec: RunSpec, folder: RunFolder, world: World, stop_requested: Callable[[], bool]) -> Session:
     """Everything that the loop needs, at the position of the newest checkpoint.
 
     Raises:
@@ -89,8 +86,6 @@ def open_session(
     }
     return Session(
         spec=spec,
-        folder=folder,
-        owner=owner,
         world=world,
         task=task,
         optimizer=optimizer,
