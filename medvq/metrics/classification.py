@@ -16,6 +16,7 @@ These are scikit-learn's, except that its AUC raises where a class is absent. Wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -67,6 +68,23 @@ def confusion(label: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
     return np.bincount(true * classes + said, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
+OfConfusion = Callable[[ArrayLike], Floats]
+"""A metric of confusion matrices: (..., K, K) -> (...)."""
+OF_CONFUSION: dict[str, OfConfusion] = {}
+"""Metrics that are functions of a confusion matrix, by name."""
+
+
+def of_confusion(function: OfConfusion) -> OfConfusion:
+    """Register a metric under the name of its function.
+
+    `summary` computes all registered metrics, and tables give their intervals. A new metric must also be declared in
+    `medvq.config.task_info.CLASSIFICATION`.
+    """
+    OF_CONFUSION[function.__name__] = function
+    return function
+
+
+@of_confusion
 def accuracy(matrix: ArrayLike) -> Floats:
     """Share of samples on the diagonal; (..., K, K) -> (...)."""
     m = np.asarray(matrix, np.float64)
@@ -92,18 +110,16 @@ def f1(matrix: ArrayLike) -> Floats:
     return _ratio(2 * _diagonal(m), m.sum(-1) + m.sum(-2))
 
 
+@of_confusion
 def balanced_accuracy(matrix: ArrayLike) -> Floats:
     """Mean recall; (..., K, K) -> (...)."""
     return _mean(recall(matrix))
 
 
+@of_confusion
 def macro_f1(matrix: ArrayLike) -> Floats:
     """Mean F1; (..., K, K) -> (...)."""
     return _mean(f1(matrix))
-
-
-OF_CONFUSION = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
-"""The metrics that are functions of a confusion matrix, by name."""
 
 
 def class_auc(label: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None) -> Floats:

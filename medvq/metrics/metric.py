@@ -74,10 +74,10 @@ def _number(path: str, metric: Metric, columns: Columns, classes: Sequence[str],
     try:
         value = metric.function(columns, classes)
     except Exception as e:
-        # The user's own lines are the last ones of the traceback.
-        raise MetricError(f"{path} on {split}: {type(e).__name__}: {e}").with_traceback(e.__traceback__) from e
+        said = MetricError(f"the metric {path} failed on {split}: {type(e).__name__}: {e}")
+        raise said.with_traceback(e.__traceback__) from e  # the traceback ends in the user's code
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise MetricError(f"{path} on {split}: the function returned a {type(value).__name__}, not a number")
+        raise MetricError(f"the metric {path} returned on {split} a {type(value).__name__}, not a number")
     return float(value)
 
 

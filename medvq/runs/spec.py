@@ -67,6 +67,11 @@ class RunSpec(Schema):
     needs: dict[str, NeedRef]
     """Runs that must be done first, by role."""
 
+    @property
+    def trained_code(self) -> dict[str, CodeRef]:
+        """The user's own model and task, by import path. Metrics do not change what is trained."""
+        return {path: ref for path, ref in self.code.items() if path not in self.config.metrics}
+
 
 def write_spec(folder: RunFolder, spec: RunSpec, provenance: dict[str, Any]) -> None:
     """Write run.json, unless this run has one already."""

@@ -57,7 +57,7 @@ class AttemptEnd:
     """The run's folder."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StopTraining:
     """A listener's request to stop the run."""
 

@@ -136,7 +136,7 @@ class Session:
 
     def seed_own(self, draws: Draws) -> None:
         """Seed torch's generator by the step, so that a user's own code draws the same after a restart."""
-        if self.spec.code:
+        if self.spec.trained_code:
             torch.manual_seed(draw_key(draws.seed, draws.step, f"own code, rank {draws.rank}"))
 
     def fit(self) -> None:

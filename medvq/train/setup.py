@@ -59,7 +59,7 @@ def open_session(spec: RunSpec, folder: RunFolder, world: World, stop_requested:
     if "init" in spec.needs:
         need = spec.needs["init"]
         load_start(checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint), model)
-    if spec.code:
+    if spec.trained_code:
         convert_global_batchnorm(model)
         convert_keyed_dropout(model)
     model = arrange(model.to(world.device), spec.config.resources)
