@@ -111,6 +111,8 @@ def test_metrics_are_part_of_the_identity_if_there_are_any(tmp_path, own_module)
     two = made(path, own_module, METRICS, ("specificity", "confidence"))
     changed = made(path, own_module, METRICS.replace("!= k).mean()", "!= k).min()"), ("specificity",))
     assert len({none, one, two, changed}) == 4
+    (point,) = load_study(path).jobs["fit"]
+    assert science(point, load_study(path).data["cells"], {}, {})["metrics"] == ["lab_metrics:specificity"]
     assert made(path, own_module, METRICS, ("confidence", "specificity")) == two, "their order does not matter"
 
 
