@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from medvq.config import merge
 from medvq.config.as_published import switches
-from medvq.config.plugins import CodeRef, code_of
+from medvq.config.extensions import check_listener, with_metrics
+from medvq.config.plugins import CodeRef, code_of, root_of
 from medvq.config.schema import S, problems_of, validate
 from medvq.config.settings import ModelSettings, Objective, model_settings
 from medvq.config.study import Job, JobEntry
@@ -35,8 +36,12 @@ class Point:
     """The network's settings."""
     objective: Objective
     """The task's settings."""
+    task: TaskInfo
+    """The task, with the metrics of the user's own among those that it declares."""
     code: dict[str, CodeRef]
-    """The user's own model and task, by import path."""
+    """The user's own model, task and metrics, by import path."""
+    listeners: dict[str, str]
+    """The folder that Python imports each listener from, by import path."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,16 @@ def _point(
     if isinstance(workers, int) and workers > 1 and batch % (workers * parts):
         each = f", each in {parts} parts," if parts > 1 else ""
         wrong(("resources", "workers"), f"{workers} workers{each} do not divide the batch of {batch}")
+    for i in range(len(job.metrics)):
+        try:
+            task = with_metrics(task, job.metrics[i : i + 1])
+        except UsageError as e:
+            wrong(("metrics", i), e.error, e.hint)
+    for i, listener in enumerate(job.resources.listeners):
+        try:
+            check_listener(listener)
+        except UsageError as e:
+            wrong(("resources", "listeners", i), e.error, e.hint)
     objective = _typed(task.objective, job.objective, doc, (*at, "objective"), problems)
     model = _model(job, values, doc, at, around.done, problems)
     if len(problems) > before or objective is None or model is None:
@@ -190,11 +205,20 @@ def _point(
     for switch in job.as_published:
         if switch not in known:
             wrong(("as_published",), f"nothing here was published with {switch!r}", suggest(switch, known))
-    own = [*([job.task] if is_import_path(job.task) else []), *model.import_paths]
+    own = [*([job.task] if is_import_path(job.task) else []), *model.import_paths, *job.metrics]
     code = {n: code_of(n) for n in own}
     if len(problems) > before:
         return None
-    return Point(job=name, values=values, config=job, model=model, objective=objective, code=code)
+    return Point(
+        job=name,
+        values=values,
+        config=job,
+        model=model,
+        objective=objective,
+        task=task,
+        code=code,
+        listeners={n: str(root_of(n)) for n in job.resources.listeners},
+    )
 
 
 def matching(points: Sequence[Point], values: dict[str, Any]) -> Point | None:

@@ -26,9 +26,11 @@ def science(point: Point, source: Source, digests: Mapping[str, str], needs: Map
     job = point.config
     own = {"code": {name: ref.sha256 for name, ref in point.code.items()}} if point.code else {}
     mistakes = {"as_published": sorted(job.as_published)} if job.as_published else {}
+    metrics = {"metrics": sorted(job.metrics)} if job.metrics else {}
     return {
         **own,
         **mistakes,
+        **metrics,
         "task": {"name": job.task, "revision": find_task(job.task).revision, **plain(point.objective)},
         "model": {"revision": point.model.revision, **plain(point.model)},
         "data": {

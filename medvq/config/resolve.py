@@ -57,7 +57,7 @@ def load_study(
     jobs = _jobs(document, given, problems)
     if file is not None and not problems:
         facts = {
-            job: [(p.config.task, p.values, file.data[p.config.data.use].measured) for p in found]
+            job: [(p.task, p.values, file.data[p.config.data.use].measured) for p in found]
             for job, found in jobs.items()
         }
         problems += table_problems(file.tables, facts, document)

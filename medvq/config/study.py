@@ -142,6 +142,9 @@ class Resources(Schema):
     """Compile the parts between codebooks with `torch.compile` for training; agrees to float tolerance."""
     checkpoint_every: Annotated[str, AfterValidator(_duration)] = "5 min"
     """Time between checkpoints; the end of an epoch writes one as well once a tenth of it has passed."""
+    listeners: tuple[str, ...] = ()
+    """Import paths of classes that are told about every epoch, such as `my_lab.watch:Printer`; see
+    `medvq.train.listener`."""
 
 
 class Need(Schema):
@@ -172,6 +175,9 @@ class Job(Schema):
     """How it trains."""
     as_published: tuple[str, ...] = ()
     """Mistakes of the paper that are switched on, by name; `medvq describe` lists them. Tables say which were on."""
+    metrics: Annotated[tuple[str, ...], Field(json_schema_extra={"neutral": True})] = ()
+    """Import paths of metrics that are computed beside the task's own, such as `my_lab.metrics:specificity`; see
+    `medvq.metrics.metric`."""
     resources: Resources = Resources()
     """What it may use."""
     needs: dict[str, Need] = {}

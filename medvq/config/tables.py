@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medvq.config.study import Table
-from medvq.config.task_info import find_task
+from medvq.config.task_info import TaskInfo
 from medvq.config.yamlfile import Document
 from medvq.errors import Problem, suggest
 
-Facts = tuple[str, Mapping[str, Any], Sequence[str]]
+Facts = tuple[TaskInfo, Mapping[str, Any], Sequence[str]]
 """Task, matrix values and measured splits of one point."""
 
 
@@ -47,7 +47,7 @@ def table_problems(
             if job not in jobs:
                 wrong("where", f"no job named {job!r}", jobs, word=str(job))
         scope = [f for job, points in jobs.items() for f in points if in_scope(table, job, f[1])]
-        metrics = {m for task, _, splits in scope for m in find_task(task).declared if m.partition("/")[0] in splits}
+        metrics = {m for task, _, splits in scope for m in task.declared if m.partition("/")[0] in splits}
         rows = {j if table.rows == "job" else f[1].get(table.rows) for j, points in jobs.items() for f in points}
         if table.compare is not None and table.compare not in rows:
             wrong("compare", f"there is no row {table.compare!r}", map(str, rows), word=str(table.compare))

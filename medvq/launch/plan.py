@@ -130,6 +130,7 @@ def _spec(study: Study, point: Point, found: Mapping[str, Found | None], needs: 
         objective=plain(point.objective),
         source=source,
         code=point.code,
+        listeners=point.listeners,
         datasets=refs,
         needs=needs,
     )

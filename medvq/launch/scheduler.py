@@ -22,7 +22,8 @@ from medvq.runs.owner import Busy, Term, claim, holder_of
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus, status_of
-from medvq.train.run import LESS_MEMORY, WorkItem
+from medvq.train.failure import LESS_MEMORY
+from medvq.train.run import WorkItem
 from medvq.workers.group import Group, GroupSpec, InProcess, Launcher
 from medvq.workers.ray_group import LocalRay
 from medvq.workers.torchrun_group import Torchrun

@@ -18,6 +18,7 @@ metric is NaN, and `summary` leaves it out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,23 @@ def confusion(label: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
     return np.bincount(true * classes + said, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
+OfConfusion = Callable[[ArrayLike], Floats]
+"""A metric of confusion matrices: (..., K, K) -> (...)."""
+OF_CONFUSION: dict[str, OfConfusion] = {}
+"""Metrics that are functions of a confusion matrix, by name."""
+
+
+def of_confusion(function: OfConfusion) -> OfConfusion:
+    """Register a metric under the name of its function.
+
+    `summary` computes all registered metrics, and tables give their intervals. A new metric must also be declared in
+    `medvq.config.task_info.CLASSIFICATION`.
+    """
+    OF_CONFUSION[function.__name__] = function
+    return function
+
+
+@of_confusion
 def accuracy(matrix: ArrayLike) -> Floats:
     """Return the share of samples on the diagonal; (..., K, K) -> (...)."""
     m = np.asarray(matrix, np.float64)
@@ -100,18 +118,16 @@ def f1(matrix: ArrayLike) -> Floats:
     return _ratio(2 * _diagonal(m), m.sum(-1) + m.sum(-2))
 
 
+@of_confusion
 def balanced_accuracy(matrix: ArrayLike) -> Floats:
     """Return the mean recall; (..., K, K) -> (...)."""
     return _mean(recall(matrix))
 
 
+@of_confusion
 def macro_f1(matrix: ArrayLike) -> Floats:
     """Return the mean F1; (..., K, K) -> (...)."""
     return _mean(f1(matrix))
-
-
-OF_CONFUSION = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
-"""Metrics that are functions of a confusion matrix, by name."""
 
 
 def class_auc(label: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None) -> Floats:

@@ -61,9 +61,16 @@ class RunSpec(Schema):
     datasets: dict[str, DatasetRef]
     """Packed datasets by the name of their entry in `data`; parts of a mixture by `entry.part`."""
     code: dict[str, CodeRef] = {}
-    """The user's own model and task, by import path."""
+    """The user's own model, task and metrics, by import path."""
+    listeners: dict[str, str] = {}
+    """The folder that Python imports each listener from, by import path."""
     needs: dict[str, NeedRef]
     """Runs that must be done before this one, by role."""
+
+    @property
+    def trained_code(self) -> dict[str, CodeRef]:
+        """The user's own model and task, by import path. Metrics do not change what is trained."""
+        return {path: ref for path, ref in self.code.items() if path not in self.config.metrics}
 
 
 def write_spec(folder: RunFolder, spec: RunSpec, provenance: dict[str, Any]) -> None:

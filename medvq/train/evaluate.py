@@ -1,4 +1,4 @@
-"""Evaluation: every sample of a split exactly once, whatever the number of workers."""
+"""Evaluation: each sample of a split is measured exactly once, with any number of workers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from medvq.train.world import World
 
 
 def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], world: World) -> Evaluated:
-    """Measure a split; `batches` are this rank's, with the samples' positions in the view.
+    """Measure a split; return the rows of all ranks, sorted by position.
 
-    The model is put into evaluation mode and back; nothing of it changes.
+    The task is in evaluation mode meanwhile. Its model does not change.
+
+    Args:
+        task: the task with its model.
+        batches: this rank's batches, each with the positions (B,) of its samples in the view.
+        world: the ranks that share the split.
     """
     was_training = task.training
     task.eval()
@@ -39,7 +44,7 @@ def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], 
         {n: np.concatenate(v) for n, v in rows.items()},
         {n: v.cpu().numpy() for n, v in totals.items()},
     )
-    # A split smaller than the group leaves ranks with nothing.
+    # If the split has fewer samples than there are ranks, some ranks have no rows.
     parts = [part for part in world.gather(mine) if len(part[0])]
     order = np.argsort(np.concatenate([p[0] for p in parts]), kind="stable")
     all_keys = [k for p in parts for k in p[1]]
@@ -52,7 +57,7 @@ def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], 
 
 
 def joined(parts: Sequence[Evaluated]) -> Evaluated:
-    """Several splits as one."""
+    """Return several splits joined into one."""
     return Evaluated(
         keys=[key for part in parts for key in part.keys],
         rows={name: np.concatenate([part.rows[name] for part in parts]) for name in parts[0].rows},

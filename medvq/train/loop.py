@@ -15,23 +15,25 @@ from medvq.models.draws import Draws
 from medvq.models.dropout import dropping
 from medvq.models.quantize.base import Quantizer
 from medvq.train.optim import clip, lr_at
+from medvq.train.recorder import Recorder
 from medvq.train.session import Session
 from medvq.train.tasks.base import Batch
 
 
-def train(session: Session) -> bool:
-    """Train from the session's position to the end; False if all ranks agreed to stop before.
+def train(session: Session, recorder: Recorder) -> bool:
+    """Train from the session's position to the end; return False if all ranks agreed to stop before.
 
-    A step is a pure function of the weights and (seed, step): nothing is carried over that a checkpoint lacks.
+    A step is a pure function of the weights and (seed, step): it uses nothing that a checkpoint lacks.
     """
     settings, position, world = session.settings, session.position, session.world
-    steps_per_epoch = session.loaders["train"].steps_per_epoch
     if session.info.fits:
         session.fit()
+        if not session.finished:
+            recorder.end_epoch(session.end_epoch(settings.epochs - 1))
     for epoch in range(position.epoch, settings.epochs):
         module = session.enter(epoch)
         for batch, draws in session.batches(epoch, position.batch):
-            lr_at(settings, position.step, steps_per_epoch).apply(session.optimizer)
+            lr_at(settings, position.step, session.steps_per_epoch).apply(session.optimizer)
             session.seed_own(draws)
             losses = gradient(session, module, batch, draws, epoch)
             clip(session.task, settings)
@@ -42,20 +44,20 @@ def train(session: Session) -> bool:
             position.step += 1
             position.batch += 1
             if session.loss_sync.stop_now(position.step - 1):
-                session.stop()
+                recorder.stop()
                 return False
-            session.after_step()
-        session.end_epoch(epoch)
-        if session.loss_sync.wants_stop() and position.epoch < settings.epochs:
-            session.stop()
+            recorder.after_step()
+        stops = recorder.end_epoch(session.end_epoch(epoch))
+        if (stops or session.loss_sync.wants_stop()) and not session.finished:
+            recorder.stop()
             return False
-    # The last checkpoint is rank 0's to write; what comes next reads it on every rank.
+    # Rank 0 writes the last checkpoint. All ranks read it next, so they wait for it here.
     world.broadcast(None)
     return True
 
 
 def gradient(session: Session, module: torch.nn.Module, batch: Batch, draws: Draws, epoch: int) -> dict[str, Any]:
-    """Fill in the gradient of the mean loss over the global batch; returns the losses, means over the rank's share."""
+    """Compute the gradient of the mean loss over the global batch; return the losses, means over the rank's share."""
     parts = session.settings.accumulate
     if parts == 1:
         with session.autocast(), dropping(draws):
@@ -69,7 +71,7 @@ def gradient(session: Session, module: torch.nn.Module, batch: Batch, draws: Dra
     for i, (part, part_draws) in enumerate(in_parts(batch, draws, parts)):
         with contextlib.ExitStack() as stack:
             if i < parts - 1 and isinstance(module, DistributedDataParallel):
-                stack.enter_context(module.no_sync())  # ranks exchange the sum over all parts, once
+                stack.enter_context(module.no_sync())  # ranks exchange the sum over all parts once
             with session.autocast(), dropping(part_draws):
                 losses = module(part, part_draws, epoch)
             (losses["loss"] / parts).backward()
@@ -79,9 +81,9 @@ def gradient(session: Session, module: torch.nn.Module, batch: Batch, draws: Dra
 
 
 def in_parts(batch: Batch, draws: Draws, parts: int) -> Iterator[tuple[Batch, Draws]]:
-    """A rank's share in equal parts, one after the other, with the draws that each would have in the whole.
+    """Yield a rank's share of a batch in equal parts, each with the draws that it has in the whole.
 
-    To the draws a part is the share of one of `parts` times as many ranks.
+    The draws are those of `parts` times as many ranks, each of which has one part.
     """
     size = len(batch.x) // parts
 
@@ -94,9 +96,9 @@ def in_parts(batch: Batch, draws: Draws, parts: int) -> Iterator[tuple[Batch, Dr
 
 
 def start_codebooks(session: Session, batch: Batch, draws: Draws, epoch: int) -> None:
-    """Start codebooks that begin with data from the whole share, as an undivided step would.
+    """Initialise codebooks that start from data with the rank's whole share, as an undivided step does.
 
-    What a backward pass would need is dropped at once, so that this takes the memory of an evaluation.
+    Tensors for a backward pass are not kept, so this takes no more memory than an evaluation.
     """
     with (
         torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing),
@@ -110,6 +112,6 @@ def start_codebooks(session: Session, batch: Batch, draws: Draws, epoch: int) ->
 
 
 def update_codebooks(model: torch.nn.Module, draws: Draws) -> None:
-    """One update of the moving averages per optimizer step, together with all ranks."""
+    """Update the codebooks' moving averages, once per optimizer step and together with all ranks."""
     if isinstance(model, VQModel):
         model.update_codebooks(draws)

@@ -1,4 +1,4 @@
-"""progress.json: where the present attempt is, for a person who watches. Nothing is computed from it."""
+"""progress.json: where the current attempt is, for display only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ INTERVAL = 0.5
 
 
 class Progress:
-    """Writes at most twice a second, without waiting for the disk; a lost one does not matter."""
+    """Writes progress.json at most twice a second, without waiting for the disk. A lost update does not matter."""
 
     def __init__(self, path: Path, *, epochs: int, steps_per_epoch: int, batch_size: int, done: int) -> None:
         self.path, self.epochs, self.steps, self.batch_size = path, epochs, steps_per_epoch, batch_size
         self._start, self._first, self._last = time.monotonic(), done, 0.0
 
     def show(self, step: int, loss: float, phase: str = "training") -> None:
-        """Note that `step` steps are done in all."""
+        """Write the progress after `step` steps in total.
+
+        Args:
+            step: finished steps of the run.
+            loss: a recent loss of the global batch.
+            phase: what the run does; an update with another phase than `training` is always written.
+        """
         now = time.monotonic()
         if now - self._last < INTERVAL and phase == "training":
             return
         self._last = now
-        done = step - self._first  # since the first record: there is no speed to tell before
+        done = step - self._first  # 0 at the first update: there is no speed to show yet
         rate = done / max(now - self._start, 1e-9)
         left = self.epochs * self.steps - step
         record = {

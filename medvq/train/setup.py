@@ -19,7 +19,6 @@ from medvq.models.dropout import convert_keyed_dropout
 from medvq.models.norm import convert_global_batchnorm
 from medvq.registry import TASKS
 from medvq.runs.folder import RunFolder
-from medvq.runs.owner import Ownership
 from medvq.runs.spec import RunSpec
 from medvq.shards.dataset.cache import stage
 from medvq.shards.dataset.dataset import Dataset
@@ -38,15 +37,12 @@ from medvq.train.world import World
 log = logging.getLogger(__name__)
 
 
-def open_session(
-    spec: RunSpec, folder: RunFolder, owner: Ownership, world: World, stop_requested: Callable[[], bool]
-) -> Session:
+def open_session(spec: RunSpec, folder: RunFolder, world: World, stop_requested: Callable[[], bool]) -> Session:
     """Open a training session, at the position of the newest checkpoint if there is one.
 
     Args:
         spec: the run, as in `run.json`.
         folder: the run's folder.
-        owner: the lock with which this process owns the folder.
         world: ranks and device.
         stop_requested: returns whether the run should stop.
 
@@ -70,7 +66,7 @@ def open_session(
     if "init" in spec.needs:
         need = spec.needs["init"]
         load_start(checkpoint.find(folder.path.parent / need.run / "checkpoints", need.checkpoint), model)
-    if spec.code:
+    if spec.trained_code:
         convert_global_batchnorm(model)
         convert_keyed_dropout(model)
     model = arrange(model.to(world.device), spec.config.resources)
@@ -97,8 +93,6 @@ def open_session(
     }
     return Session(
         spec=spec,
-        folder=folder,
-        owner=owner,
         world=world,
         task=task,
         optimizer=optimizer,

@@ -118,7 +118,7 @@ def open_trained(folder: RunFolder, which: str = "best", device: torch.device | 
         DataError: the checkpoint is damaged, or the source code of a user's own model has changed since the run.
     """
     spec = read_spec(folder)
-    prepare(spec.code)
+    prepare(spec.trained_code)
     path = checkpoint.find(folder.checkpoints, which)
     facts = checkpoint.read_state(path)
     device = torch.device(device)

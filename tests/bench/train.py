@@ -70,7 +70,9 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
     from medvq.launch.plan import make_plan
     from medvq.runs.owner import claim
     from medvq.runs.process import Process
+    from medvq.train.listener import Listeners
     from medvq.train.loop import train
+    from medvq.train.recorder import Recorder
     from medvq.train.setup import open_session
     from medvq.train.world import pin, process_group
 
@@ -88,15 +90,16 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
         rank=rank, size=size, device=torch.device("cpu"), threads=1, launcher="bench", store=folder / f"store{size}"
     ) as world:
         owner = claim(run.owner, Process.current())
-        sessions = {name: open_session(spec, run, owner, world, lambda: False) for name in ("medvq", "by hand")}
+        sessions = {name: open_session(spec, run, world, lambda: False) for name in ("medvq", "by hand")}
         steps: dict[str, list[float]] = {"medvq": [], "by hand": []}
         ours, theirs = sessions["medvq"], by_hand(sessions["by hand"])
-        tick, begin = type(ours).tick, type(ours).enter
+        recorder = Recorder(ours, run, owner, Listeners({}))
+        after_step, begin = recorder.after_step, ours.enter
         clock = time.perf_counter()
 
-        def timed_tick() -> None:
+        def timed_step() -> None:
             nonlocal clock
-            tick(ours)
+            after_step()
             steps["medvq"].append(time.perf_counter() - clock)
             steps["by hand"].append(next(theirs))
             clock = time.perf_counter()
@@ -106,12 +109,12 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
             if epoch == 1:  # the first one warmed up
                 for seconds in steps.values():
                     seconds.clear()
-            module = begin(ours, epoch)
+            module = begin(epoch)
             clock = time.perf_counter()
             return module
 
-        ours.tick, ours.enter = timed_tick, timed_enter  # type: ignore[method-assign]
-        train(ours)
+        recorder.after_step, ours.enter = timed_step, timed_enter  # type: ignore[method-assign]
+        train(ours, recorder)
     if rank == 0:
         (folder / f"loop{size}.json").write_text(json.dumps(steps))
 

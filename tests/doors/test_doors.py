@@ -49,11 +49,31 @@ def test_losses_of_a_code_are_in_the_curves(lab):
     assert all({"train/sparsity", "train/loss"} <= set(metrics) for metrics in epochs)
 
 
+def test_a_metric_is_in_the_epochs_the_result_and_the_table(lab):
+    run = lab.runs["teacher"]
+    lines = (lab.folder / run["folder"] / "events.jsonl").read_text().splitlines()
+    epochs = [e["metrics"] for e in map(json.loads, lines) if e["event"] == "epoch"]
+    assert all(0 <= metrics["val/specificity"] <= 1 for metrics in epochs)
+    cells = lab.json("results", "doors")["tables"]["accuracy"]["cells"]
+    means = {c["row"]: c["mean"] for c in cells if c["column"] == "test/specificity"}
+    assert means == {"clean": None, "signs": None, "teacher": run["metrics"]["test/specificity"], "student": None}
+
+
+def test_a_listener_hears_of_every_epoch(lab):
+    for run in lab.runs.values():
+        folder = lab.folder / run["folder"]
+        events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+        losses = [e["metrics"]["val/loss"] for e in events if e["event"] == "epoch"]
+        diary = (folder / "logs" / "diary.txt").read_text().splitlines()
+        assert diary == [f"{i} of 2: {loss!r}" for i, loss in enumerate(losses, 1)] + [f"{folder.name} is done"]
+
+
 def test_all_code_of_ones_own_is_in_the_identity(lab):
     def code(job):
         return set(json.loads((lab.folder / lab.runs[job]["folder"] / "run.json").read_text())["code"])
 
     assert code("signs") == {"outside_lab.quantizers:Sign"}
+    assert code("teacher") == {"outside_lab.models:Net", "outside_lab.metrics:specificity"}
     assert code("student") == {"outside_lab.tasks:Agree", "outside_lab.models:Net"}
 
 
@@ -88,6 +108,9 @@ def test_needed_models_are_frozen(lab, monkeypatch):
         ("code_dim: 4", "code_dim: 11", "2^11 codes are too many"),
         ("cleaner: {job: clean}, ", "", "the task agree needs an autoencoder"),
         ("cleaner: {", "tissue: {", "the task agree has no role 'tissue'"),
+        ("test/specificity", "test/specifity", "did you mean test/specificity?"),
+        ("metrics:specificity", "metrics:specifity", "jobs.teacher.metrics[0]"),
+        ("listeners:Diary", "listeners:Dairy", "jobs.clean.resources.listeners[0]"),
     ],
 )
 def test_what_is_wrong_in_the_study_is_said(lab, tmp_path, monkeypatch, old, new, words):

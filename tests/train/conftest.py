@@ -1,7 +1,12 @@
 """A small study on the small dataset, and a way to do its runs without a command line."""
 
 import dataclasses
+import importlib
 import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +56,21 @@ class Runs:
         item = dataclasses.replace(self.item(job), term=term and dataclasses.asdict(term))
         return run_one(item, World(), ask)
 
+    def on_ranks(self, size, job="pretrain", stop_after=None):
+        """Do a run on `size` ranks, each of which is a process."""
+        item = self.plan.folder / f"{job}.json"
+        item.write_text(json.dumps(dataclasses.asdict(self.item(job))))
+        script = Path(__file__).with_name("rank.py")
+        more = [] if stop_after is None else [str(stop_after)]
+        with tempfile.TemporaryDirectory() as meeting:
+            command = [sys.executable, script, item]
+            group = [subprocess.Popen([*command, str(r), str(size), f"{meeting}/ranks", *more]) for r in range(size)]
+            try:
+                assert [p.wait(300) for p in group] == [0] * size
+            finally:
+                for p in group:
+                    p.kill()
+
     def item(self, job):
         return WorkItem(
             spec=self.spec(job).model_dump(mode="json"),
@@ -89,3 +109,22 @@ def small(smear, tmp_path):
         return Runs(plan)
 
     return _small
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Writes a module of a user's own, which Python finds, and imports it."""
+    made = []
+
+    def write(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        made.append(name)
+        sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield write
+    for name in made:
+        sys.modules.pop(name, None)

@@ -1,32 +1,17 @@
 """1, 2 and 4 ranks: the same losses, the same codebooks, each sample evaluated once."""
 
-import dataclasses
 import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 
 def do(runs, size, job="pretrain", stop_after=None):
-    """Do a run on `size` ranks, each a process of its own."""
+    """Do a run on `size` ranks."""
     if size == 1:
         return runs.do(job, stop_after)
-    item = runs.plan.folder / f"{job}.json"
-    item.write_text(json.dumps(dataclasses.asdict(runs.item(job))))
-    script = Path(__file__).with_name("rank.py")
-    more = [] if stop_after is None else [str(stop_after)]
-    with tempfile.TemporaryDirectory() as meeting:
-        command = [sys.executable, script, item]
-        group = [subprocess.Popen([*command, str(r), str(size), f"{meeting}/ranks", *more]) for r in range(size)]
-        try:
-            assert [p.wait(300) for p in group] == [0] * size
-        finally:
-            for p in group:
-                p.kill()
+    runs.on_ranks(size, job, stop_after)
     return "done"
 
 

@@ -1,4 +1,6 @@
-"""A user's own model and task by import path, from study to result, in this process and in Ray workers."""
+"""A user's own model, task, metric and listener by import path: from the study to the result, in this process and in
+workers of Ray and torchrun.
+"""
 
 import json
 
@@ -75,6 +77,25 @@ class Scaled(Classify):
         losses = super().forward(batch, draws, epoch)
         return {**losses, "loss": self.objective.scale * losses["loss"]}
 '''
+WATCH = '''\
+from medvq.metrics.metric import Metric
+from medvq.train.listener import EpochListener, StopTraining
+
+confidence = Metric(
+    name="confidence", better="max",
+    function=lambda columns, classes: sum(columns[f"p:{c}"].max() for c in classes) / len(classes),
+)
+
+
+class Once(EpochListener):
+    """Stops the run after its first epoch, once."""
+
+    def on_epoch(self, epoch):
+        stopped = epoch.folder / "stopped-before"
+        if not stopped.exists():
+            stopped.write_text(repr(epoch.metrics["val/confidence"]))
+            return StopTraining("one epoch is enough for today")
+'''
 STUDY = """\
 study: own
 data: {cells: {synth: {name: smear, samples: 60, size: 16}, size: 16}}
@@ -84,9 +105,10 @@ jobs:
     model: {name: "my_lab.nets:Net", width: 6}
     data: {use: cells}
     objective: {scale: 0.5}
-    train: {epochs: 1, batch_size: 12, optimizer: {lr: 1e-3}}
+    train: {epochs: 2, batch_size: 12, optimizer: {lr: 1e-3}}
+    metrics: ["my_lab.watch:confidence"]
 tables:
-  t: {rows: job, columns: metrics, values: [test/accuracy]}
+  t: {rows: job, columns: metrics, values: [test/accuracy, test/confidence]}
 """
 
 
@@ -99,23 +121,40 @@ def lab(tmp_path):
     (parts / "__init__.py").write_text("")
     (tmp_path / "my_lab" / "nets.py").write_text(NETS)
     (tmp_path / "my_lab" / "tasks.py").write_text(TASKS)
+    (tmp_path / "my_lab" / "watch.py").write_text(WATCH)
     (tmp_path / "my_lab" / "unused.py").write_text("x = 1\n")
     (parts / "layers.py").write_text(LAYERS)
     (tmp_path / "own.yaml").write_text(STUDY)
     return tmp_path
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_all_the_way(lab, cli, workers):
-    found = cli.json("run", "own.yaml", "--workers", workers)
-    (run,) = found["runs"]
+@pytest.mark.parametrize(
+    ("workers", "launcher"),
+    [
+        (0, "ray"),
+        pytest.param(2, "ray", marks=pytest.mark.slow),
+        pytest.param(2, "torchrun", marks=pytest.mark.slow),
+    ],
+)
+def test_all_the_way(lab, cli, workers, launcher):
+    listeners = "resources.listeners=['my_lab.watch:Once']"
+    command = ("run", "own.yaml", "--workers", workers, "--set", listeners, "--set", f"resources.launcher={launcher}")
+    (run,) = cli.json(*command, code=7)["runs"]
+    assert (run["state"], run["metrics"].keys() >= {"val/confidence"}) == ("stopped", True)
+    folder = lab / run["folder"]
+    last = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["reason"]) == ("stopped", "one epoch is enough for today")
+    assert float((folder / "stopped-before").read_text()) == run["metrics"]["val/confidence"]
+    (run,) = cli.json(*command)["runs"]
     assert run["state"] == "done"
-    spec = json.loads((lab / run["folder"] / "run.json").read_text())
-    assert set(spec["code"]) == {"my_lab.nets:Net", "my_lab.tasks:Scaled"}
+    assert "test/confidence" in run["metrics"]
+    spec = json.loads((folder / "run.json").read_text())
+    assert set(spec["code"]) == {"my_lab.nets:Net", "my_lab.tasks:Scaled", "my_lab.watch:confidence"}
     assert all(ref["root"] == str(lab) for ref in spec["code"].values())
+    assert spec["listeners"] == {"my_lab.watch:Once": str(lab)}
     layers = cli.json("describe", "own.yaml")["jobs"]["fit"]["layers"]
     assert [layer["shape"] for layer in layers][-1] == [5]
-    assert "nothing to do" in cli("run", "own.yaml", "--workers", workers).stderr_text
+    assert "nothing to do" in cli("run", "own.yaml").stderr_text, "who listens is not science"
 
 
 def identity(cli):

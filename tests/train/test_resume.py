@@ -13,7 +13,7 @@ from medvq.runs.artifacts.predictions import write_predictions
 from medvq.runs.owner import Term, claim
 from medvq.runs.process import Process
 from medvq.runs.state import status_of
-from medvq.train import run
+from medvq.train import finish, run
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_taken_over_while_it_writes_its_end_it_leaves_nothing(small, undisturbed
         folder.progress.write_text("of the later attempt")
         write_predictions(path, columns)
 
-    monkeypatch.setattr(run, "write_predictions", taken_over)
+    monkeypatch.setattr(finish, "write_predictions", taken_over)
     assert runs.do(term=Term(job="7", restart=0)) == "busy"
     assert not folder.artifacts.exists()
     assert not folder.result.exists()

@@ -208,7 +208,7 @@ def send(plan: Runs, profile: Profile, *, retry: bool, say: Say) -> Decision:
 
 def _own(plan: Runs) -> set[str]:
     """Import paths of the user's own code in a plan."""
-    return {path for spec in plan.runs for path in spec.code}
+    return {path for spec in plan.runs for path in (*spec.code, *spec.listeners)}
 
 
 def _bad(plan: Runs, array: Array, slurm: Slurm) -> tuple[str, ...]:
