@@ -9,7 +9,17 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from medvq.config.schema import Schema, validate
 from medvq.config.yamlfile import read_yaml
-from medvq.errors import NotFoundError
+from medvq.errors import ConfigError, NotFoundError, Problem, UsageError
+from medvq.registry import Registry
+
+SOURCES = Registry(
+    "container",
+    {
+        "npz": "medvq.shards.source.npz:NpzSource",
+        "folder": "medvq.shards.source.folder:FolderSource",
+    },
+)
+"""The built-in sources (`medvq.shards.source.base.Source`), in the order in which they are asked to open a path."""
 
 
 def _pair(value: Any) -> Any:
@@ -135,6 +145,12 @@ class Recipe(Schema):
     cite: str = ""
     """What to cite."""
 
+    container: str | None = None
+    """What the source is: `folder`, `npz`, `webdataset`, or the import path of a class of your own such as
+    `my_lab.sources:MySource` (see `medvq.shards.source.base.Source`). Without it, this is detected."""
+    metadata: dict[Literal["class", "split", "group", "id"], str | None] = {}
+    """Names under which the container itself stores what is known of an image, such as `{group: patient_id}` for a key
+    in the JSON of a WebDataset sample; null reads nothing. Usual names are known."""
     images: Names = []
     """Path patterns of the images; the first that matches counts. Empty: the layout is detected."""
     masks: str | None = None
@@ -262,4 +278,12 @@ def load_recipe(path: Path) -> Recipe:
     """
     if not path.is_file():
         raise NotFoundError("no such recipe", where=str(path))
-    return validate(Recipe, read_yaml(path))
+    document = read_yaml(path)
+    recipe = validate(Recipe, document)
+    if recipe.container is not None and recipe.container not in SOURCES:
+        try:
+            SOURCES.find(recipe.container)
+        except UsageError as e:
+            where = document.where(("container",))
+            raise ConfigError([Problem(where=where, error=e.error, hint=e.hint)]) from e
+    return recipe

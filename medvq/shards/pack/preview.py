@@ -9,9 +9,10 @@ from typing import Any
 
 from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import split_order
+from medvq.shards.source.base import Left
 from medvq.shards.source.resolve import ResolvedSource, read_source
 from medvq.shards.source.samples import Arranged, Sample
-from medvq.shards.source.scan import Left, printable
+from medvq.shards.source.scan import printable
 
 SHOWN = 5
 """Examples that are shown of a list."""

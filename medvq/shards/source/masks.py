@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import cache
 
 from medvq.config.recipe import Recipe
+from medvq.shards.source.base import SourceEntry
 from medvq.shards.source.patterns import compile_pattern, nfc
-from medvq.shards.source.scan import SourceEntry
 
 Key = tuple[str, ...]
 

@@ -1,59 +1,28 @@
-"""Walk a source tree safely: every file is either a candidate or ignored for a stated reason."""
+"""List the files of a folder safely: every file is either a candidate or left out for a stated reason."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from medvq.errors import MedvqError, NotFoundError
 from medvq.shards.image.sniff import IMAGE_SUFFIXES, sniff
+from medvq.shards.source.base import Left, Listing, SourceEntry
 
 JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
 """Files that file managers leave behind."""
 
 
-@dataclass(frozen=True)
-class SourceEntry:
-    """A file of the source."""
+def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Listing:
+    """List all files below a folder, sorted by path.
 
-    path: str
-    """Relative to the source, with `/`."""
-    size: int
-    """Bytes."""
-    mtime: int
-    """Nanoseconds; only to tell that a file changed while it was being packed."""
-
-
-@dataclass(frozen=True)
-class Left:
-    """Something that was left out, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass
-class Scan:
-    """All files of a source, sorted by path."""
-
-    images: list[SourceEntry] = field(default_factory=list)
-    """Files that are images by name or by content."""
-    others: list[SourceEntry] = field(default_factory=list)
-    """Readable files that are no images: tables, readmes."""
-    bad: list[Left] = field(default_factory=list)
-    """What may be images but cannot be reached: folders that cannot be listed, names that are not UTF-8."""
-    ignored: list[Left] = field(default_factory=list)
-    """Hidden files, junk, links that lead out."""
-    notes: list[str] = field(default_factory=list)
-    """Things worth telling, such as an empty folder."""
-
-
-def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Scan:
-    """Walk `source`; `ignore` are the recipe's globs, `exclude` are folders that are no part of it (such as DEST).
+    Args:
+        source: the folder.
+        ignore: globs of paths or names that are no part of the dataset.
+        exclude: folders that are no part of the source, such as the dataset that is being written.
 
     Raises:
         NotFoundError: `source` is not a folder.
@@ -62,7 +31,7 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
     if not source.exists():
         raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
     root = os.path.realpath(source)
-    out = Scan()
+    out = Listing()
     _walk(root, ignore, {os.path.realpath(p) for p in exclude}, out)
     for rows in (out.images, out.others, out.ignored):
         rows.sort(key=lambda r: r.path)
@@ -72,8 +41,8 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
     return out
 
 
-def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> None:
-    # A stack and no recursion: a path may have more folders than Python has frames.
+def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Listing) -> None:
+    # A stack, not recursion: a tree may be deeper than Python's limit on recursion.
     todo = [""]
     while todo:
         prefix = todo.pop()
@@ -81,8 +50,8 @@ def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> N
         todo += [p for p in reversed(below) if os.path.join(root, p[:-1]) not in exclude]
 
 
-def _list(prefix: str, root: str, ignore: Collection[str], out: Scan) -> list[str]:
-    """Sort what is in one folder; the prefixes of the folders in it."""
+def _list(prefix: str, root: str, ignore: Collection[str], out: Listing) -> list[str]:
+    """Add what is in one folder to `out`, and return the prefixes of its subfolders."""
     below = []
     try:
         entries = sorted(os.scandir(os.path.join(root, prefix)), key=lambda e: e.name)
@@ -104,7 +73,7 @@ def _list(prefix: str, root: str, ignore: Collection[str], out: Scan) -> list[st
     return below
 
 
-def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Scan) -> None:
+def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Listing) -> None:
     target = os.path.realpath(entry.path)
     if not os.path.exists(target):
         out.ignored.append(Left(path, "a link that leads nowhere"))
@@ -116,7 +85,7 @@ def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str]
         _file(entry, path, ignore, out)
 
 
-def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Scan) -> None:
+def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Listing) -> None:
     reason = _reason_to_ignore(path, ignore)
     info, trouble = None, None
     try:
@@ -163,5 +132,5 @@ def _looks_like_image(path: str) -> bool:
 
 
 def printable(path: str) -> str:
-    """A path for people: what is not UTF-8 or would break the line is escaped."""
+    """Return a path for messages: bytes that are not UTF-8 and line breaks are escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
