@@ -16,6 +16,7 @@ SOURCES = Registry(
     "container",
     {
         "npz": "medvq.shards.source.npz:NpzSource",
+        "webdataset": "medvq.shards.source.webdataset:WebDatasetSource",
         "folder": "medvq.shards.source.folder:FolderSource",
     },
 )

@@ -77,7 +77,8 @@ def _nearest_path(pattern: str, paths: Sequence[str]) -> str:
 
 def ungrouped_notes(recipe: Recipe, groups: Sequence[str | None]) -> list[str]:
     """How many samples have no group, where the recipe or a table tells groups; `groups` are those of all samples."""
-    asked = recipe.group or any(t.group for t in recipe.tables) or any("{group}" in p for p in recipe.images)
+    asked = recipe.group or recipe.metadata.get("group") or any(t.group for t in recipe.tables)
+    asked = asked or any("{group}" in p for p in recipe.images)
     without = groups.count(None)
     if not (asked and without):
         return []

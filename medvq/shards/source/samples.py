@@ -182,8 +182,10 @@ def _class_order(labelled: set[str], found: Listing) -> list[str]:
     """Return the classes in label order: that of the recipe, else that of the source, else sorted."""
     if not labelled:
         return []
-    if names := found.recipe.class_names() or found.classes:
+    if names := found.recipe.class_names():
         return names
+    if found.classes:
+        return [*found.classes, *sorted(labelled - set(found.classes))]
     if found.numbered:
         return sorted(labelled, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
     return sorted(labelled)

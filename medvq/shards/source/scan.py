@@ -36,9 +36,14 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
     for rows in (out.images, out.others, out.ignored):
         rows.sort(key=lambda r: r.path)
     paths = [r.path for rows in (out.ignored, out.images, out.others, out.bad) for r in rows] if ignore else []
-    idle = [g for g in ignore if not any(_fits(p, g) for p in paths)]
-    out.notes += [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
+    out.notes += idle_notes(ignore, paths)
     return out
+
+
+def idle_notes(ignore: Collection[str], paths: Collection[str]) -> list[str]:
+    """Return a note for every glob of the recipe's `ignore` that matches none of `paths`."""
+    idle = [g for g in ignore if not any(_fits(p, g) for p in paths)]
+    return [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
 
 
 def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Listing) -> None:
@@ -86,7 +91,7 @@ def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str]
 
 
 def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Listing) -> None:
-    reason = _reason_to_ignore(path, ignore)
+    reason = reason_to_ignore(path, ignore)
     info, trouble = None, None
     try:
         path.encode()
@@ -109,7 +114,8 @@ def _is_named_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
+def reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
+    """Return why a file is no part of a dataset: it is hidden, junk, or matches a glob of `ignore`; else None."""
     if path.startswith(".") or "/." in path:
         return "hidden"
     name = path.rpartition("/")[2]
