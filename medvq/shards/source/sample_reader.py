@@ -54,7 +54,7 @@ class SampleReader:
         If the recipe has patterns of paths, the first one that matches counts, and what it says replaces what the
         container says. Return None if none matches.
         """
-        stated = dict(entry.fields or {})
+        stated = {k: str(v) for k, v in (entry.fields or {}).items() if v is not None}
         if not self._patterns:
             return stated if "id" in stated else {**stated, "id": stem(entry.path)}
         found = next((m for p in self._patterns if (m := p.match(entry.path))), None)

@@ -161,7 +161,7 @@ class WebDatasetSource(Source):
             out.notes.append(f"{about.name} is an empty shard")
         for name, reason in index.odd:
             path = printable(f"{about.name}/{name}")
-            why = reason_to_ignore(path, self.recipe.ignore)
+            why = None if ".." in name.split("/") else reason_to_ignore(path, self.recipe.ignore)
             (out.bad if why is None and _is_image(name) else out.ignored).append(Left(path, why or reason))
         members = []
         for member in index.members:
