@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from medvq.errors import DataError
 from medvq.shards.dataset.columns import Columns
 from medvq.shards.dataset.manifest import Manifest, read_manifest
+
+if TYPE_CHECKING:
+    import webdataset as wds
 
 _OPEN_SHARDS = 128
 
@@ -110,6 +113,43 @@ class Dataset:
                 )
             out.append(data)
         return out
+
+    def webdataset(
+        self, split: str = "train", *, shuffle: int = 0, seed: int = 0, decode: str | None = "pil"
+    ) -> wds.WebDataset:
+        """Return the stock webdataset pipeline over one split.
+
+        It yields one dict per sample with `__key__`, the image under `png`, `jpg` or `npy`, the label under `cls` (an
+        int; missing if the dataset has no labels), the mask, if any, under `mask.png`, and what is known of the sample
+        under `json`. All stages of webdataset can be appended:
+
+        ```python
+        train = Dataset.open("datasets/smear").webdataset("train", shuffle=1000, decode="torchrgb")
+        loader = DataLoader(train.to_tuple("png;jpg;npy", "cls").batched(32), batch_size=None, num_workers=2)
+        ```
+
+        Each sample comes exactly once in an epoch, over all ranks and workers. Ranks (`RANK` and `WORLD_SIZE`, else
+        torch.distributed) and workers share out whole shards, so that they get unequal numbers of samples, and none if
+        there are fewer shards. Damage within a shard is not noticed; `medvq verify` does. `medvq.shards.load.loader.
+        Loader` has neither limit.
+
+        Args:
+            split: the split.
+            shuffle: samples in the buffer from which each is drawn; the order of shards is shuffled too. 0 keeps the
+                order of the files, which mixes the classes.
+            seed: the order of an epoch is a function of the seed and of the number of epochs that the pipeline has
+                begun in this process. Use `persistent_workers=True` in a DataLoader to have another order each epoch.
+            decode: what images and masks become: `pil`, `rgb8` (uint8 array (H, W, 3)), `rgb` (float32 array in
+                [0, 1]), `torchrgb` (float32 tensor (3, H, W) in [0, 1]), `l8`, `torchl` and so on for grey, as in
+                webdataset. None leaves all members as bytes.
+
+        Raises:
+            UsageError: the split or the decoder is unknown.
+            DataError: a shard is missing or has another size than its manifest says.
+        """
+        from medvq.shards.dataset.stream import stream
+
+        return stream(self.path, self.manifest, split, shuffle=shuffle, seed=seed, decode=decode)
 
     def where(self, row: int) -> str:
         """Shard and key of a row, for messages."""
