@@ -42,31 +42,37 @@ def stream(
     if shuffle:
         out = out.compose(wds.detshuffle(shuffle, seed=seed))
     if decode is not None:
-        out = out.decode(_ArrayHandler(wds.imagehandler(decode)), decode)
+        out = out.decode(_ImageHandler(wds.imagehandler(decode)))
     return out
 
 
-class _ArrayHandler:
-    """Decodes `npy` members as the image handler decodes PNG and JPEG. Stock webdataset gives plain arrays of them."""
+class _ImageHandler:
+    """Decodes images with a handler of webdataset, `npy` members too, to arrays that may be written to.
+
+    Stock webdataset leaves `npy` members as plain arrays. Its arrays of images are read-only, of which torch warns.
+    """
 
     def __init__(self, images: Callable[[str, bytes], Any]) -> None:
         self._images = images
 
     def __call__(self, key: str, data: bytes) -> Any:
-        if key.rpartition(".")[2].lower() != "npy":
-            return None
         import numpy as np
         from PIL import Image
 
-        out = io.BytesIO()
-        Image.fromarray(np.load(io.BytesIO(data), allow_pickle=False)).save(out, "BMP")
-        return self._images(".bmp", out.getvalue())
+        if key.rpartition(".")[2].lower() == "npy":
+            out = io.BytesIO()
+            Image.fromarray(np.load(io.BytesIO(data), allow_pickle=False)).save(out, "BMP")
+            key, data = ".bmp", out.getvalue()
+        found = self._images(key, data)
+        return found.copy() if isinstance(found, np.ndarray) and not found.flags.writeable else found
 
 
 def _shards_of(dataset: Path, manifest: Manifest, split: str) -> list[str]:
     """Return the absolute paths of a split's shards, once it is certain that all are there and have their size."""
     if split not in manifest.splits:
-        raise UsageError(f"the dataset has no split {split!r}", where=str(dataset), hint=suggest(split, manifest.splits))
+        raise UsageError(
+            f"the dataset has no split {split!r}", where=str(dataset), hint=suggest(split, manifest.splits)
+        )
     out = []
     for shard in manifest.shards:
         if shard.split != split:
