@@ -1,6 +1,6 @@
 """A packed dataset, opened for reading: its manifest, its index as columns, and the bytes of its members.
 
-A dataset can be pickled and forked: what is sent is its folder and manifest; columns and open files are made again.
+A dataset can be pickled and forked. A pickle holds its folder and manifest; columns and files are opened again.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
-        """The dataset in the folder `path`.
+        """Open the dataset in the folder `path`.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no dataset.
             DataError: its manifest is damaged.
         """
         return cls(Path(path), read_manifest(Path(path)))
@@ -60,21 +60,21 @@ class Dataset:
         self.close()
 
     def close(self) -> None:
-        """Close the shards that are open; reading opens them again."""
+        """Close the shards that are open. Reading opens them again."""
         for fd in self.__dict__.get("_files", {}).values():
             os.close(fd)
         self._files = {}
 
     @property
     def columns(self) -> Columns:
-        """The index; read column by column when first asked for."""
+        """The index. Each column is read on first use."""
         if self._columns is None:
             index = self.manifest.index
             self._columns = Columns(self.path / index.file, len(self), index.sha256)
         return self._columns
 
     def column(self, name: str) -> NDArray[Any]:
-        """(samples,) a numeric column of the index, or `split` as places in `self.splits`.
+        """Return a numeric column of the index, of shape (samples,). For `split`, positions in `self.splits`.
 
         Raises:
             DataError: the index is damaged.
@@ -84,19 +84,19 @@ class Dataset:
         return self.columns.array(name)
 
     def keys(self, rows: NDArray[np.integer[Any]]) -> list[str]:
-        """The keys of `rows`."""
+        """Return the keys of `rows`."""
         return self.columns.texts("key", rows)
 
     def read(self, row: int, member: str = "image") -> bytes:
-        """The bytes of a member (image, mask, cls, json) of one sample.
+        """Return the bytes of a member (`image`, `mask`, `cls` or `json`) of one sample.
 
         Raises:
-            DataError: the sample has no such member, the shard is missing or cut, or the bytes are not those packed.
+            DataError: the sample has no such member, its shard is missing or cut off, or the bytes are damaged.
         """
         return self.read_many(np.asarray([row]), member)[0]
 
     def read_many(self, rows: NDArray[np.integer[Any]], member: str = "image") -> list[bytes]:
-        """`read` for each of `rows`."""
+        """Return the bytes of a member of each of `rows`. See `read`."""
         array = self.columns.array
         wanted = (array(f"{member}_{c}")[rows].tolist() for c in ("offset", "length", "crc32"))
         out = []
@@ -152,7 +152,7 @@ class Dataset:
         return stream(self.path, self.manifest, split, shuffle=shuffle, seed=seed, decode=decode)
 
     def where(self, row: int) -> str:
-        """Shard and key of a row, for messages."""
+        """Return shard and key of a row, for messages."""
         shard = self.manifest.shards[int(self.column("shard")[row])].file
         return f"{self.path / shard} {self.keys(np.asarray([row]))[0]}"
 

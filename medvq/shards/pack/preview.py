@@ -106,7 +106,7 @@ def _pixels(understood: ResolvedSource) -> str:
     steps = [f"centre {recipe.crop[0]}x{recipe.crop[1]}"] if recipe.crop else []
     steps += [f"{recipe.fit} to {recipe.size[0]}x{recipe.size[1]} (height x width)"] if recipe.size else []
     steps += [{1: "grey", 3: "RGB"}[recipe.channels]] if recipe.channels else []
-    kept = "bytes are kept where nothing changes, else PNG" if recipe.store == "auto" else f"stored as {recipe.store}"
+    kept = "bytes are kept if nothing changes, else PNG" if recipe.store == "auto" else f"stored as {recipe.store}"
     return ", ".join([*steps, kept])
 
 

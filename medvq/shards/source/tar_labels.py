@@ -47,7 +47,7 @@ class TarClasses:
 
     @property
     def order(self) -> list[str]:
-        """Class names in label order; empty if numbers tell none."""
+        """Class names in label order; empty if no name of a number is known."""
         return self._names or list(self._learnt.values())
 
     def label_of(self, sample: HasClass) -> tuple[str | None, str | None]:

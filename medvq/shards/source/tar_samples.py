@@ -61,7 +61,7 @@ class TarSample:
             self.images.append(member)
 
     def choose(self) -> None:
-        """Of several images prefer the one with a plain suffix: `x.jpg` to `x.depth.png` or `x.embedding.npy`."""
+        """Keep only images with a plain suffix, if there are any: `x.jpg`, not `x.depth.png` or `x.embedding.npy`."""
         plain = [m for m in self.images if m.name.removeprefix(self.key).count(".") == 1]
         if plain:
             self.others += [m for m in self.images if m not in plain]
