@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,14 +96,15 @@ class Source(Protocol):
         """
 
     @classmethod
+    @abstractmethod
     def can_open(cls, path: Path, recipe: Recipe) -> bool:
         """Return whether `path` is such a container.
 
         Where the recipe names no container, the built-in sources are asked in turn. A folder that holds image files is
         a folder of images, and no other source is asked.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def listing(self) -> Listing:
         """List all entries without decoding any.
 
@@ -113,8 +115,8 @@ class Source(Protocol):
             UsageError: the container is not understood.
             DataError: the container as a whole is damaged.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, path: str, size: int) -> bytes:
         """Return the bytes of an entry.
 
@@ -125,7 +127,6 @@ class Source(Protocol):
         Raises:
             BadImage: the entry cannot be read, or changed since it was listed.
         """
-        raise NotImplementedError
 
     def identify(self, path: str) -> str:
         """Return what identifies the content of an entry: the sha256 of its bytes in hex, or why it cannot be read.

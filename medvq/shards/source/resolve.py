@@ -100,7 +100,7 @@ def _kinds(recipe: Recipe) -> list[type[Source]]:
         return [SOURCES[name] for name in SOURCES]
     kind = SOURCES.find(recipe.container)
     needed = [n for n in vars(Source) if not n.startswith("_")]
-    missing = [n for n in needed if not callable(getattr(kind, n, None))]
+    missing = sorted(getattr(kind, "__abstractmethods__", [])) or [n for n in needed if not hasattr(kind, n)]
     if not isinstance(kind, type) or missing:
         what = f"lacks {', '.join(missing)}" if isinstance(kind, type) else "is not a class"
         hint = "subclass medvq.shards.source.base.Source"

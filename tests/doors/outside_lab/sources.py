@@ -40,5 +40,16 @@ class Database(Source):
             return database.execute(query, values).fetchall()
 
 
+class HalfASource(Source):
+    """It cannot read."""
+
+    @classmethod
+    def can_open(cls, path, recipe):
+        return True
+
+    def listing(self):
+        return Listing()
+
+
 class NotASource:
     """It has no method of a source."""

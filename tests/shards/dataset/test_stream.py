@@ -102,6 +102,7 @@ def test_the_order_is_of_the_seed_and_the_epoch(packed: Path) -> None:
     assert first[0] != first[1]
     assert first[0] != other[0] != plain[0]
     assert first[0] != plain[0]
+    assert epochs(shuffle=1)[0] != epochs(shuffle=1, seed=1)[0], "shards are shuffled too"
 
 
 @pytest.mark.parametrize(
