@@ -134,8 +134,8 @@ def _matches(pattern: str) -> list[Path]:
     for one in patterns:
         matched = glob.glob(one, recursive=True) if glob.has_magic(one) else [one] * os.path.exists(one)
         if not matched:
-            hint = "quote the glob, so that the shell does not expand it"
-            raise NotFoundError("no shard is called so", where=one, hint=hint)
+            hint = "correct the glob, and quote it so that the shell does not expand it"
+            raise NotFoundError("no such shard", where=one, hint=hint)
         found.update(matched)
     return [Path(p) for p in sorted(found) if os.path.isfile(p)]
 

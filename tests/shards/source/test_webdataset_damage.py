@@ -61,8 +61,8 @@ def test_our_own_dataset_is_packed_whole_or_not_at_all(tmp_path: Path, change, w
 @pytest.mark.parametrize(
     ("asked", "error", "words"),
     [
-        ("train-{000000..000002}.tar", NotFoundError, "no shard is called so"),
-        ("test-*.tar", NotFoundError, "no shard is called so"),
+        ("train-{000000..000002}.tar", NotFoundError, "no such shard"),
+        ("test-*.tar", NotFoundError, "no such shard"),
         ("train-{000000.tar", UsageError, "braces of the glob"),
         ("gone.tar", NotFoundError, "no such source"),
         ("*.png", NotFoundError, "no such source"),
