@@ -14,7 +14,7 @@ Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder of a packed d
 
 
 def shard(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of images.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of images, .npz file, or .tar shards.")],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to create.")],
     recipe: Annotated[
         str | None, typer.Option(help="Path of a recipe, or its name in ./shards or among the shipped ones.")

@@ -1,4 +1,4 @@
-"""A recipe: how a tree of images becomes a dataset. Every path in it is relative to the source."""
+"""A recipe: how a source of images becomes a dataset. All paths in it are relative to the source."""
 
 from __future__ import annotations
 
@@ -9,11 +9,22 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from medvq.config.schema import Schema, validate
 from medvq.config.yamlfile import read_yaml
-from medvq.errors import NotFoundError
+from medvq.errors import ConfigError, NotFoundError, Problem, UsageError
+from medvq.registry import Registry
+
+SOURCES = Registry(
+    "container",
+    {
+        "npz": "medvq.shards.source.npz:NpzSource",
+        "webdataset": "medvq.shards.source.webdataset:WebDatasetSource",
+        "folder": "medvq.shards.source.folder:FolderSource",
+    },
+)
+"""The built-in sources (`medvq.shards.source.base.Source`), in the order in which they are asked to open a path."""
 
 
 def _pair(value: Any) -> Any:
-    """`512` as `(512, 512)`, `240x256` as `(240, 256)`."""
+    """Return `512` as `(512, 512)` and `240x256` as `(240, 256)`."""
     if isinstance(value, str):
         return parse_size(value)
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -31,12 +42,12 @@ Grey = Annotated[int, Field(ge=0, le=255)]
 
 
 class Made(Schema):
-    """A split that is made, because the source has none of that name."""
+    """A split to make, because the source has none of that name."""
 
     of: str = "train"
     """The split from which samples are taken."""
     share: Share
-    """The share of every class that is taken (of the split as it was before any is made)."""
+    """The share of every class to take, of the split as it is before any other split is made."""
 
 
 def _made(value: Any) -> Any:
@@ -44,18 +55,18 @@ def _made(value: Any) -> Any:
 
 
 class Splits(Schema):
-    """Which sample is in which split. Without this, `{split}` of the path, a table, or all in train."""
+    """Which sample is in which split. Without this, `{split}` of the path or a table decides, else all are in train."""
 
     names: dict[str, str] = {}
-    """Spellings of the source and the split they mean, such as `Training: train`. The usual ones are known."""
+    """Names of splits in the source and the splits they mean, such as `Training: train`. Usual names are known."""
     lists: dict[str, str] = {}
-    """Text files with one id or path a line, by split, such as `train: ImageSets/Main/train.txt`."""
+    """Text files with one id or path per line, by split, such as `train: ImageSets/Main/train.txt`."""
     make: dict[str, Annotated[Made, BeforeValidator(_made)]] = {}
-    """Splits to make: group-disjoint, stratified by class, duplicates together."""
+    """Splits to make: no group in two splits, stratified by class, copies of an image together."""
     seed: int = 0
-    """Another seed makes other splits."""
+    """Seed of the splits to make."""
     keep: list[str] | None = None
-    """Only these splits are packed; images of others are left out as ignored."""
+    """Pack only these splits, and ignore images of others."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Splits:
@@ -69,33 +80,33 @@ class Splits(Schema):
 
 
 class LabelTable(Schema):
-    """A CSV, TSV or semicolon file that tells something about the images."""
+    """A table (CSV, TSV or with semicolons) with labels, groups or splits of the images."""
 
     file: str
-    """Where it is, relative to the source (`../split.csv` is allowed)."""
+    """Its path, relative to the source. It may lie outside, such as `../split.csv`."""
     id: str | list[str]
-    """The column with the image's name, or several that are joined by `format`."""
+    """The column with the name of the image, or several columns to join by `format`."""
     match: Literal["id", "path"] = "id"
-    """`id`: the value is the `{id}` of the path. `path`: the value is a path that ends as the image's does."""
+    """`id`: the value is the `{id}` of the path. `path`: the value is a path with the same end as that of the image."""
     format: str | None = None
-    """How the value becomes an id, such as `BloodImage_{:05d}` for a number."""
+    """Python format that makes an id of the value, such as `BloodImage_{:05d}` for a number."""
     label: str | None = None
     """The column with the class."""
     one_hot: list[str] = []
-    """Columns of which the one that is 1 is the class."""
+    """Columns for a class each, of which one is 1."""
     otherwise: str | None = None
-    """The class of a row where no column of `one_hot` is 1."""
+    """The class of a row in which no column of `one_hot` is 1."""
     values: dict[str, str] = {}
-    """Values of the label column and the class they mean."""
+    """Values of the label column and the classes they mean."""
     group: str | None = None
-    """The column with the group (patient, lesion, slide); it must agree with `{group}` of the path."""
+    """The column with the group (patient, lesion, slide). It must agree with `{group}` of the path."""
     split: str | None = None
-    """The column with the split; it must agree with `{split}` of the path."""
+    """The column with the split. It must agree with `{split}` of the path."""
     complete: bool = True
-    """An image without a row is a bad sample; false where the table tells about some images only.
+    """Whether an image without a row is a bad sample. Set it to false if the table covers only some images.
 
-    The others then have no group and are in train. Where any image has a label, one without it is a bad sample all the
-    same, as training would have to take it for some class.
+    The other images then have no group and are in train. If any image has a label, an image without one is a bad
+    sample all the same.
     """
 
     @model_validator(mode="after")
@@ -108,10 +119,10 @@ class LabelTable(Schema):
 
 
 class Subset(Schema):
-    """A released smaller training set: a folder that holds copies of some training images."""
+    """A released smaller training set: a folder with copies of some training images."""
 
     percent: Annotated[float, Field(gt=0, lt=100)]
-    """Its share of the training split, such as 10."""
+    """Its share of the training split in percent, such as 10."""
     images: str
     """The path pattern of its images, relative to the source."""
 
@@ -119,73 +130,79 @@ class Subset(Schema):
 class Recipe(Schema):
     """How a source becomes a dataset.
 
-    Path patterns (`images`, `masks`) hold fields: `{class}`, `{split}`, `{group}`, `{id}`, `{ext}`, `{name}` (the whole
-    name of the file), `{*}` (anything within a folder), `{**}` (anything). A field that stands twice must match the
-    same text both times.
+    Path patterns (`images`, `masks`) contain fields: `{class}`, `{split}`, `{group}`, `{id}`, `{ext}`, `{name}` (the
+    whole name of the file), `{*}` (anything within one folder), `{**}` (anything). A field that occurs twice must match
+    the same text both times.
     """
 
     name: str | None = None
-    """What to call the dataset; without it, the name of the source folder."""
+    """The name of the dataset. Default: the name of the source folder."""
     about: str = ""
-    """One or two sentences on what it is and what is special about it."""
+    """One or two sentences on what the dataset is and what is special about it."""
     licence: str = ""
-    """Under which terms the images may be used, and where that was read."""
+    """Terms under which the images may be used, and where they are stated."""
     source: str = ""
-    """Where the images come from."""
+    """Where the images come from, such as a URL. For people only."""
     cite: str = ""
     """What to cite."""
 
+    container: str | None = None
+    """What the source is: `folder`, `npz`, `webdataset`, or the import path of a class of your own such as
+    `my_lab.sources:MySource` (see `medvq.shards.source.base.Source`). Without it, this is detected."""
+    metadata: dict[Literal["class", "split", "group", "id"], str | None] = {}
+    """Names under which the container itself stores what is known of an image, such as `{group: patient_id}` for a key
+    in the JSON of a WebDataset sample; null reads nothing. Usual names are known."""
     images: Names = []
-    """Path patterns of the images; the first that matches counts. Empty: the layout is detected."""
+    """Path patterns of the images. The first that matches counts. Default: the layout is detected."""
     masks: str | None = None
-    """Path pattern of the masks; the fields it shares with the image must agree."""
+    """Path pattern of the masks. Fields that it shares with the pattern of the image must agree."""
     ignore: list[str] = []
-    """Globs of paths that are no part of the set, such as `*/Thumbs.db`."""
+    """Globs of paths to ignore, such as `*/Thumbs.db`."""
     classes: dict[str, list[str]] | list[str] = []
-    """The classes in label order, with other spellings; empty: the names found, sorted."""
+    """The classes in label order, with other spellings. Default: the names found, sorted."""
     tables: list[LabelTable] = []
-    """Files that tell labels, groups or splits."""
+    """Tables with labels, groups or splits."""
     group: str | None = None
-    """A regular expression on the path whose first bracket is the group, where `{group}` of a pattern cannot say it."""
+    """A regular expression on the path whose first bracket is the group, if a pattern cannot express it."""
     splits: Splits = Splits()
-    """Given, renamed or made splits."""
+    """Splits to rename, keep or make."""
     subset_from: list[Subset] = []
-    """Released subset folders, which set the order in which samples enter smaller subsets."""
+    """Released smaller training sets. They set the order in which samples enter smaller subsets."""
 
     crop: Size | None = None
-    """Height and width of the centre that is kept, before resizing."""
+    """Height and width of the centre to keep, in pixels, before resizing."""
     size: Size | None = None
-    """Height and width of every stored image; without it, sizes stay."""
+    """Height and width of every stored image, in pixels. Default: sizes are kept."""
     fit: Literal["squeeze", "crop", "pad"] = "squeeze"
-    """How an image of another shape gets to `size`."""
+    """How an image with another aspect ratio is fitted to `size`."""
     channels: Literal[1, 3] | None = None
-    """1 makes all grey; 3 makes RGB, but keeps the bytes of grey files where it can: readers repeat the channel."""
+    """1 makes all images grey, 3 makes them RGB. Grey files may keep their bytes: readers repeat the channel."""
     background: Grey | tuple[Grey, Grey, Grey] = 0
-    """What is put behind transparent pixels and around padded images."""
+    """Value behind transparent pixels and around padded images."""
     window: tuple[float, float] | None = None
-    """The grey values shown as black and white, for 16-bit, 32-bit and float images."""
+    """The grey values that become black and white, for images of 16 or 32 bits or float."""
     mask_values: dict[int, Grey] = {}
-    """Mask values of the source and what is stored for them; without it, values stay."""
+    """Mask values of the source and the values to store for them. Default: values are kept."""
     masks_turned: bool | None = None
-    """Whether masks lie as images with an EXIF orientation are looked at (true) or as they are stored (false, so that
-    they are turned too). Without it their size decides, and where it fits both ways they are turned."""
+    """Orientation of masks of images with an EXIF orientation: true if masks are upright already, false if they lie as
+    the pixels are stored and must be turned too. Default: their size decides, and if both fit they are turned."""
     store: Literal["auto", "png", "jpeg", "npy"] = "auto"
-    """`auto` keeps the bytes of JPEG, PNG and array sources where nothing changes, else PNG."""
+    """Format of stored images. `auto` keeps the bytes of JPEG, PNG and arrays if nothing changes, else writes PNG."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
-    """Of JPEG, where `store` is jpeg."""
+    """JPEG quality, if `store` is `jpeg`."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    """An image with more is refused unread, so that memory stays bounded."""
+    """An image with more pixels is a bad sample and is not decoded, to bound the memory."""
 
     opaque_keys: bool = False
-    """Drop file names and group names from everything that is written."""
+    """Leave file names and group names out of everything that is written."""
     shard_samples: Annotated[int, Field(ge=1)] = 1000
-    """At most this many samples in a shard."""
+    """Largest number of samples in a shard."""
     shard_megabytes: Annotated[int, Field(ge=1)] = 128
-    """At most about this much in a shard."""
+    """Approximate largest size of a shard, in megabytes."""
     on_bad: Literal["fail", "skip"] = "fail"
-    """What to do with bad samples where the command does not say."""
+    """What to do with bad samples, unless the command says."""
     on_leak: Literal["fail", "report"] = "fail"
-    """What to do with leaks between splits where the command does not say."""
+    """What to do with leaks between splits, unless the command says."""
 
     @field_validator("window")
     @classmethod
@@ -214,11 +231,11 @@ class Recipe(Schema):
         return value
 
     def class_names(self) -> list[str]:
-        """The names in label order; empty where the recipe leaves them to the source."""
+        """Return the names in label order; empty if the recipe leaves them to the source."""
         return list(self.classes)
 
     def aliases(self) -> dict[str, str]:
-        """Every spelling the recipe knows, and the class it means."""
+        """Return every spelling of the recipe and the class it means."""
         if not isinstance(self.classes, dict):
             return {name: name for name in self.classes}
         return {spelling: name for name, others in self.classes.items() for spelling in [name, *others]}
@@ -242,7 +259,7 @@ def _check_pattern(text: str) -> None:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`64` or `240x256` (height x width) as `(height, width)`.
+    """Return `64` or `240x256` (height x width) as `(height, width)`.
 
     Raises:
         ValueError: it is neither.
@@ -258,8 +275,16 @@ def load_recipe(path: Path) -> Recipe:
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: with everything that is wrong in it.
+        ConfigError: something in it is wrong. It lists everything.
     """
     if not path.is_file():
         raise NotFoundError("no such recipe", where=str(path))
-    return validate(Recipe, read_yaml(path))
+    document = read_yaml(path)
+    recipe = validate(Recipe, document)
+    if recipe.container is not None and recipe.container not in SOURCES:
+        try:
+            SOURCES.find(recipe.container)
+        except UsageError as e:
+            where = document.where(("container",))
+            raise ConfigError([Problem(where=where, error=e.error, hint=e.hint)]) from e
+    return recipe

@@ -1,8 +1,8 @@
-"""Staging: a checked copy of a dataset on a node's own disk, made once for all processes of the node.
+"""Copy a dataset to a node's local disk, checked, once for all processes of the node.
 
-Copies are named by content, so that a dataset that is packed again gets another; they are never changed, only added.
-Whoever comes first copies while the others wait (a lock that the kernel frees when its holder dies); a copy that was
-broken off goes on with the file it stopped at.
+A copy is named by its content and never changed; a dataset that is packed again gets another copy. The first process
+copies while the others wait for a lock, which the kernel releases if that process dies. An interrupted copy continues
+with the file at which it stopped.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from medvq.shards.dataset.manifest import MANIFEST, read_manifest
 _BLOCK = 4 << 20
 
 Progress = Callable[[str, int, int], None]
-"""Called with a file's name, the bytes that are there and the bytes of all files."""
+"""Called with the name of a file that was copied, the bytes copied so far and the bytes of all files."""
 
 
 def stage(dataset: Path, cache: Path, *, progress: Progress | None = None) -> Path:
-    """The copy of `dataset` under `cache`, made and checked by sha256 if it is not there yet.
+    """Return the copy of `dataset` under `cache`. Make it, and check its sha256, if it does not exist yet.
 
     Raises:
         NotFoundError: there is no dataset.
-        DataError: a file of the dataset is not the one that its manifest names.
+        DataError: a file of the dataset differs from what its manifest says.
         MedvqError: the cache cannot be written, or is full.
     """
     manifest = read_manifest(dataset)
@@ -59,7 +59,7 @@ def _is_there(path: Path, size: int) -> bool:
 def _copy_all(
     dataset: Path, target: Path, missing: list[tuple[str, int, str]], total: int, progress: Progress | None
 ) -> None:
-    (target / MANIFEST).unlink(missing_ok=True)  # Not a dataset again before it is whole.
+    (target / MANIFEST).unlink(missing_ok=True)  # it comes last: a folder without it is no dataset
     needed, free = sum(size for _, size, _ in missing), shutil.disk_usage(target).free
     if needed > free:
         raise MedvqError(
@@ -74,7 +74,7 @@ def _copy_all(
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file, hashing on the way; it gets its name when it is whole and right."""
+    """Copy a file and check its sha256. It gets its name only when it is complete and correct."""
     part = target.with_name(target.name + ".part")
     digest = hashlib.sha256()
     try:

@@ -1,7 +1,7 @@
-"""Columns of `index.parquet` as numpy arrays, read when first asked for and in bounded memory.
+"""Columns of `index.parquet` as numpy arrays, read on first use and in bounded memory.
 
-The index of ten million samples is over a gigabyte of Python objects and a tenth of that as arrays, so columns are
-read batch by batch straight into their arrays, and text only becomes Python strings for the rows asked for.
+As Python objects, the index of ten million samples takes more than a gigabyte; as arrays, a tenth of that. So columns
+are read batch by batch into arrays, and texts become Python strings only for the rows that are asked for.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Columns:
         self._texts: dict[str, Any] = {}
 
     def array(self, name: str) -> NDArray[Any]:
-        """(rows,) the numeric column `name`.
+        """Return the numeric column `name`, of shape (rows,).
 
         Raises:
-            DataError: the index is damaged or not the one of the manifest.
+            DataError: the index is damaged, or differs from what the manifest says.
         """
         if name not in self._arrays:
             out = np.empty(self.rows, dtype=_TYPES[name])
@@ -47,7 +47,7 @@ class Columns:
         return self._arrays[name]
 
     def codes(self, name: str, values: Sequence[str]) -> NDArray[np.int16]:
-        """(rows,) the place of each row's text among `values`, -1 where it is none of them."""
+        """Return the position of each row's text in `values`, of shape (rows,); -1 if it is none of them."""
         place = f"{name}: {', '.join(values)}"
         if place not in self._arrays:
             import pyarrow as pa
@@ -65,13 +65,13 @@ class Columns:
         return self._arrays[place]
 
     def leading_bits(self, name: str) -> NDArray[np.uint64]:
-        """(rows,) the first 64 bits of a column of hex sha256 sums; not kept."""
+        """Return the first 64 bits of a column of sha256 sums in hex, of shape (rows,). The result is not cached."""
         out = np.empty(self.rows, dtype=np.uint64)
         self._fill(name, out, _hex_words)
         return out
 
     def texts(self, name: str, rows: NDArray[np.integer[Any]]) -> list[Any]:
-        """The texts (None where null) of `rows`."""
+        """Return the texts of `rows`; None for null."""
         if name not in self._texts:
             import pyarrow as pa
 
@@ -101,7 +101,7 @@ class Columns:
             raise self._damaged(f"cannot be read: {e}") from e
 
     def _check(self) -> None:
-        """Hash the whole file once, before anything in it is believed."""
+        """Check the sha256 of the file, once, before anything is read from it."""
         if self._sha256 is None:
             return
         try:
@@ -118,7 +118,7 @@ class Columns:
 
 
 def _hex_words(chunk: Any) -> NDArray[np.uint64]:
-    """(n,) the first 16 hex digits of each of n texts of 64."""
+    """Return the first 16 hex digits of n texts of 64 as integers, of shape (n,)."""
     import pyarrow as pa
 
     chunk = chunk.cast(pa.large_string())

@@ -1,4 +1,4 @@
-"""`index.parquet`: a row per sample, in the order of the shards."""
+"""Write `index.parquet`: a row per sample, in the order of the shards."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 MEMBERS = ("image", "mask", "cls", "json")
 Places = dict[str, npt.NDArray[np.int64]]
-"""For each of MEMBERS (samples, 3): offset, length and crc32; offset -1 where a sample has none."""
+"""For each of MEMBERS an array (samples, 3) of offset, length and crc32. The offset of a missing member is -1."""
 CODED = ("split", "ext")
-"""Columns of few values, stored once each."""
+"""Columns with few different values, stored as dictionaries."""
 FIELDS = ("key", "split", "label", "group", "shard", "ext", "sha256", "mask_sha256", "width", "height", "rank")
 """Columns that are fields of `Row`."""
 COLUMNS = (
@@ -39,7 +39,7 @@ class Row:
     key: str
     split: str
     label: int
-    """-1 without one."""
+    """-1 if the sample has no label."""
     group: str | None
     ext: str
     sha256: str
@@ -48,13 +48,13 @@ class Row:
     width: int
     height: int
     shard: int = -1
-    """Place of its shard in the manifest."""
+    """Position of its shard in the manifest."""
     rank: int = -1
-    """Place in its class of the train split; -1 elsewhere."""
+    """Position within its class in the ranking of the train split; -1 in other splits."""
 
 
 def places_of(members: Sequence[Mapping[str, Member]]) -> Places:
-    """Where the `members` of each sample lie."""
+    """Return where the members of each sample lie."""
     absent = Member(-1, 0, 0)
     return {
         name: np.array([m.get(name, absent) for m in members], np.int64).reshape(len(members), 3) for name in MEMBERS
@@ -62,7 +62,7 @@ def places_of(members: Sequence[Mapping[str, Member]]) -> Places:
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, pa.Array]:
-    """What the index says of samples, but for where they lie."""
+    """Return the columns of the index, except for those that say where members lie."""
     import pyarrow as pa
 
     kinds = {"label": pa.int16(), "shard": pa.int32(), "width": pa.int32(), "height": pa.int32(), "rank": pa.int32()}
@@ -71,7 +71,16 @@ def columns_of(rows: Sequence[Row]) -> dict[str, pa.Array]:
 
 
 def write_index(path: Path, columns: Mapping[str, pa.Array], places: Sequence[Places]) -> tuple[int, str]:
-    """Write the index of shards whose samples `columns` has in order; returns its bytes and sha256."""
+    """Write the index.
+
+    Args:
+        path: the file.
+        columns: as of `columns_of`, in the order of the shards.
+        places: where members lie, for each shard.
+
+    Returns:
+        Bytes and sha256 of the file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

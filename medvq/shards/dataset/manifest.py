@@ -1,4 +1,4 @@
-"""`manifest.json`: what a dataset holds, in one canonical text that proves itself unchanged."""
+"""`manifest.json`: what a dataset holds, as canonical text that contains its own checksum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from medvq.errors import DataError, MissingError, NotFoundError
 
 FORMAT = 1
-"""The format that is written. A reader refuses newer ones."""
+"""Version of the format that is written. Newer ones are not read."""
 MANIFEST, INDEX = "manifest.json", "index.parquet"
 
 
@@ -23,9 +23,9 @@ class Split:
     samples: int
     masks: int
     groups: int | None
-    """Different groups (patients, lesions); None where samples have none."""
+    """Number of groups (patients, lesions); None if samples have none."""
     classes: dict[str, int]
-    """Samples by class name."""
+    """Number of samples by class name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +50,27 @@ class IndexFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What every image has in common."""
+    """What all images have in common."""
 
     width: int | None
-    """None where sizes differ."""
+    """None if sizes differ."""
     height: int | None
     channels: int
-    """1 where all are grey, else 3."""
+    """1 if all are grey, else 3."""
     store: str
-    """What `store` of the recipe was."""
+    """The recipe's `store`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images (SPEC §1).
+    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images.
 
     Of an image of 192 rows or more every k-th row counts, and of many JPEGs whose bytes pass through a sample is
     decoded in full (`medvq.shards.image.statistics`). Where packing encodes to JPEG, they are of the pixels before.
     """
 
     split: str
-    """`train`, or `all` where there is no train split."""
+    """`train`, or `all` if there is no train split."""
     images: int
     mean: list[float]
     std: list[float]
@@ -78,13 +78,13 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaks:
-    """What was looked for across splits, and what was found."""
+    """Groups and images that occur in several splits."""
 
     checked: list[str]
     found: list[dict[str, Any]]
-    """[{kind, splits, value, samples: [path]}]."""
+    """Leaks: [{kind, splits, value, samples: [path]}]."""
     allowed: bool
-    """Whether leaks were reported only, and not refused."""
+    """Whether leaks are allowed and only reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,23 +93,23 @@ class Manifest:
 
     name: str
     digest: str
-    """64 hex digits over the content: see `medvq.shards.pack.layout.digest_of`."""
+    """Hash of the content in 64 hex digits: see `medvq.shards.pack.layout.digest_of`."""
     recipe: dict[str, Any]
-    """The recipe as used, with what was detected filled in."""
+    """The recipe as used, completed with what was detected."""
     layout: str
     """The layout in words."""
     classes: list[str]
-    """Names in label order; empty where nothing is labelled."""
+    """Names in label order; empty if nothing is labelled."""
     splits: dict[str, Split]
     """In the order of the shards."""
     counts: dict[str, int]
-    """{seen, written, skipped, ignored}: seen is the sum of the others; files of masks and tables are not counted."""
+    """{seen, written, skipped, ignored}: seen is the sum of the others. Masks and tables are not counted."""
     image: ImageFacts
     statistics: Statistics
     conversions: dict[str, dict[str, Any]]
-    """{rule: {text, images}}: what was done to pixels on the way in."""
+    """{rule: {text, images}}: what was done to pixels, and to how many images."""
     mask_values: dict[str, int]
-    """{value: masks that hold it}."""
+    """{value: number of masks that have it}."""
     licence: str
     source: str
     cite: str
@@ -118,16 +118,16 @@ class Manifest:
     skipped: list[dict[str, str]]
     """[{path, reason}]: bad samples that were left out."""
     ignored: list[dict[str, str]]
-    """[{path, reason}]: files that are no samples."""
+    """[{path, reason}]: files that are not samples."""
     leaks: Leaks
     duplicates: list[list[str]]
-    """Keys of samples with the same bytes, in one split and of one label."""
+    """Keys of samples with the same bytes in one split, a list for each such image."""
     near_duplicates: list[dict[str, Any]] = field(default_factory=list)
-    """[{keys, splits, bits}]: samples of different splits that look alike, the first 1000; a warning only."""
+    """[{keys, splits, bits}]: pairs of samples of different splits that look alike, at most 1000. Only a warning."""
     notes: list[str]
-    """What else is worth knowing."""
+    """Further notes."""
     inputs: str
-    """sha256 over path and content of every file that was used: whether the source is still the same."""
+    """sha256 over path and content of every file that was used. It tells whether the source is still the same."""
     written_by: dict[str, str]
     """Versions of medvq and of the libraries that decode and encode."""
     format: int = FORMAT
@@ -135,18 +135,18 @@ class Manifest:
     """sha256 of the canonical text without this field."""
 
     def text(self) -> str:
-        """The canonical text, which is what the file holds to the byte."""
+        """Return the canonical text, which is exactly what the file holds."""
         body = {k: v for k, v in asdict(self).items() if k != "self"}
         return canonical({**body, "self": hashlib.sha256(canonical(body).encode()).hexdigest()})
 
     @property
     def samples(self) -> int:
-        """Samples of all splits."""
+        """Number of samples of all splits."""
         return sum(s.samples for s in self.splits.values())
 
 
 def canonical(value: dict[str, Any]) -> str:
-    """The one text of a manifest's values."""
+    """Return the canonical JSON text of a manifest's values."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -156,7 +156,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(dataset: Path) -> Manifest:
-    """The manifest of the dataset folder `dataset`.
+    """Read the manifest of the dataset folder `dataset`.
 
     Raises:
         NotFoundError: there is no dataset.
@@ -208,6 +208,6 @@ def read_manifest(dataset: Path) -> Manifest:
 
 
 def split_order(names: Iterable[str]) -> list[str]:
-    """Splits in the order of their shards: train, val, test, then others by name."""
+    """Return splits in the order of their shards: train, val, test, then others by name."""
     first = ("train", "val", "test")
     return sorted(names, key=lambda n: (first.index(n) if n in first else len(first), n))

@@ -1,4 +1,4 @@
-"""`medvq inspect`: a dataset in numbers, and as a sheet of images."""
+"""Describe a dataset for `medvq inspect`: in numbers, and as a sheet of images."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUBSETS = (100, 50, 10, 1)
-"""Percentages that are counted."""
+"""Percentages of the train split for which samples are counted."""
 VERIFY = "run `medvq verify --deep` on the dataset"
 
 
 def describe(dataset: Path) -> dict[str, Any]:
-    """The dataset as plain values: {name, digest, samples, classes, splits, subsets, sizes, image, statistics, ...}.
+    """Return the dataset as plain values: {name, digest, samples, classes, splits, subsets, sizes, image, ...}.
 
-    `subset_classes` is {percent: {class: n}} of train; `sizes` is [[width, height, n], ...], the commonest first.
+    `subset_classes` is {percent: {class: n}} of the train split. `sizes` is [[width, height, n], ...], the most common
+    size first.
 
     Raises:
-        NotFoundError: there is none. DataError: its manifest is damaged, or its index where sizes differ.
+        NotFoundError: there is no dataset.
+        DataError: its manifest is damaged, or its index is, which is read if sizes differ.
     """
     m = read_manifest(Path(dataset))
     train = m.splits.get("train")
@@ -94,10 +96,21 @@ def _index(dataset: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Path:
-    """Write a contact sheet: a row per class with its first `per_class` samples of each split, masks outlined.
+    """Write a contact sheet: a row per class with its first samples of each split. Masks are outlined.
+
+    Args:
+        dataset: the dataset folder.
+        png: the file to write.
+        per_class: number of samples of each class and split.
+        tile: width and height of each sample, in pixels.
+
+    Returns:
+        `png`.
 
     Raises:
-        NotFoundError: there is no dataset. DataError: a shard is damaged. UsageError: `png` is no PNG.
+        NotFoundError: there is no dataset.
+        DataError: a shard is damaged.
+        UsageError: the name of the file does not end in `.png`.
     """
     from PIL import Image, ImageDraw
 
@@ -128,13 +141,13 @@ def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Pa
 
 
 def _drawable(name: str, label: int) -> str:
-    """What Pillow's font, which is ASCII, can show of a class name; its label where that is nothing."""
+    """Return a class name in ASCII, which is all that Pillow's font has; its label if nothing is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
     return plain or f"class {label}"
 
 
 def _first_rows(dataset: Path, per_class: int) -> list[dict[str, Any]]:
-    """The first rows of every split and class of the index, without making Python objects of the others."""
+    """Return the first rows of every split and class of the index. No Python objects are made of the other rows."""
     import pyarrow.compute as pc
 
     table = _index(dataset)

@@ -1,4 +1,4 @@
-"""`medvq verify`: is a dataset what was written, to the byte, and if not, which member of which shard is bad."""
+"""Check a dataset byte by byte for `medvq verify`, and name the member of the shard that is damaged."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong."""
+    """A problem of a dataset."""
 
     shard: str
     """The file: a shard, the index or the manifest."""
     key: str | None
-    """The sample, where one can be named."""
+    """The key of the sample, if one is known."""
     problem: str
 
 
 def verify(dataset: Path, *, deep: bool = False, progress: Progress | None = None) -> list[Finding]:
-    """Everything that is wrong with the dataset folder; empty if nothing is.
+    """Return everything that is wrong with a dataset folder.
 
-    Sizes and sha256 of every file; in a shard that differs, crc32 and header of every member. `deep` also decodes every
-    image and mask and compares labels and sizes with the index.
+    Size and sha256 of every file are checked and, in a shard that differs, crc32 and header of every member.
+
+    Args:
+        dataset: the dataset folder.
+        deep: also decode every image and mask, and compare labels and sizes with the index.
+        progress: called with (stage, shards done, all shards).
 
     Raises:
-        NotFoundError: there is no dataset. MissingError: it was written by a newer medvq.
+        NotFoundError: there is no dataset.
+        MissingError: it was written by a newer medvq.
     """
     dataset = Path(dataset)
     try:
@@ -114,7 +119,7 @@ MEMBERS = (("image", ".{ext}"), ("mask", ".mask.png"), ("cls", ".cls"), ("json",
 
 
 def _member_problem(data: bytes, row: dict[str, Any], file: str) -> Finding | None:
-    """What is wrong with the first bad member of a sample, if any."""
+    """Return what is wrong with the first damaged member of a sample, if any."""
     for member, suffix in MEMBERS:
         offset, length = row[f"{member}_offset"], row[f"{member}_length"]
         if offset < 0:
@@ -132,7 +137,7 @@ def _member_problem(data: bytes, row: dict[str, Any], file: str) -> Finding | No
 
 
 def _look_deeper(path: Path, rows: list[dict[str, Any]], manifest: Manifest, known: set[str | None]) -> list[Finding]:
-    """Decode every sample of a shard."""
+    """Decode every sample of a shard and return what is wrong."""
     found = []
     with path.open("rb") as f:
         for row in rows:

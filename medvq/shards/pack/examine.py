@@ -26,10 +26,8 @@ from medvq.shards.image.glance import Eighths, Glance, glance
 from medvq.shards.image.phash import looks
 from medvq.shards.image.statistics import Sums, full_decode_every, sums_of
 from medvq.shards.image.strip import Piece, kept_pieces
-from medvq.shards.source.folder import Origin
-from medvq.shards.source.npz import NpzOrigin
+from medvq.shards.source.base import Source, SourceEntry
 from medvq.shards.source.samples import Sample
-from medvq.shards.source.scan import SourceEntry
 
 PART = 32
 """Samples in a part."""
@@ -81,7 +79,7 @@ class ExaminedPart:
     number: int
     samples: list[Sample]
     folder: str
-    origin: Origin | NpzOrigin
+    source: Source
     recipe: Recipe
     every: int
     """Of images whose bytes pass through, one in so many is decoded in full."""
@@ -174,7 +172,7 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
 
 def _examine(sample: Sample, part: ExaminedPart, spool: Spool, eighths: Eighths, number: int) -> Examined:
     try:
-        data = part.origin.read(sample.path, sample.size)
+        data = part.source.read(sample.path, sample.size)
         seen = glance(data, part.recipe) if part.every > 1 and not sample.mask else None
         if seen:
             eighths.add(number, seen.pixels)
@@ -224,7 +222,7 @@ class _Mask(NamedTuple):
 
 def _examine_mask(entry: SourceEntry, image: Decoded, part: ExaminedPart) -> _Mask:
     try:
-        data = part.origin.read(entry.path, entry.size)
+        data = part.source.read(entry.path, entry.size)
         mask = decode_mask(data, part.recipe)
         content, pixels, rules = stored_mask(mask, image, part.recipe)
     except (BadImage, ValueError) as e:
@@ -245,10 +243,10 @@ def _payload(data: bytes, content: bytes, pieces: Sequence[Piece] | None, spool:
     return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), pieces, at)
 
 
-def parts_of(samples: list[Sample], folder: Path, origin: Origin | NpzOrigin, recipe: Recipe) -> list[ExaminedPart]:
+def parts_of(samples: list[Sample], folder: Path, source: Source, recipe: Recipe) -> list[ExaminedPart]:
     """`samples` in parts, in order."""
     every = full_decode_every(len(samples))
     return [
-        ExaminedPart(i // PART, samples[i : i + PART], str(folder), origin, recipe, every)
+        ExaminedPart(i // PART, samples[i : i + PART], str(folder), source, recipe, every)
         for i in range(0, len(samples), PART)
     ]

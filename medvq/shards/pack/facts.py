@@ -14,9 +14,10 @@ from medvq.shards.image.phash import MOST
 from medvq.shards.image.statistics import mean_and_std
 from medvq.shards.load.decode import INSIDE
 from medvq.shards.pack.layout import Planned, ShardLayout, digest_of, duplicates_of, near_of
+from medvq.shards.source.base import Left
 from medvq.shards.source.checks import ungrouped_notes, untrained_notes
 from medvq.shards.source.resolve import ResolvedSource, inputs_of
-from medvq.shards.source.scan import Left, printable
+from medvq.shards.source.scan import printable
 
 DARK = 65535 / 4
 """16-bit images of which none reaches this were not made to be scaled by their full range."""

@@ -11,17 +11,18 @@ _LONGEST = 60
 
 
 def keys_of(paths: Sequence[str], contents: Sequence[str], *, opaque: bool) -> list[str]:
-    """One key per sample: 16 digits of the sha256 of its bytes, then what is left of its name unless `opaque`.
+    """Return one key per sample: 16 digits of the sha256 of its bytes and, unless `opaque`, what is left of its name.
 
     The hash in front makes keys of one split sort in an order that has nothing to do with classes or names, so that a
-    reader that streams shards gets mixed classes. A second sample of the same key gets `-2`, in the order of paths.
+    reader that streams shards gets mixed classes. A name that begins with this hash, as in a dataset that is packed
+    again, keeps one. A second sample of the same key gets `-2`, in the order of paths.
     """
     out = [""] * len(paths)
     taken: set[str] = set()
     for i in sorted(range(len(paths)), key=lambda i: paths[i]):
         key = contents[i][:16]
         if not opaque:
-            key += "_" + slug(paths[i])
+            key += "_" + slug(paths[i]).removeprefix(key + "_")
         n, free = 1, key
         while free in taken:
             n += 1
@@ -32,5 +33,5 @@ def keys_of(paths: Sequence[str], contents: Sequence[str], *, opaque: bool) -> l
 
 
 def slug(path: str) -> str:
-    """The stem of `path` with everything but letters, digits, `_` and `-` of ASCII as `_`."""
+    """Return the stem of `path`, with `_` for everything but the letters and digits of ASCII, `_` and `-`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", stem(path))[:_LONGEST]

@@ -17,8 +17,8 @@ from medvq.shards.pack.examine import PART, Examined
 from medvq.shards.pack.keys import keys_of
 from medvq.shards.sampling.split import SplitMember, find_leaks, make_splits, refuse_empty
 from medvq.shards.sampling.subset import ranks, take
+from medvq.shards.source.base import Left
 from medvq.shards.source.samples import Sample
-from medvq.shards.source.scan import Left
 
 HEADERS = 4 * 1024
 """About what headers, padding, class and JSON of a sample add to a shard, in bytes."""

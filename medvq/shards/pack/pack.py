@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medvq.config.plugins import code_of
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.keys import canonical_json
+from medvq.registry import is_import_path
 from medvq.shards.dataset.index import columns_of, write_index
 from medvq.shards.dataset.manifest import (
     INDEX,
@@ -34,10 +36,9 @@ from medvq.shards.pack.pool import uncollected, usable_cores, working
 from medvq.shards.pack.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.pack.workspace import Staging, disk_errors, refuse_other
 from medvq.shards.pack.write import Piece, ShardTask, Written, write_shard
-from medvq.shards.source.npz import NpzOrigin, forget_arrays
+from medvq.shards.source.base import Left
 from medvq.shards.source.patterns import ending
 from medvq.shards.source.resolve import ResolvedSource, inputs_of, must_exist, read_source
-from medvq.shards.source.scan import Left
 
 __all__ = ["BadSamplesError", "LeakError", "PackReport", "Progress", "pack"]
 
@@ -58,7 +59,7 @@ def pack(
     """Pack `source` to the dataset folder `dest`.
 
     Args:
-        source: a folder of images.
+        source: a folder of images, an `.npz` file, `.tar` shards, or what the recipe's `container` opens.
         dest: a new or empty folder; one that already holds this very dataset is left as it is.
         recipe: what the source means; without one, or where it names no images, the layout is detected.
         processes: worker processes; None: one per usable core. The result does not depend on it.
@@ -75,10 +76,11 @@ def pack(
     workers = processes or usable_cores()
     if workers < 1:
         raise UsageError(f"{processes} processes cannot pack anything", hint="give 1 or more")
-    must_exist(source)
+    must_exist(source, recipe)
     refuse_other(dest)
     if (dest / "manifest.json").is_file():
         return _unchanged(dest, read_source(source, recipe, exclude=[dest, staging.folder]), staging, on_bad, on_leak)
+    understood: ResolvedSource | None = None
     try:
         with disk_errors(dest):
             staging.claim()
@@ -89,8 +91,7 @@ def pack(
                 return _unchanged(dest, understood, staging, on_bad, on_leak)
             with disk_errors(dest):
                 staging.open(_fingerprint(understood))
-                if isinstance(understood.origin, NpzOrigin):
-                    understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
+                understood = replace(understood, source=understood.source.prepared(staging.arrays))
                 report = _pack(understood, staging, workers, on_bad, on_leak, progress or _silent)
     except Exception:
         staging.abandon()
@@ -101,7 +102,8 @@ def pack(
     finally:
         # Ctrl-C leaves the folder for the same command to go on with, but not its lock.
         staging.release()
-        forget_arrays()
+        if understood is not None:
+            understood.source.close()
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -119,7 +121,7 @@ def _pack(
     arranged, recipe = understood.arranged, understood.recipe
     on_bad, on_leak = on_bad or recipe.on_bad, on_leak or recipe.on_leak
     examined = _examine(understood, staging, workers, progress)
-    released = [(r.percent, {understood.origin.fingerprint(p) for p in r.paths}) for r in arranged.released]
+    released = [(r.percent, {understood.source.identify(p) for p in r.paths}) for r in arranged.released]
     plan = plan_pack(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
     skipped = sorted([*arranged.bad, *plan.skipped], key=lambda b: b.path)
     if skipped and (on_bad == "fail" or not plan.shards):
@@ -145,7 +147,7 @@ def _pack(
 
 def _examine(understood: ResolvedSource, staging: Staging, workers: int, progress: Progress) -> list[Examined]:
     samples = understood.arranged.samples
-    parts = parts_of(samples, staging.parts, understood.origin, understood.recipe)
+    parts = parts_of(samples, staging.parts, understood.source, understood.recipe)
     found = known(staging.log, staging.parts)
     todo = [p for p in parts if p.number not in found]
     done = sum(map(len, found.values()))
@@ -164,7 +166,7 @@ def _writer(understood: ResolvedSource, staging: Staging) -> Callable[[Shard], W
 
     def write(shard: Shard) -> Written:
         pieces = [_piece(p, understood, spool_of(parts, p.part)) for p in shard.members]
-        return write_shard(ShardTask(shard.file, out, records, understood.origin, pieces))
+        return write_shard(ShardTask(shard.file, out, records, understood.source, pieces))
 
     return write
 
@@ -235,7 +237,7 @@ def _unchanged(
     if not staging.locked and staging.folder.is_dir():
         staging.lock()
     inputs = inputs_of(understood)
-    forget_arrays()
+    understood.source.close()
     if manifest.inputs != inputs:
         raise UsageError(
             "DEST already holds another dataset, or the source or the recipe changed since",
@@ -251,11 +253,12 @@ def _unchanged(
 
 
 def _fingerprint(understood: ResolvedSource) -> str:
-    """Names what parts and shards in a staging folder were made from."""
-    arranged = understood.arranged
+    """Return what identifies the inputs of the parts and shards in a staging folder."""
+    arranged, container = understood.arranged, understood.recipe.container
+    code = code_of(container).sha256 if container and is_import_path(container) else ""
     whole = hashlib.sha256(canonical_json(versions()).encode())
     whole.update(understood.recipe.model_dump_json().encode())
-    whole.update(repr((arranged.classes, understood.origin)).encode())
+    whole.update(repr((arranged.classes, understood.source.stamp(), code)).encode())
     for s in arranged.samples:
         whole.update(repr(s).encode())
     return whole.hexdigest()

@@ -9,9 +9,10 @@ from typing import Any
 
 from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import split_order
+from medvq.shards.source.base import Left
 from medvq.shards.source.resolve import ResolvedSource, read_source
 from medvq.shards.source.samples import Arranged, Sample
-from medvq.shards.source.scan import Left, printable
+from medvq.shards.source.scan import printable
 
 SHOWN = 5
 """Examples that are shown of a list."""
@@ -105,7 +106,7 @@ def _pixels(understood: ResolvedSource) -> str:
     steps = [f"centre {recipe.crop[0]}x{recipe.crop[1]}"] if recipe.crop else []
     steps += [f"{recipe.fit} to {recipe.size[0]}x{recipe.size[1]} (height x width)"] if recipe.size else []
     steps += [{1: "grey", 3: "RGB"}[recipe.channels]] if recipe.channels else []
-    kept = "bytes are kept where nothing changes, else PNG" if recipe.store == "auto" else f"stored as {recipe.store}"
+    kept = "bytes are kept if nothing changes, else PNG" if recipe.store == "auto" else f"stored as {recipe.store}"
     return ", ".join([*steps, kept])
 
 

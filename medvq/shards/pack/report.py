@@ -8,7 +8,8 @@ from typing import Any
 
 from medvq.errors import DataError
 from medvq.shards.dataset.manifest import Leaks
-from medvq.shards.source.scan import Left, printable
+from medvq.shards.source.base import Left
+from medvq.shards.source.scan import printable
 
 
 @dataclass(frozen=True)

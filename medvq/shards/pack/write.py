@@ -17,8 +17,7 @@ from medvq.shards.dataset.tar import Member, TarWriter
 from medvq.shards.image.bad import BadImage
 from medvq.shards.image.strip import joined
 from medvq.shards.pack.examine import Payload
-from medvq.shards.source.folder import Origin
-from medvq.shards.source.npz import NpzOrigin
+from medvq.shards.source.base import Source
 
 
 class Piece(NamedTuple):
@@ -51,7 +50,7 @@ class ShardTask:
     """Folder for the shard."""
     records: str
     """Folder for its record."""
-    origin: Origin | NpzOrigin
+    source: Source
     pieces: list[Piece]
 
 
@@ -83,7 +82,7 @@ def write_shard(task: ShardTask) -> Written:
     spools: dict[str, BinaryIO] = {}
     try:
         with TarWriter(Path(temporary)) as tar:
-            members = [_add(tar, piece, task.origin, spools) for piece in task.pieces]
+            members = [_add(tar, piece, task.source, spools) for piece in task.pieces]
             size, digest = tar.close()
     finally:
         for f in spools.values():
@@ -107,11 +106,11 @@ def _recorded(record: str, final: str) -> Written | None:
         return None
 
 
-def _add(tar: TarWriter, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]) -> dict[str, Member]:
-    data = _bytes(piece.image, piece.path, piece.size, piece, origin, spools)
+def _add(tar: TarWriter, piece: Piece, source: Source, spools: dict[str, BinaryIO]) -> dict[str, Member]:
+    data = _bytes(piece.image, piece.path, piece.size, piece, source, spools)
     out = {"image": tar.add(f"{piece.key}.{piece.ext}", data, piece.image.crc32)}
     if piece.mask:
-        data = _bytes(piece.mask, piece.mask_path, piece.mask_size, piece, origin, spools)
+        data = _bytes(piece.mask, piece.mask_path, piece.mask_size, piece, source, spools)
         out["mask"] = tar.add(f"{piece.key}.mask.png", data, piece.mask.crc32)
     if piece.label >= 0:
         out["cls"] = tar.add(f"{piece.key}.cls", str(piece.label).encode())
@@ -119,12 +118,10 @@ def _add(tar: TarWriter, piece: Piece, origin: Origin | NpzOrigin, spools: dict[
     return out
 
 
-def _bytes(
-    payload: Payload, path: str, size: int, piece: Piece, origin: Origin | NpzOrigin, spools: dict[str, BinaryIO]
-) -> bytes:
+def _bytes(payload: Payload, path: str, size: int, piece: Piece, source: Source, spools: dict[str, BinaryIO]) -> bytes:
     if payload.pieces is not None:
         try:
-            data = origin.read(path, size)
+            data = source.read(path, size)
         except BadImage:
             data = b""
         if len(data) != payload.length or len(payload.pieces) > 1:

@@ -1,4 +1,4 @@
-"""What a recipe asks for and the source has not, such as a misspelt split, masks, or a group of every image."""
+"""Check that the source has what the recipe asks for, such as splits, masks, and a group of every image."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from medvq.errors import UsageError, suggest
 from medvq.shards.source.patterns import compile_pattern, nfc
 
 SHOWN = 8
-"""Names that a note lists."""
+"""Number of names that a note lists."""
 
 
 def refuse_unknown_splits(splits: Splits, found: Collection[str], names: Collection[str]) -> None:
-    """Nothing, where the source has every split that the recipe speaks of.
+    """Raise UsageError if the recipe renames, keeps or divides a split that the source does not have.
 
     Args:
         splits: what the recipe says.
         found: the splits of the source.
-        names: what paths and tables call them.
-
-    Raises:
-        UsageError: the recipe renames, keeps or divides a split that is not there.
+        names: their names as spelt in paths, tables and the container.
     """
     spelt = {nfc(n).lower() for n in names}
     kept = set(found) if splits.keep is None else set(found).intersection(splits.keep)
@@ -43,10 +40,13 @@ def refuse_unknown_splits(splits: Splits, found: Collection[str], names: Collect
 
 
 def refuse_idle_masks(recipe: Recipe, paths: Sequence[str]) -> None:
-    """Nothing, where some of the image files `paths` is a mask by the recipe's pattern, or all are images by it.
+    """Raise UsageError if no file matches the recipe's pattern of masks although some files match no pattern of images.
 
-    Raises:
-        UsageError: some are neither, and may be the masks; names the one that comes nearest.
+    These may be the masks. The hint names the one whose path is nearest to the pattern.
+
+    Args:
+        recipe: the recipe.
+        paths: all image files.
     """
     if recipe.masks is None:
         return
@@ -63,7 +63,7 @@ def refuse_idle_masks(recipe: Recipe, paths: Sequence[str]) -> None:
 
 
 def _nearest_path(pattern: str, paths: Sequence[str]) -> str:
-    """The first of `paths` in the folder that is most like that of `pattern`, whose fields may be anything."""
+    """Return the first of `paths` in the folder whose path is most similar to that of `pattern`."""
     *wanted, _ = pattern.split("/")
 
     def likeness(folder: str) -> float:
@@ -76,16 +76,26 @@ def _nearest_path(pattern: str, paths: Sequence[str]) -> str:
 
 
 def ungrouped_notes(recipe: Recipe, groups: Sequence[str | None]) -> list[str]:
-    """How many samples have no group, where the recipe or a table tells groups; `groups` are those of all samples."""
-    asked = recipe.group or any(t.group for t in recipe.tables) or any("{group}" in p for p in recipe.images)
+    """Return a note on samples without a group, if the recipe asks for groups.
+
+    Args:
+        recipe: the recipe.
+        groups: the groups of all samples.
+    """
+    asked = recipe.group or recipe.metadata.get("group") or any(t.group for t in recipe.tables)
+    asked = asked or any("{group}" in p for p in recipe.images)
     without = groups.count(None)
     if not (asked and without):
         return []
-    return [f"{without} of {len(groups)} samples have no group, so that no leak is seen between splits by them"]
+    return [f"{without} of {len(groups)} samples have no group: a leak between splits cannot be seen by them"]
 
 
 def untrained_notes(rows: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Classes that are in other splits but not in train, if there is one; `rows` are split and label of all samples."""
+    """Return a note on classes that other splits have and the train split lacks, if there is a train split.
+
+    Args:
+        rows: split and label of all samples.
+    """
     splits: dict[str, Counter[str]] = defaultdict(Counter)
     trained = False
     for split, label in rows:

@@ -1,4 +1,4 @@
-"""Tell the layout of a tree from its paths, where no recipe does."""
+"""Detect the layout of a folder from its paths, if no recipe gives it."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-"""Usual names of splits, in lower case, and ours."""
+"""Usual names of splits in lower case, and the names that medvq gives them."""
 DATA_WORDS = frozenset({"data", "image", "images", "img", "imgs"})
 MASK_WORDS = frozenset({"mask", "masks", "label_masks", "segmentation", "segmentations", "groundtruth", "gt"})
 NUMBER = r"(?:[_-]?\d+)?"
 MASK_END = re.compile(rf"(.+)([_-](?:mask|seg|segmentation){NUMBER})", re.IGNORECASE | re.DOTALL)
-"""How the stem of a mask ends, where it is not that of its image; a number tells several masks of an image apart."""
+"""How the stem of a mask ends if it is not that of its image. A number distinguishes several masks of one image."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What was understood of a tree."""
+    """The detected layout of a folder."""
 
     images: str
     masks: str | None
     about: str
     """In words."""
     beside: frozenset[str] = frozenset()
-    """Paths that lie beside an image and are named as its mask, such as `x_mask.png` beside `x.jpg`."""
+    """Paths that are named as the mask of an image beside them, such as `x_mask.png` beside `x.jpg`."""
     alone: frozenset[str] = frozenset()
-    """Paths that are named as masks and have no such image, where masks lie beside the images."""
+    """Paths that are named as masks and have no such image, in a folder where most of these names have one."""
     doubtful: frozenset[str] = frozenset()
-    """The same, where most names that end so have no such image, so that they count as images."""
+    """Paths that are named as masks, in a folder where most of these names have no such image. They count as images."""
 
 
 def detect(paths: Sequence[str]) -> Layout:
-    """The layout that fits most of the image `paths` (relative, with `/`).
+    """Return the layout that most of the images have.
+
+    Args:
+        paths: paths of the images relative to the folder, with `/`.
 
     Raises:
-        UsageError: no layout fits.
+        UsageError: the layout is not clear. The hint proposes a pattern for a recipe.
     """
     beside, alone, doubtful = _beside(paths)
     paths = [p for p in paths if p not in beside]
@@ -78,7 +81,7 @@ def detect(paths: Sequence[str]) -> Layout:
 
 
 def _beside(paths: Sequence[str]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """Of the names that end as masks' do, those with an image so named beside them, those without, and the doubtful."""
+    """Return `Layout.beside`, `Layout.alone` and `Layout.doubtful`."""
     ends = [(p, match) for p in paths if (match := MASK_END.fullmatch(stem(p)))]
     ends = [(p, match) for p, match in ends if not MASK_WORDS & set(p.lower().split("/")[:-1])]
     stems = {p.rpartition("/")[0] + "/" + stem(p) for p in paths} if ends else set()
@@ -92,7 +95,7 @@ def _beside(paths: Sequence[str]) -> tuple[frozenset[str], frozenset[str], froze
 
 
 def _common_end(names: Sequence[str], images: Collection[str]) -> Counter[str]:
-    """What masks of a parallel tree have behind the stem of their image; empty where most have nothing."""
+    """Count what masks of a parallel tree append to the stem of their image; empty if most append nothing."""
     ends = _ends([n for n in names if (m := MASK_END.fullmatch(stem(n))) and m[1] in images])
     return ends if max(ends.values(), default=0) > sum(stem(name) in images for name in names) else Counter()
 
@@ -102,7 +105,10 @@ def _ends(names: Sequence[str]) -> Counter[str]:
 
 
 def _named(pattern: str, ends: Counter[str], paths: Sequence[str]) -> str:
-    """`pattern` with what most names end in, of whatever number where `ends` differ in it and no other path fits."""
+    """Return `pattern` with the most common mask suffix of `ends` behind `{id}`.
+
+    If the suffixes differ in a number only, the pattern matches any number, unless it would match another path.
+    """
     if not ends:
         return pattern
     head, end = pattern.removesuffix("{name}") + "{id}", ends.most_common(1)[0][0]
@@ -116,7 +122,7 @@ def _named(pattern: str, ends: Counter[str], paths: Sequence[str]) -> str:
 
 
 def _wrapper(paths: Sequence[str]) -> str:
-    """Folders around the whole tree that say nothing: all images lie in them."""
+    """Return the path of the folders that hold all images and say nothing about them."""
     prefix = ""
     while True:
         heads = Counter(p[len(prefix) :].split("/", 1)[0] for p in paths)
@@ -159,7 +165,7 @@ def _pattern(shape: tuple[str, ...], folders: list[list[str]]) -> str:
 
 
 def _proposal(shape: tuple[str, ...]) -> str:
-    """A pattern for a tree of this shape that cannot be told: its second unnamed folder may be a patient."""
+    """Return a pattern to propose for a tree of this shape. A second unnamed folder is taken for a patient."""
     fields = {"split": iter(["{split}"]), "class": iter(["{class}", "{group}"])}
     return "/".join([*(next(fields.get(word, iter(())), "{*}") for word in shape), "{name}"])
 

@@ -1,4 +1,4 @@
-"""Find the table of labels beside a flat folder of images, where no recipe names one."""
+"""Find the table of labels beside a flat folder of images, if no recipe names one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ GROUPS = (
     "group",
 )
 ENOUGH = 0.5
-"""Share of the images that a table must name to be taken for theirs."""
+"""Share of the images that a table must name to be used for them."""
 MOST_VALUES = 0.5
-"""Different values a column may have, as a share of the images, to be taken for classes though no name says so."""
+"""Largest number of different values, as a share of the images, of a column that is taken for classes though its name
+does not say so."""
 SHOWN = 8
-"""Classes that are named in a note."""
+"""Number of classes that a note names."""
 SHEETS = (".xlsx", ".xls", ".ods")
-"""Tables that are not read."""
+"""Suffixes of tables that are not read."""
 Rows = list[tuple[int, dict[str, str]]]
 Read = tuple[list[str], Rows]
 """Header and rows of a table."""
@@ -40,14 +41,20 @@ Read = tuple[list[str], Rows]
 def guess_table(
     source: Path, files: Sequence[str], images: Sequence[str], *, labelled: bool
 ) -> tuple[LabelTable | None, list[str]]:
-    """The one table among `files` that names the `images` and has a column of classes, if there is one.
+    """Return the table that names the images and has a column of classes, if there is exactly one.
 
-    A column is known by its name (`label`, `class`, `diagnosis`, ...); in a table of two columns it is the other one,
-    unless that has nearly as many values as there are images. `labelled`: the images have labels from their folders,
-    and no table is taken.
+    The column of classes is found by its name (`label`, `class`, `diagnosis` and so on). In a table of two columns it
+    is the one that does not name the images, unless it has nearly as many values as there are images.
+
+    Args:
+        source: the folder.
+        files: paths of all other files.
+        images: paths of the images.
+        labelled: whether folders give labels. No table is used then.
 
     Returns:
-        The table, and notes: its classes, every other that names the images, and where there are no labels every other.
+        The table or None, and notes: on its classes, on other tables that name the images and, if there are no labels,
+        on all tables that are not used.
     """
     paths = {nfc(p) for p in images}
     names = {"path": paths, "id": {name for p in paths for name in (stem(p), p.rsplit("/", 1)[-1])}}
@@ -80,7 +87,7 @@ def _read(path: Path) -> Read | None:
 def _left_over(
     files: Sequence[str], found: dict[str, Read | None], told: set[str], names: set[str], images: int
 ) -> list[str]:
-    """A note for every reason for which tables are not used, but for those of `told`."""
+    """Return a note for every reason for which tables are not used, except for the tables in `told`."""
     folded = {name.casefold() for name in names}
     why: dict[str, list[str]] = {}
     for file in sorted(files):
@@ -108,7 +115,7 @@ def _left_over(
 def _table(
     file: str, header: Sequence[str], rows: Rows, names: dict[str, set[str]], images: int
 ) -> tuple[str, LabelTable | None] | None:
-    """The column of `file` that names the images, and what can be read from the table; None if none does."""
+    """Return the column of `file` that names the images, and the table with its classes; None if there is none."""
     first = None
     for match in ("path", "id"):
         for column in header:
@@ -130,7 +137,7 @@ def _called(header: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def _other(header: Sequence[str], column: str, rows: Sequence[dict[str, str]]) -> str | None:
-    """The other one of two columns, unless its values are too many to be classes."""
+    """Return the other one of two columns, unless it has too many values to be a column of classes."""
     if len(header) != 2:
         return None
     other = header[1] if header[0] == column else header[0]

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image."""
+"""Find the mask of each image by name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from functools import cache
 
 from medvq.config.recipe import Recipe
+from medvq.shards.source.base import SourceEntry
 from medvq.shards.source.patterns import compile_pattern, nfc
-from medvq.shards.source.scan import SourceEntry
 
 Key = tuple[str, ...]
 
 
 class Masks:
-    """The masks of a source, by what they share with their images: the id, and the fields that are in both patterns.
+    """The masks of a source, found by the id and by the fields that the patterns of images and masks share.
 
-    All images claim their masks before any is given one: where several share a stem, the file's name decides.
+    Call `claim` for all images before `of` for any: if several images have the same stem, the whole file name decides.
     """
 
     def __init__(self, entries: list[SourceEntry], recipe: Recipe, meaning: Callable[[str, str], str]) -> None:
@@ -25,7 +25,7 @@ class Masks:
         self._masks: dict[Key, list[SourceEntry]] = defaultdict(list)
         self._claims: dict[Key, list[str]] = defaultdict(list)
         self.rest: list[SourceEntry] = []
-        """The files that are no masks."""
+        """Entries that are not masks."""
         pattern = compile_pattern(recipe.masks) if recipe.masks else None
         for entry in entries:
             fields = pattern.match(entry.path) if pattern else None
@@ -35,12 +35,12 @@ class Masks:
                 self._masks[self._key(fields)].append(entry)
 
     def claim(self, path: str, fields: dict[str, str]) -> None:
-        """Note that the image at `path`, of which its pattern gave `fields`, may have a mask."""
+        """Record that there is an image at `path` with these fields, which may have a mask."""
         if self._masks and (key := self._key(fields)) in self._masks:
             self._claims[key].append(path)
 
     def of(self, path: str, fields: dict[str, str]) -> tuple[SourceEntry | None, str | None]:
-        """The mask of the image, or why it cannot be told."""
+        """Return the mask of an image, None if it has none, and why it is not clear, if so."""
         key = self._key(fields) if self._claims else ()
         images = self._claims.get(key, [])
         found = self._masks[key] if images else []
@@ -60,7 +60,7 @@ class Masks:
         return (found[0] if found else None), None
 
     def orphans(self) -> list[SourceEntry]:
-        """Masks that no image claims."""
+        """Return the masks that no image has claimed."""
         return [e for key, entries in self._masks.items() if key not in self._claims for e in entries]
 
     def _key(self, fields: dict[str, str]) -> Key:

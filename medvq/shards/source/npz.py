@@ -1,18 +1,17 @@
-"""MedMNIST files: one `.npz` with `train_images`, `train_labels`, `val_images`, ... as a source of samples."""
+"""A MedMNIST file as a source: one `.npz` with `train_images`, `train_labels`, `val_images` and so on."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
 import zipfile
 import zlib
 from collections import Counter
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,41 +20,85 @@ from medvq.config.recipe import Recipe
 from medvq.errors import DataError, UsageError
 from medvq.shards.image.arrays import npy_bytes
 from medvq.shards.image.bad import BadImage
-from medvq.shards.source.samples import Arranged, SampleReader, finish_splits
-from medvq.shards.source.scan import Left
-from medvq.shards.source.tables import read_table
+from medvq.shards.source.base import Listing, Source, SourceEntry
+from medvq.shards.source.scan import scan
 
 
-@dataclass(frozen=True)
-class NpzOrigin:
-    """Rows of the arrays of an `.npz`; a row is read as the bytes of an `.npy` file."""
+class NpzSource(Source):
+    """Rows of the arrays of an `.npz`. An entry is called `split/row`, and is read as the bytes of an `.npy` file."""
 
-    root: str
-    """The `.npz`."""
-    stamp: str
-    """Its size and time of change."""
-    arrays: str = ""
-    """Where the arrays were unpacked to, so that workers map them instead of each holding them."""
+    def __init__(self, path: Path, recipe: Recipe, *, exclude: Collection[Path] = ()) -> None:
+        self.file = path if path.is_file() else path / _npz_files(path, recipe)[0]
+        self.recipe = recipe
+        self.root = str(self.file.resolve())
+        self._unpacked = ""
+        """The folder to which the arrays were unpacked, so that processes map them instead of each holding them."""
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
 
-    def read(self, path: str, size: int) -> bytes:
-        """The row `split/row`.
+    @classmethod
+    def can_open(cls, path: Path, recipe: Recipe) -> bool:
+        """Return whether `path` is an `.npz` file, or a folder with exactly one."""
+        if path.is_dir():
+            return len(_npz_files(path, recipe)) == 1
+        return path.suffix == ".npz" and path.is_file()
+
+    def listing(self) -> Listing:
+        """List the rows without reading the images.
 
         Raises:
-            BadImage: it cannot be read.
+            UsageError: the file holds no `*_images`, or volumes instead of images, or several classes per image.
+            DataError: the file is damaged.
+        """
+        shapes = _shapes(self.file)
+        splits = [n.removesuffix("_images") for n in shapes if n.endswith("_images")]
+        if not splits:
+            hint = f"it holds {', '.join(shapes) or 'none'}"
+            raise UsageError("no array is called *_images", where=str(self.file), hint=hint)
+        names = self.recipe.class_names()
+        out = Listing(layout="arrays of a MedMNIST file", base=self.file.parent, numbered=True, ordered=True)
+        out.recipe = self.recipe.model_copy(update={"name": self.recipe.name or self.file.stem})
+        negative: Counter[int] = Counter()
+        for split in splits:
+            shape = shapes[f"{split}_images"]
+            if 0 in shape[1:] or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
+                what = f"{split}_images has shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+                raise UsageError(what, where=str(self.file))
+            named = f"{split}_labels"
+            labels = _labels(self.file, named, shapes[named], shape[0]) if named in shapes else [None] * shape[0]
+            negative.update(n for n in labels if n is not None and n < 0)
+            for row, number in enumerate(labels):
+                fields = {"id": f"{split}/{row}", "split": split}
+                if number is not None:
+                    fields["class"] = names[number] if 0 <= number < len(names) else str(number)
+                out.images.append(SourceEntry(f"{split}/{row}", 0, fields=fields))
+        if not names:
+            out.notes += [
+                f"{n} images with the label {label} are a class of their own; if it means none, name the classes in a "
+                "recipe, which makes these images bad samples, and give `on_bad: skip`"
+                for label, n in sorted(negative.items())
+            ]
+        return out
+
+    def read(self, path: str, size: int) -> bytes:
+        """Return the row `split/row` as the bytes of an `.npy` file.
+
+        Raises:
+            BadImage: the row cannot be read.
         """
         split, _, row = path.partition("/")
         try:
-            image = _array(self, f"{split}_images")[int(row)]
+            image = self._array(f"{split}_images")[int(row)]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
             raise BadImage(f"cannot be read: {e}") from e
         return npy_bytes(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
-    def fingerprint(self, path: str) -> str:
-        """sha256 of the row."""
-        return hashlib.sha256(self.read(path, 0)).hexdigest()
+    def stamp(self) -> str:
+        """Return path, size and time of change of the file."""
+        info = self.file.stat()
+        return f"{self.root} {info.st_size}/{info.st_mtime_ns}"
 
-    def unpacked(self, folder: Path) -> NpzOrigin:
-        """The same rows, from arrays unpacked into `folder` (those that are there already are used).
+    def prepared(self, folder: Path) -> Self:
+        """Return a source of the same rows that reads arrays unpacked into `folder`. Arrays that are there are used.
 
         Raises:
             OSError: the folder cannot be written.
@@ -73,23 +116,27 @@ class NpzOrigin:
                 except (zipfile.BadZipFile, zlib.error, EOFError) as e:
                     raise DataError(f"the array {name} is damaged: {e}", where=self.root) from e
                 os.replace(temporary, target)
-        return NpzOrigin(self.root, self.stamp, str(folder))
+        out = copy(self)
+        out._unpacked, out._arrays = str(folder), {}
+        return out
+
+    def close(self) -> None:
+        """Release the arrays. A mapped file that was removed takes room on the disk until then."""
+        self._arrays.clear()
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._arrays:
+            if self._unpacked:
+                path = os.path.join(self._unpacked, f"{name}.npy")
+                self._arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            else:
+                with np.load(self.root, allow_pickle=False) as archive:
+                    self._arrays[name] = archive[name]
+        return self._arrays[name]
 
 
-@lru_cache(maxsize=8)
-def _array(origin: NpzOrigin, name: str) -> npt.NDArray[Any]:
-    if origin.arrays:
-        path = os.path.join(origin.arrays, f"{name}.npy")
-        mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
-    with np.load(origin.root, allow_pickle=False) as archive:
-        whole: npt.NDArray[Any] = archive[name]
-        return whole
-
-
-def forget_arrays() -> None:
-    """Let go of arrays that are held for further rows; a mapped file that was removed still takes room until then."""
-    _array.cache_clear()
+def _npz_files(folder: Path, recipe: Recipe) -> list[str]:
+    return [e.path for e in scan(folder, ignore=recipe.ignore).others if e.path.endswith(".npz")]
 
 
 def _opened(path: str) -> zipfile.ZipFile:
@@ -99,56 +146,12 @@ def _opened(path: str) -> zipfile.ZipFile:
         raise DataError(f"not an .npz file: {e}", where=path) from e
 
 
-def arrange_npz(source: Path, recipe: Recipe) -> Arranged:
-    """The samples of a MedMNIST file, without reading its images.
+def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array by name, read from the headers only.
 
     Raises:
-        UsageError: it holds no `*_images`, volumes instead of images, or several classes per image, or as of
-            `finish_splits`.
-        DataError: it is damaged.
+        DataError: an array has not the length that its header says.
     """
-    shapes = _shapes(source)
-    splits = [n.removesuffix("_images") for n in shapes if n.endswith("_images")]
-    if not splits:
-        raise UsageError(
-            "no array is called *_images", where=str(source), hint=f"it holds {', '.join(shapes) or 'none'}"
-        )
-    reader = SampleReader(recipe, [read_table(t, source.parent) for t in recipe.tables], overrule=True)
-    names, out = recipe.class_names(), Arranged(notes=[])
-    for split in splits:
-        shape = shapes[f"{split}_images"]
-        if 0 in shape[1:] or not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
-            raise UsageError(
-                f"{split}_images has shape {shape}; images are (N, H, W), (N, H, W, 1) or (N, H, W, 3)",
-                where=str(source),
-            )
-        named = f"{split}_labels"
-        labels = _labels(source, named, shapes[named], shape[0]) if named in shapes else [None] * shape[0]
-        for row, number in enumerate(labels):
-            label = None if number is None else names[number] if 0 <= number < len(names) else str(number)
-            fields = {"id": f"{split}/{row}", "split": split, **({} if label is None else {"class": label})}
-            sample, problem = reader.sample(f"{split}/{row}", 0, 0, fields)
-            if problem:
-                out.bad.append(Left(sample.path, problem))
-            elif recipe.splits.keep is not None and sample.split not in recipe.splits.keep:
-                out.ignored.append(Left(sample.path, f"the recipe keeps no split {sample.split}"))
-            else:
-                out.samples.append(sample)
-    found = {s.label for s in out.samples if s.label is not None}
-    out.classes = (
-        (names or sorted(found, key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))) if found else []
-    )
-    negative = Counter(s.label for s in out.samples if s.label and s.label[0] == "-" and s.label[1:].isdigit())
-    out.notes += [
-        f"{n} images with the label {label} are a class of their own; if it means none, name the classes in a recipe, "
-        "which makes these images bad samples, and give `on_bad: skip`"
-        for label, n in sorted(negative.items())
-    ]
-    finish_splits(out, recipe, reader)
-    return out
-
-
-def _shapes(source: Path) -> dict[str, tuple[int, ...]]:
     out = {}
     with _opened(str(source)) as archive:
         for name in archive.namelist():

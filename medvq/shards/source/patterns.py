@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 WILD = {"*": "[^/]*", "**": ".*", "ext": "[^/.]+", "id": "[^/]+?", "name": "[^/]+"}
-"""What the fields match; the others match one folder's name or a part of it."""
+"""Regular expressions of fields. A field that is not listed matches the name of one folder, or a part of it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Pattern:
     regex: re.Pattern[str]
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The fields of `path`, with `id` (the stem) also where only `{name}` is given; None if it does not fit."""
+        """Return the fields of `path`, or None if it does not match. Without `{id}`, `id` is the stem of the name."""
         found = self.regex.fullmatch(path)
         if not found:
             return None
@@ -31,7 +31,7 @@ class Pattern:
 
 @cache
 def compile_pattern(text: str) -> Pattern:
-    """`text` as a `Pattern`; a field that stands twice must match the same text both times."""
+    """Compile a path pattern. A field that occurs twice must match the same text both times."""
     out, seen = [], set()
     for literal, name in re.findall(r"([^{}]+)|\{([^{}]*)\}", text):
         if literal:
@@ -47,18 +47,18 @@ def compile_pattern(text: str) -> Pattern:
 
 
 def nfc(text: str) -> str:
-    """Text in the form in which names are compared: file systems and spreadsheets write accents in several."""
+    """Return text in NFC, the form in which names are compared, as files and tables may encode accents differently."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def stem(path: str) -> str:
-    """The file's name without its last extension."""
+    """Return the name of a file without its last extension."""
     name = path.rsplit("/", 1)[-1]
     head, dot, _ = name.rpartition(".")
     return head if dot and head else name
 
 
 def ending(path: str) -> str:
-    """The file's suffix in lower case, with the one before `.gz` (`.nii.gz`)."""
+    """Return the suffix of a file in lower case, with the one before `.gz`, such as `.nii.gz`."""
     suffixes = re.findall(r"(?<=.)\.[^./ ]+", path.rsplit("/", 1)[-1].lower())
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])

@@ -1,40 +1,25 @@
-"""From files to samples: which image, which label, split, group and mask, and what cannot be one."""
+"""Sort the entries of a source into samples: which image, which label, split, group and mask, and what is left out."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from medvq.config.recipe import Recipe
-from medvq.errors import UsageError, suggest
+from medvq.errors import UsageError
 from medvq.shards.sampling.split import check_shares
+from medvq.shards.source.base import Left, Listing, SourceEntry
 from medvq.shards.source.checks import refuse_unknown_splits, ungrouped_notes, untrained_notes
-from medvq.shards.source.detect import SPLIT_WORDS
 from medvq.shards.source.masks import Masks
-from medvq.shards.source.patterns import compile_pattern, nfc
-from medvq.shards.source.scan import Left, Scan, SourceEntry
+from medvq.shards.source.patterns import compile_pattern
+from medvq.shards.source.sample_reader import Sample, SampleReader
 from medvq.shards.source.tables import Told, read_list, read_table
+
+__all__ = ["Arranged", "Released", "Sample", "arrange"]
 
 MOST_CLASSES = 32767
 """Labels are stored in 16 bits."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image that is to enter the dataset."""
-
-    path: str
-    """Relative to the source; of an `.npz`, the array and the row."""
-    size: int
-    mtime: int
-    id: str
-    label: str | None = None
-    split: str = "train"
-    group: str | None = None
-    mask: SourceEntry | None = None
 
 
 @dataclass
@@ -47,32 +32,32 @@ class Released:
 
 @dataclass
 class Arranged:
-    """What the source turned out to hold. Samples, bad and ignored are sorted by path."""
+    """What a source holds, sorted into samples and what is left out."""
 
     samples: list[Sample] = field(default_factory=list)
     bad: list[Left] = field(default_factory=list)
-    """Images that cannot enter, and why."""
+    """Images that cannot become samples, and why."""
     ignored: list[Left] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     released: list[Released] = field(default_factory=list)
     """Released smaller training sets, smallest first."""
     classes: list[str] = field(default_factory=list)
-    """Class names in label order; empty where nothing is labelled."""
+    """Class names in label order; empty if nothing is labelled."""
 
 
-def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -> Arranged:
-    """Sort the files of a source into samples by the recipe's patterns and tables.
-
-    `strict`: an image that fits no pattern is a bad sample (the layout was detected); else it is ignored (the
-    recipe's patterns choose).
+def arrange(found: Listing) -> Arranged:
+    """Sort the entries of a source into samples, by the patterns and tables of its recipe.
 
     Raises:
-        UsageError: class folders differ only in case, or a split of the recipe is unknown or would stay empty.
-        NotFoundError, DataError, UsageError: of a table.
+        NotFoundError: a table does not exist.
+        UsageError: two classes differ only in case, a split of the recipe is unknown or would stay empty, or a table
+            lacks a column.
+        DataError: a table cannot be read.
     """
+    recipe = found.recipe
     out = Arranged(bad=list(found.bad), ignored=list(found.ignored), notes=list(found.notes))
-    told = [read_table(t, source) for t in recipe.tables]
-    told += [read_list(split, file, source) for split, file in recipe.splits.lists.items()]
+    told = [read_table(t, found.base) for t in recipe.tables]
+    told += [read_list(split, file, found.base) for split, file in recipe.splits.lists.items()]
     tables = {_inside(t.table.file) for t in told}
     out.ignored += [Left(e.path, "not an image") for e in found.others if e.path not in tables]
     reader = SampleReader(recipe, told)
@@ -80,14 +65,14 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
     out.released, rest = _take_released(masks.rest, recipe)
     for released in out.released:
         out.ignored += [Left(p, f"a copy in the released {released.percent:g} % set") for p in released.paths]
-    fitting: Iterable[Fitting] = _fitting(rest, recipe, out.bad if strict else out.ignored)
+    fitting: Iterable[Fitting] = _fitting(rest, reader, recipe, out.bad if found.detected else out.ignored)
     if recipe.masks or told:
         fitting = list(fitting)
         for entry, fields in fitting:
             masks.claim(entry.path, fields)
             reader.claim(entry.path, fields)
     for entry, fields in fitting:
-        sample, problem = reader.sample(entry.path, entry.size, entry.mtime, fields)
+        sample, problem = reader.sample(entry, fields)
         mask, trouble = masks.of(entry.path, fields)
         if problem or trouble:
             out.bad.append(Left(entry.path, problem or trouble or ""))
@@ -97,25 +82,25 @@ def arrange(found: Scan, recipe: Recipe, source: Path, *, strict: bool = True) -
             out.samples.append(replace(sample, mask=mask) if mask else sample)
     out.ignored += [Left(e.path, "a mask without an image") for e in masks.orphans()]
     reader.refuse_merged({s.split for s in out.samples})
-    if strict and recipe.masks is None:
+    if found.detected and recipe.masks is None:
         _note_twins(out)
-    _finish_labels(out, recipe)
-    finish_splits(out, recipe, reader)
+    _finish_labels(out, found)
+    _finish_splits(out, recipe, reader)
     _note_unused_rows(out, told)
-    for rows in (out.samples, out.bad, out.ignored):
-        rows.sort(key=lambda r: r.path)
+    if not found.ordered:
+        for rows in (out.samples, out.bad, out.ignored):
+            rows.sort(key=lambda r: r.path)
     return out
 
 
 Fitting = tuple[SourceEntry, dict[str, str]]
-"""An image and what its path says."""
+"""An image, and what its path and its container say about it."""
 
 
-def _fitting(entries: list[SourceEntry], recipe: Recipe, others: list[Left]) -> Iterator[Fitting]:
-    """The images that fit a pattern, the first counts; those that fit none go to `others`."""
-    patterns = [compile_pattern(p) for p in recipe.images]
+def _fitting(entries: list[SourceEntry], reader: SampleReader, recipe: Recipe, others: list[Left]) -> Iterator[Fitting]:
+    """Yield the images that match a pattern, or all if there is none. Append the rest to `others`."""
     for entry in entries:
-        fields = next((m for p in patterns if (m := p.match(entry.path))), None)
+        fields = reader.fields_of(entry)
         if fields is None:
             others.append(Left(entry.path, "it does not fit the layout " + " or ".join(recipe.images)))
         else:
@@ -139,142 +124,18 @@ def _take_released(entries: list[SourceEntry], recipe: Recipe) -> tuple[list[Rel
     return released, rest
 
 
-class SampleReader:
-    """Puts together what path and tables say of an image."""
-
-    def __init__(self, recipe: Recipe, told: list[Told], *, overrule: bool = False) -> None:
-        """`overrule`: tables may put an image in another split than its path, which no pattern can leave out."""
-        self.told, self.overrule = told, overrule
-        self.listed = set(recipe.splits.lists)
-        self.known: dict[str, str | None] = {}
-        self.aliases = {_fold(k): v for k, v in recipe.aliases().items()}
-        self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
-        self.spellings: dict[str, str] = {}
-        self.met: set[str] = set()
-        """Splits of the samples, bad ones too."""
-        self.folders: set[str] = set()
-        """What paths call splits."""
-        self.group = re.compile(recipe.group) if recipe.group else None
-
-    def claim(self, path: str, fields: dict[str, str]) -> None:
-        """Note that there is an image at `path`, before `sample` is asked of any."""
-        for table in self.told:
-            table.claim(path, fields["id"])
-
-    def sample(self, path: str, size: int, mtime: int, fields: dict[str, str]) -> tuple[Sample, str | None]:
-        """The sample at `path`, whose pattern gave `fields`, and what is wrong with it."""
-        problem: str | None = None
-        labels = [fields["class"]] if "class" in fields else []
-        splits = [("its path", fields["split"])] if "split" in fields else []
-        groups = [("its path", fields["group"])] if "group" in fields else []
-        for table in self.told:
-            said, trouble = table.about(path, fields["id"])
-            problem = problem or trouble
-            if said:
-                labels += [said.label] if said.label is not None else []
-                splits += [(table.table.file, said.split)] if said.split else []
-                groups += [(table.table.file, said.group)] if said.group else []
-        divided = self.listed and fields.get("split") not in self.listed  # a folder such as `trainval`
-        if "split" in fields:
-            self.folders.add(fields["split"])
-        if (divided or self.overrule) and "split" in fields and len(splits) > 1:
-            del splits[0]
-        split = splits[-1][1] if splits else None
-        if self.listed and split not in self.listed:
-            problem = problem or "it is in no list of splits"
-        if self.group:
-            match = self.group.search(path)
-            if match is None:
-                problem = problem or f"the group pattern {self.group.pattern} does not match"
-            else:
-                groups = [("its path", match.group(1)), *(g for g in groups if g[0] != "its path")]
-        if len(splits) > 1:
-            problem = problem or _disagreement("splits", [(where, self._split(name)) for where, name in splits])
-        if len(groups) > 1:
-            problem = problem or _disagreement("groups", [(where, _nfc(name)) for where, name in groups])
-        meant = [self._class(name) for name in labels]
-        if self.aliases and None in meant:
-            name = labels[meant.index(None)]
-            problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := suggest(name, self.aliases)) else "")
-        elif len(set(meant)) > 1:
-            problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
-        label, group = meant[0] if meant else None, groups[-1][1] if groups else None
-        sample = Sample(path, size, mtime, fields["id"], label, self._split(split), _nfc(group))
-        self.met.add(sample.split)
-        return sample, problem
-
-    def meaning(self, field: str, text: str) -> str:
-        """What the text of a field of a path stands for, so that spellings of one class or split are one."""
-        if field == "split":
-            return self._split(text)
-        return (self._class(text) if field == "class" else None) or text
-
-    def _class(self, name: str) -> str | None:
-        if name not in self.known:
-            self.known[name] = self.aliases.get(_fold(name)) if self.aliases else _nfc(name)
-        return self.known[name]
-
-    def names(self) -> set[str]:
-        """What the source calls its splits, in paths and in tables."""
-        told = {said.split for table in self.told for said in table.rows.values() if said.split}
-        return told.union(self.folders, self.spellings)
-
-    def refuse_merged(self, splits: Collection[str]) -> None:
-        """Nothing, where each of `splits` comes from one name of the source, or from names that mean the same.
-
-        Raises:
-            UsageError: two names became one, as what cannot stand in a shard's name was replaced.
-        """
-        for split in sorted(splits):
-            names = sorted({nfc(n) for n, s in self.spellings.items() if s == split})
-            known = [n for n in names if _lower(n) in self.split_names or n == split]
-            if len(names) > max(1, len(known)):
-                first = next(n for n in names if n not in known)
-                raise UsageError(
-                    f"the splits {' and '.join(names)} of the source would become one, called {split}",
-                    hint=f"say what each means in a recipe, such as `splits: {{names: {{{first}: test}}}}`",
-                )
-
-    def _split(self, name: str | None) -> str:
-        if name is None:
-            return "train"
-        if name not in self.spellings:
-            plain = re.sub(r"[^A-Za-z0-9_-]", "_", nfc(name))
-            self.spellings[name] = self.split_names.get(_lower(name)) or plain
-        return self.spellings[name]
-
-
-def _disagreement(what: str, told: list[tuple[str, str | None]]) -> str | None:
-    if len({value for _, value in told}) == 1:
-        return None
-    return f"two {what}: " + " and ".join(f"{value} by {where}" for where, value in told)
-
-
-def _lower(name: str) -> str:
-    return nfc(name).lower()
-
-
-def _nfc(text: str | None) -> str | None:
-    return None if text is None else nfc(text)
-
-
-def _fold(text: str) -> str:
-    """The form in which spellings of a class are compared: NFC, no case, spaces as underscores."""
-    return re.sub(r"[\s_-]+", "_", nfc(text).casefold().strip())
-
-
 def _one_blank(text: str) -> str:
-    """`text` without blanks around it and with one in place of several."""
+    """Return `text` without blanks around it and with one in place of several."""
     return " ".join(text.split())
 
 
 def _quoted(name: str) -> str:
-    """A name in an error or as YAML, in quotes where its blanks would not be seen."""
+    """Return a name for a message or YAML, in quotes if its blanks would not be seen."""
     return name if name == _one_blank(name) else repr(name)
 
 
 def _note_twins(out: Arranged) -> None:
-    """Say so where most images have a twin of the same name and another suffix: one of the two is often the mask."""
+    """Add a note if most images have a twin of the same name and another suffix. One of the two is often the mask."""
     stems = Counter(s.path.rpartition(".")[0] for s in out.samples)
     twins = sum(n > 1 for n in stems.values())
     if twins * 2 > len(stems):
@@ -284,8 +145,8 @@ def _note_twins(out: Arranged) -> None:
         )
 
 
-def _finish_labels(out: Arranged, recipe: Recipe) -> None:
-    """Fix the order of classes; an unlabelled image among labelled ones is bad.
+def _finish_labels(out: Arranged, found: Listing) -> None:
+    """Fix the order of classes. An unlabelled image among labelled ones becomes a bad sample.
 
     Raises:
         UsageError: two classes of the source differ only in case or in blanks, or there are too many.
@@ -309,7 +170,7 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
             hint=f"rename one, or say in a recipe that they are one class, `classes: {{{second}: [{first}], ...}}`; "
             "nothing was decoded yet, and bad files are listed once this is mended",
         )
-    out.classes = (recipe.class_names() or sorted(labelled)) if labelled else []
+    out.classes = _class_order(labelled, found)
     if len(out.classes) > MOST_CLASSES:
         raise UsageError(
             f"{len(out.classes)} classes are too many", hint="folders of patients or cases are `{group}`, not `{class}`"
@@ -317,11 +178,24 @@ def _finish_labels(out: Arranged, recipe: Recipe) -> None:
     out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
 
 
-def finish_splits(out: Arranged, recipe: Recipe, reader: SampleReader) -> None:
+def _class_order(labelled: set[str], found: Listing) -> list[str]:
+    """Return the classes in label order: that of the recipe, else that of the source, else sorted."""
+    if not labelled:
+        return []
+    if names := found.recipe.class_names():
+        return names
+    if found.classes:
+        return [*found.classes, *sorted(labelled - set(found.classes))]
+    if found.numbered:
+        return sorted(labelled, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
+    return sorted(labelled)
+
+
+def _finish_splits(out: Arranged, recipe: Recipe, reader: SampleReader) -> None:
     """Check splits and groups against what the recipe says of them, once all samples are known.
 
     Raises:
-        UsageError: one is unknown, or would stay empty.
+        UsageError: a split is unknown, or would stay empty.
     """
     refuse_unknown_splits(recipe.splits, reader.met, reader.names())
     rows = [(s.split, s.label) for s in out.samples]

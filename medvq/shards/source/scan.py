@@ -1,59 +1,28 @@
-"""Walk a source tree safely: every file is either a candidate or ignored for a stated reason."""
+"""List the files of a folder safely: every file is either a candidate or left out for a stated reason."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from medvq.errors import MedvqError, NotFoundError
 from medvq.shards.image.sniff import IMAGE_SUFFIXES, sniff
+from medvq.shards.source.base import Left, Listing, SourceEntry
 
 JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
 """Files that file managers leave behind."""
 
 
-@dataclass(frozen=True)
-class SourceEntry:
-    """A file of the source."""
+def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Listing:
+    """List all files below a folder, sorted by path.
 
-    path: str
-    """Relative to the source, with `/`."""
-    size: int
-    """Bytes."""
-    mtime: int
-    """Nanoseconds; only to tell that a file changed while it was being packed."""
-
-
-@dataclass(frozen=True)
-class Left:
-    """Something that was left out, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass
-class Scan:
-    """All files of a source, sorted by path."""
-
-    images: list[SourceEntry] = field(default_factory=list)
-    """Files that are images by name or by content."""
-    others: list[SourceEntry] = field(default_factory=list)
-    """Readable files that are no images: tables, readmes."""
-    bad: list[Left] = field(default_factory=list)
-    """What may be images but cannot be reached: folders that cannot be listed, names that are not UTF-8."""
-    ignored: list[Left] = field(default_factory=list)
-    """Hidden files, junk, links that lead out."""
-    notes: list[str] = field(default_factory=list)
-    """Things worth telling, such as an empty folder."""
-
-
-def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Scan:
-    """Walk `source`; `ignore` are the recipe's globs, `exclude` are folders that are no part of it (such as DEST).
+    Args:
+        source: the folder.
+        ignore: globs of paths or names that are no part of the dataset.
+        exclude: folders that are no part of the source, such as the dataset that is being written.
 
     Raises:
         NotFoundError: `source` is not a folder.
@@ -62,18 +31,23 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
     if not source.exists():
         raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
     root = os.path.realpath(source)
-    out = Scan()
+    out = Listing()
     _walk(root, ignore, {os.path.realpath(p) for p in exclude}, out)
     for rows in (out.images, out.others, out.ignored):
         rows.sort(key=lambda r: r.path)
     paths = [r.path for rows in (out.ignored, out.images, out.others, out.bad) for r in rows] if ignore else []
-    idle = [g for g in ignore if not any(_fits(p, g) for p in paths)]
-    out.notes += [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
+    out.notes += idle_notes(ignore, paths)
     return out
 
 
-def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> None:
-    # A stack and no recursion: a path may have more folders than Python has frames.
+def idle_notes(ignore: Collection[str], paths: Collection[str]) -> list[str]:
+    """Return a note for every glob of the recipe's `ignore` that matches none of `paths`."""
+    idle = [g for g in ignore if not any(_fits(p, g) for p in paths)]
+    return [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
+
+
+def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Listing) -> None:
+    # A stack, not recursion: a tree may be deeper than Python's limit on recursion.
     todo = [""]
     while todo:
         prefix = todo.pop()
@@ -81,8 +55,8 @@ def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Scan) -> N
         todo += [p for p in reversed(below) if os.path.join(root, p[:-1]) not in exclude]
 
 
-def _list(prefix: str, root: str, ignore: Collection[str], out: Scan) -> list[str]:
-    """Sort what is in one folder; the prefixes of the folders in it."""
+def _list(prefix: str, root: str, ignore: Collection[str], out: Listing) -> list[str]:
+    """Add what is in one folder to `out`, and return the prefixes of its subfolders."""
     below = []
     try:
         entries = sorted(os.scandir(os.path.join(root, prefix)), key=lambda e: e.name)
@@ -104,7 +78,7 @@ def _list(prefix: str, root: str, ignore: Collection[str], out: Scan) -> list[st
     return below
 
 
-def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Scan) -> None:
+def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Listing) -> None:
     target = os.path.realpath(entry.path)
     if not os.path.exists(target):
         out.ignored.append(Left(path, "a link that leads nowhere"))
@@ -116,8 +90,8 @@ def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str]
         _file(entry, path, ignore, out)
 
 
-def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Scan) -> None:
-    reason = _reason_to_ignore(path, ignore)
+def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Listing) -> None:
+    reason = reason_to_ignore(path, ignore)
     info, trouble = None, None
     try:
         path.encode()
@@ -140,7 +114,8 @@ def _is_named_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-def _reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
+def reason_to_ignore(path: str, ignore: Collection[str]) -> str | None:
+    """Return why a file is no part of a dataset: it is hidden, junk, or matches a glob of `ignore`; else None."""
     if path.startswith(".") or "/." in path:
         return "hidden"
     name = path.rpartition("/")[2]
@@ -163,5 +138,5 @@ def _looks_like_image(path: str) -> bool:
 
 
 def printable(path: str) -> str:
-    """A path for people: what is not UTF-8 or would break the line is escaped."""
+    """Return a path for messages: bytes that are not UTF-8 and line breaks are escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""Read CSV tables of labels, groups and splits as labs write them: BOM, CRLF, semicolons, quoted names."""
+"""Read CSV tables of labels, groups and splits as they come: with BOM, CRLF, semicolons, quoted names, UTF-16."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medvq.shards.source.patterns import nfc, stem
 
 @dataclass(frozen=True)
 class Said:
-    """What one row says about an image."""
+    """What one row of a table says about an image."""
 
     line: int
     label: str | None = None
@@ -24,30 +24,30 @@ class Said:
 
 @dataclass
 class Told:
-    """A table, by image."""
+    """The rows of a table by image."""
 
     table: LabelTable
     rows: dict[str, Said] = field(default_factory=dict)
-    """By id, or by path where the table matches paths."""
+    """Rows by id, or by path if the table matches paths."""
     conflicts: dict[str, str] = field(default_factory=dict)
-    """Ids of which the table says two different things, and what."""
+    """Ids about which the table says two different things, and what is wrong."""
     used: dict[str, str] = field(default_factory=dict)
-    """Ids that some image had, and the first image."""
+    """Ids that an image has, and the first such image."""
     several: dict[str, list[str]] = field(default_factory=dict)
-    """Ids that are the names of several images, and these."""
+    """Ids that are the names of several images, and the images."""
 
     def claim(self, path: str, id_: str) -> None:
-        """Note that the image at `path` is there, before what is said of any image is asked."""
+        """Record that there is an image at `path`. Call this for all images before `about` for any."""
         key = self._key(path, id_)
         if key is None:
             return
-        # An {id} that is only a part of the name, such as a patient's, is meant to stand for several images.
+        # An {id} that is only a part of the name, such as that of a patient, may belong to several images.
         if key in self.used and (self.table.match == "path" or nfc(id_) == nfc(stem(path))):
             self.several.setdefault(key, [self.used[key]]).append(path)
         self.used.setdefault(key, path)
 
     def about(self, path: str, id_: str) -> tuple[Said | None, str | None]:
-        """What is said of the image, or what is wrong with it."""
+        """Return what the table says about an image, None if nothing, and what is wrong with it, if so."""
         key = self._key(path, id_)
         if key is None:
             return None, f"no row for it in {self.table.file}" if self.table.complete else None
@@ -57,12 +57,12 @@ class Told:
         return said, self.conflicts.get(key)
 
     def _key(self, path: str, id_: str) -> str | None:
-        """The row's id, in NFC as all of them: file systems and spreadsheets write accents in other ways."""
+        """Return the id of the row for an image; None if there is none."""
         path, id_ = nfc(path), nfc(id_)
         if self.table.match == "id":
             return next((k for k in (id_, path.rsplit("/", 1)[-1]) if k in self.rows), None)
         parts = path.split("/")
-        # The table's paths may start above or below the source; the longest common end decides.
+        # Paths of the table may start above or below the source: the longest common end decides.
         for i in range(len(parts)):
             key = "/".join(parts[i:])
             if key in self.rows:
@@ -78,16 +78,19 @@ class Told:
 
 
 def shown(paths: list[str]) -> str:
-    """The first of `paths`, and how many more there are."""
+    """Return the first of `paths`, and how many more there are, as text."""
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names, and for each row its line number and its values, stripped.
+    """Read a table.
+
+    Returns:
+        Column names, and for each row its line number and its values by column, without blanks around them.
 
     Raises:
         NotFoundError: there is no such file.
-        DataError: it cannot be read, is no text, has no header, or a row has more values than columns.
+        DataError: it cannot be read, is not text, has no header, or a row has more values than there are columns.
     """
     try:
         raw = path.read_bytes()
@@ -133,10 +136,10 @@ def _text(raw: bytes) -> str:
 
 
 def read_table(table: LabelTable, source: Path) -> Told:
-    """Read `table`, whose path is relative to `source`.
+    """Read a table whose path is relative to the folder `source`.
 
     Raises:
-        NotFoundError, DataError: as `read_rows`.
+        NotFoundError, DataError: as for `read_rows`.
         UsageError: it lacks a column that the recipe names.
     """
     path = source / table.file
@@ -162,7 +165,7 @@ def read_table(table: LabelTable, source: Path) -> Told:
 
 
 def read_list(split: str, file: str, source: Path) -> Told:
-    """A text file whose lines name the images of `split`, by id or by path.
+    """Read a text file whose lines name the images of `split`, by id or by path.
 
     Raises:
         NotFoundError: there is no such file.
@@ -198,7 +201,7 @@ def _id_of(row: dict[str, str], columns: list[str], table: LabelTable) -> str:
 
 
 def _label_of(row: dict[str, str], table: LabelTable) -> tuple[str | None, str | None]:
-    """The label of a row, or what is wrong with it."""
+    """Return the label of a row, None if it has none, and what is wrong with it, if so."""
     if table.label:
         value = row.get(table.label, "")
         if not value:

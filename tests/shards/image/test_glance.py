@@ -18,7 +18,7 @@ from medvq.shards.image.glance import Eighths, glance
 from medvq.shards.image.phash import NEAR, looks
 from medvq.shards.pack import examine
 from medvq.shards.pack.pack import pack
-from medvq.shards.source.folder import Origin
+from medvq.shards.source.folder import FolderSource
 from medvq.shards.source.samples import Sample
 
 
@@ -134,7 +134,7 @@ def test_reduced_images_are_described_together_as_they_are_alone(monkeypatch: py
 def test_what_is_only_stripped_is_not_written_twice(source: Path, tmp_path: Path) -> None:
     files = sorted(source.rglob("*.jpg"))
     samples = [Sample(str(p.relative_to(source)), p.stat().st_size, 0, p.stem) for p in files]
-    for part in examine.parts_of(samples, tmp_path, Origin(str(source)), Recipe()):
+    for part in examine.parts_of(samples, tmp_path, FolderSource(source, Recipe()), Recipe()):
         found = examine.parsed(examine.examine_part(part))
         assert list(tmp_path.iterdir()) == []
         assert all(e.image is not None and e.image.pieces is not None for e in found)

@@ -239,8 +239,9 @@ def test_packing_and_verifying_need_no_torch() -> None:
 
     code = (
         "import sys, medvq.shards.pack.pack, medvq.shards.pack.preview\n"
-        "import medvq.shards.dataset.verify, medvq.shards.dataset.summary\n"
-        "print('torch' in sys.modules)"
+        "import medvq.shards.dataset.verify, medvq.shards.dataset.summary, medvq.shards.dataset.dataset\n"
+        "from medvq.config.recipe import SOURCES\n"
+        "print(len(list(SOURCES.values())) < 3 or 'torch' in sys.modules or 'webdataset' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 

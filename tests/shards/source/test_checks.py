@@ -151,7 +151,7 @@ def test_samples_without_the_group_that_was_asked_for_are_told(tmp_path: Path, o
         "f,p\n" + "".join(f"{c}_{i:03d},{'P1' if i == 0 else 'NA'}\n" for c in "ab" for i in range(4)),
     )
     put(tmp_path / "u.csv", (tmp_path / "t.csv").read_text().replace("NA", ""))
-    note = "6 of 8 samples have no group, so that no leak is seen between splits by them"
+    note = "6 of 8 samples have no group: a leak between splits cannot be seen by them"
     for table, notes in (("../t.csv", []), ("../u.csv", [note])):
         recipe = Recipe(
             images=["{class}/{name}"], tables=[LabelTable(file=table, id="f", group="p")], opaque_keys=opaque
