@@ -63,10 +63,10 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images (SPEC §1).
+    """Exact pixel statistics of the split, in 0..1 and per channel, from decoding every image in full.
 
-    Of an image of 192 rows or more every k-th row counts, and of many JPEGs whose bytes pass through a sample is
-    decoded in full (`medvq.shards.image.statistics`). Where packing encodes to JPEG, they are of the pixels before.
+    Means over images: mean = E[x], std = sqrt(E[x²] - E[x]²). Every image counts the same, whatever its size. If packing
+    encodes to JPEG, the pixels are those before encoding.
     """
 
     split: str
