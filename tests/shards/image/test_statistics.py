@@ -34,9 +34,7 @@ def test_every_image_counts_the_same_and_grey_for_each_channel() -> None:
 
 def test_the_order_of_images_changes_no_bit() -> None:
     rng = np.random.default_rng(1)
-    images = [
-        sums_of(rng.integers(0, 256, (*rng.integers(1, 40, 2), 3), dtype=np.uint8)) for _ in range(200)
-    ]
+    images = [sums_of(rng.integers(0, 256, (*rng.integers(1, 40, 2), 3), dtype=np.uint8)) for _ in range(200)]
     found = mean_and_std(images, 3)
     assert mean_and_std(images[::-1], 3) == found
     assert mean_and_std(sorted(images), 3) == found
