@@ -65,8 +65,8 @@ class ImageFacts:
 class Statistics:
     """Exact pixel statistics of the split, in 0..1 and per channel, from decoding every image in full.
 
-    Means over images: mean = E[x], std = sqrt(E[x²] - E[x]²). Every image counts the same, whatever its size. If packing
-    encodes to JPEG, the pixels are those before encoding.
+    Both are made of means over images, mean = E[x] and std = sqrt(E[x²] - E[x]²): every image counts the same, whatever
+    its size. If packing encodes to JPEG, the pixels are those before encoding.
     """
 
     split: str

@@ -37,7 +37,7 @@ class TarWriter:
     def add(self, name: str, data: bytes, crc32: int | None = None) -> Member:
         """Append `data` as the member `name` (at most 100 ASCII characters); pass `crc32` if it is known."""
         member = Member(self._at + BLOCK, len(data), zlib.crc32(data) if crc32 is None else crc32)
-        self._write(b"".join((_header(name, len(data)), data, bytes(-len(data) % BLOCK))))
+        self._write(b"".join((header(name, len(data)), data, bytes(-len(data) % BLOCK))))
         return member
 
     def close(self) -> tuple[int, str]:
@@ -55,7 +55,7 @@ class TarWriter:
         self._at += len(data)
 
 
-def _header(name: str, size: int) -> bytes:
+def header(name: str, size: int) -> bytes:
     """Return the ustar header of a member; owner, group and time are 0, as `tarfile.TarInfo` sets them."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644

@@ -132,8 +132,8 @@ def stored(image: Decoded, recipe: Recipe) -> tuple[bytes, str, Pixels, list[str
 def stored_mask(mask: Decoded, image: Decoded, recipe: Recipe) -> tuple[bytes, Pixels, list[str]]:
     """Return what the dataset stores of a mask: PNG bytes, pixels, and the rules that were applied.
 
-    A mask that has the size of the image before its EXIF turn is turned with the image. A mask that fits only the turned
-    image is stored as it is. The recipe's `masks_turned` decides for all masks.
+    A mask that has the size of the image before its EXIF turn is turned with the image. A mask that fits only the
+    turned image is stored as it is. The recipe's `masks_turned` overrides this for all masks.
 
     Raises:
         ValueError: the mask does not have the size of its image.

@@ -29,8 +29,8 @@ CROWDED = 64
 def looks(pixels: Pixels) -> str:
     """Return the perceptual hash of `pixels`, (H, W) or (H, W, 3), as 64 hex digits.
 
-    Each of the 256 bits says whether the image gets brighter from one patch of a 16 x 17 grid to its right neighbour. Of
-    a colour image the green channel is used.
+    Each of the 256 bits says whether the image gets brighter from one patch of a 16 x 17 grid to its right neighbour.
+    Of a colour image the green channel is used.
     """
     if min(pixels.shape[:2]) >= LARGE:
         pixels = _block_means(pixels)

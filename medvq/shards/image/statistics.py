@@ -35,7 +35,7 @@ def sums_of(pixels: Pixels) -> Sums:
     channels = 1 if pixels.ndim == 2 else 3
     rows = pixels.reshape(height, width * channels)
     columns = np.zeros((2, width * channels), np.int64)
-    # In whole numbers, and narrow ones: BLAS would be no faster here, and its threads slow down forked processes.
+    # BLAS on float32 would be no faster, and its threads would slow down forked processes.
     for top in range(0, height, _ROWS):
         block = rows[top : top + _ROWS]
         columns[0] += block.sum(axis=0, dtype=np.uint16)
@@ -47,8 +47,8 @@ def sums_of(pixels: Pixels) -> Sums:
 def mean_and_std(images: Sequence[Sums], channels: int) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation per channel, of pixels in 0..1.
 
-    The mean is the mean over images of E[x], the standard deviation sqrt(mean over images of E[x²] - mean²): every image
-    counts the same, whatever its size.
+    The mean is the mean over images of E[x], the standard deviation sqrt(mean over images of E[x²] - mean²): every
+    image counts the same, whatever its size.
 
     Args:
         images: the sums of at least one image.

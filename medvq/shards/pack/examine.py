@@ -1,8 +1,8 @@
 """Examine images one by one: hash, decode, convert, and sum up their pixels. Runs in worker processes, in parts.
 
-A part is a fixed number of samples. Converted bytes go to `part-N.bin`, which is renamed into place when it is complete.
-The other results are one line of JSON, which the main process appends to its log. A part that is in the log is not
-examined again. A part is a pure function of its files and the recipe.
+A part is a fixed number of samples. Converted bytes go to `part-N.bin`, which is renamed into place when it is
+complete. The other results are one line of JSON, which the main process appends to its log. A part that is in the log
+is not examined again. A part is a pure function of its files and the recipe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images are decoded in full while they are packed: statistics are exact, damage is found, kept bytes are not copied."""
+"""Images are decoded in full while they are packed: statistics are exact, and damage is found."""
 
 from __future__ import annotations
 
