@@ -14,6 +14,8 @@ from medvq.errors import DataError, MissingError, NotFoundError
 FORMAT = 1
 """The format that is written. A reader refuses newer ones."""
 MANIFEST, INDEX = "manifest.json", "index.parquet"
+INSIDE = 128
+"""A mask keeps a pixel if its value there is at least this: of 0, 128, 255 it keeps the last two."""
 
 
 @dataclass(frozen=True, kw_only=True)

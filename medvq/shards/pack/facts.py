@@ -8,11 +8,10 @@ from functools import cache
 from typing import Any
 
 from medvq.config.recipe import Recipe
-from medvq.shards.dataset.manifest import ImageFacts, Split, Statistics, split_order
+from medvq.shards.dataset.manifest import INSIDE, ImageFacts, Split, Statistics, split_order
 from medvq.shards.image.decode import RULES
 from medvq.shards.image.phash import MOST
 from medvq.shards.image.statistics import mean_and_std
-from medvq.shards.load.decode import INSIDE
 from medvq.shards.pack.layout import Planned, ShardLayout, digest_of, duplicates_of, near_of
 from medvq.shards.source.checks import ungrouped_notes, untrained_notes
 from medvq.shards.source.resolve import ResolvedSource, inputs_of
