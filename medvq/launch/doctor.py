@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Literal
 
 from medvq.errors import MedvqError
 from medvq.launch.slurm.checkup import checkup, shared_folder
+from medvq.processes import usable_cores
 
 PACKAGES = ("torch", "ray", "pyarrow", "submitit")
 SHM = 10**9
@@ -50,7 +50,7 @@ def _packages() -> Iterator[Check]:
 def _machine() -> Iterator[Check]:
     import torch
 
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
         yield Check(level="ok", what=f"{torch.cuda.device_count()} GPUs ({', '.join(sorted(names))}), {cores} cores")
