@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Literal
 from medvq.errors import MedvqError
 from medvq.extras import EXTRAS, install_command, is_installed
 from medvq.launch.slurm.checkup import checkup, shared_folder
+from medvq.processes import usable_cores
 
 PACKAGES = ("torch", "pyarrow")
 """Packages that medvq cannot do without and whose version matters."""
@@ -60,7 +60,7 @@ def _packages() -> Iterator[Check]:
 def _machine() -> Iterator[Check]:
     import torch
 
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
         yield Check(level="ok", what=f"{torch.cuda.device_count()} GPUs ({', '.join(sorted(names))}), {cores} cores")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,6 +10,7 @@ from medvq.config.profile import Slurm
 from medvq.config.study import Resources
 from medvq.errors import MedvqError, MissingError, UsageError
 from medvq.launch.slurm.allocation import allocation
+from medvq.processes import usable_cores
 from medvq.runs.spec import RunSpec
 
 
@@ -53,7 +53,7 @@ def measure() -> Room:
     given = allocation()
     if given is not None:
         return Room(cores=given.cpus * len(given.nodes), gpus=given.gpus * len(given.nodes), nodes=len(given.nodes))
-    return Room(cores=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+    return Room(cores=usable_cores(), gpus=torch.cuda.device_count())
 
 
 def shape_of(resources: Resources, batch_size: int, room: Room) -> tuple[int, int]:

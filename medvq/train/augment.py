@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medvq.config.data import Augment
 from medvq.models.draws import Draws
-from medvq.shards.load.decode import INSIDE
+from medvq.shards.dataset.manifest import INSIDE
 from medvq.train.rotate import rotate
 
 KEEP = 255

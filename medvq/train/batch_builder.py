@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medvq.config.data import Augment
 from medvq.models.draws import Draws
-from medvq.shards.load.decode import INSIDE
+from medvq.shards.dataset.manifest import INSIDE
 from medvq.shards.load.loader import Loader
 from medvq.shards.load.loader import RawBatch as Read
 from medvq.shards.load.view import View

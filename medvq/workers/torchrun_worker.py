@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-import time
 from pathlib import Path
 
 import torch
 
+from medvq.processes import end_with_parent
 from medvq.runs.process import Process
 from medvq.train.run import WorkItem
 from medvq.train.world import and_leave, process_group
 from medvq.workers.group import work_through
 
-LOOK = 0.5
-
 
 def main(path: Path) -> None:
     """Do the runs of a request on this rank."""
     request = json.loads(path.read_bytes())
-    _end_with(Process.of(request["owner"]))
+    owner = Process.of(request["owner"])
+    end_with_parent(alive=lambda: owner.alive() is not False)
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if request["gpus"] else torch.device("cpu")
     with process_group(
         rank=int(os.environ["RANK"]),
@@ -33,18 +31,6 @@ def main(path: Path) -> None:
         store=path.with_name("ranks"),
     ) as world:
         work_through([WorkItem(**item) for item in request["items"]], world, Path(request["stop"]))
-
-
-def _end_with(owner: Process) -> None:
-    """End this process when its owner or torchrun is gone: a kill leaves them no time to see to it."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent and owner.alive() is not False:
-            time.sleep(LOOK)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -105,6 +105,6 @@ def report_packing(images: int, table: dict[str, Seconds]) -> None:
 
 
 if __name__ == "__main__":
-    source, work, processes, rounds = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
-    alone = processes == 1 and source.name != "many"
+    source, work, processes, rounds, peers = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
+    alone = bool(peers) and processes == 1 and source.name != "many"
     print(json.dumps(measure_packing(source, work, processes, rounds, peers=alone)))

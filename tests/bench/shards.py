@@ -5,6 +5,8 @@ One run, every contender in turn in every round, medians of the rounds, then rat
     python -m venv PEERS && PEERS/bin/pip install torch==2.13.0 && PEERS/bin/pip install torchvision==0.28.0
     PEERS/bin/pip install . webdataset mosaicml-streaming litdata && PEERS/bin/python tests/bench/shards.py
 
+`--no-peers` measures what medvq itself gives, and needs nothing but its own environment.
+
 JPEGs (360 px) become 64 and 224 px uint8 batches of 32, shuffled, with the page cache warm and nothing kept in memory;
 raw 28 px images are read as they are. A bare loop reads, decodes and resizes files with as many processes and moves
 nothing between them: what is left of it is what a loader costs. Ratios in brackets are of processor time, which a busy
@@ -31,6 +33,7 @@ from typing import Any, Literal
 import numpy as np
 import packing
 import torch
+from behind_dataloader import reader_behind_dataloader
 from packing import TIMES, Seconds, multiplied, report_packing
 from peers import BATCH, PEERS, Images, fit
 from PIL import Image
@@ -43,14 +46,18 @@ from medvq.shards.load.view import View, ViewPart
 from medvq.shards.pack.pack import pack
 
 OURS, KEPT, BARE, BARE_PIL = "medvq", "medvq, kept in memory", "bare loop, same decoder", "bare loop, Pillow"
+BEHIND = "medvq's Reader behind DataLoader"
 DATA = Path(os.environ.get("MEDVQ_BENCH_DATA", "../shared/data"))
 Rates = dict[str, tuple[float, float]]
 """Of every contender images a second and µs of processor time an image."""
 
 
+def whole(dataset: Path, size: int) -> View:
+    return View(parts=(ViewPart(dataset=Dataset.open(dataset)),), splits=("all",), size=(size, size))
+
+
 def ours(dataset: Path, size: int, processes: int, keep_bytes: int) -> Callable[[int], int]:
-    view = View(parts=(ViewPart(dataset=Dataset.open(dataset)),), splits=("all",), size=(size, size))
-    loader = Loader(view, BATCH, 0, processes=processes, keep_bytes=keep_bytes)
+    loader = Loader(whole(dataset, size), BATCH, 0, processes=processes, keep_bytes=keep_bytes)
     return lambda epoch: sum(len(b) for b in loader.epoch(epoch))
 
 
@@ -93,22 +100,24 @@ def decode_ours(path: Path, size: int) -> torch.Tensor:
     return torch.from_numpy(resize(decode_image(path.read_bytes(), 3), (size, size))).permute(2, 0, 1)
 
 
-def compare(work: Path, size: int, processes: int, rounds: int) -> Rates:
+def compare(work: Path, size: int, processes: int, rounds: int, *, peers: bool) -> Rates:
     """`measure` in a process of its own, so that no setting meets the threads and processes of another."""
     arguments = ["--measure", str(work), str(size), str(processes), "--rounds", str(rounds)]
+    arguments += [] if peers else ["--no-peers"]
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     rates: Rates = json.loads(done.stdout.splitlines()[-1])
     return rates
 
 
-def measure(work: Path, size: int, processes: int, rounds: int) -> Rates:
+def measure(work: Path, size: int, processes: int, rounds: int, *, peers: bool) -> Rates:
     """Every contender in turn in every round; medians of the rounds."""
     contenders = {
         OURS: ours(work / "medvq", size, processes, keep_bytes=0),
         KEPT: ours(work / "medvq", size, processes, keep_bytes=1 << 30),
-        **{name: theirs(name, work / name, size, processes) for name in PEERS},
+        BEHIND: reader_behind_dataloader(whole(work / "medvq", size), BATCH, processes),
+        **{name: theirs(name, work / name, size, processes) for name in (PEERS if peers else ())},
     }
-    if files := sorted((work / "ImageFolder + DataLoader").rglob("*.jpg")):
+    if files := sorted((work / "files").rglob("*.jpg")):
         contenders[BARE] = bare(lambda p: decode_ours(p, size), files, processes)
         contenders[BARE_PIL] = bare(lambda p: fit(Image.open(p), size), files, processes)
     torch.set_num_threads(1)
@@ -143,8 +152,8 @@ def pixel_difference(images: Images, size: int) -> tuple[float, int]:
     return float(np.mean([d.mean() for d in found])), int(max(d.max() for d in found))
 
 
-def prepare(source: Path, work: Path, store: Literal["auto", "npy"]) -> Images:
-    """Pack `source` and write every peer's format from the same images."""
+def prepare(source: Path, work: Path, store: Literal["auto", "npy"], *, peers: bool) -> Images:
+    """Pack `source`, write its JPEGs as files for the bare loop, and every peer's format from the same images."""
     dataset = work / "medvq"
     pack(source, dataset, Recipe(store=store), on_bad="skip", on_leak="report")
     data = Dataset.open(dataset)
@@ -152,8 +161,12 @@ def prepare(source: Path, work: Path, store: Literal["auto", "npy"]) -> Images:
     images: Images = [(data.read(r), int(labels[r])) for r in rows]
     if store == "npy":
         images = [(decode_image(stored, 3), label) for stored, label in images]
-    for name, peer in PEERS.items():
-        peer.write(images, work / name)
+    else:
+        (work / "files").mkdir()
+        for n, (stored, _) in enumerate(images):
+            (work / "files" / f"{n:06d}.jpg").write_bytes(stored)
+    for name in PEERS if peers else ():
+        PEERS[name].write(images, work / name)
     return images
 
 
@@ -162,20 +175,21 @@ def report(title: str, table: dict[int, Rates]) -> None:
     print(f"\n### {title}\n\nImages/s (and µs of processor time an image) with 0, 1, 2 loader processes.\n")
     rows = [["", *map(str, table)], ["---"] * (len(table) + 1)]
     rows += [[name, *(f"{r[name][0]:.0f} ({r[name][1]:.0f})" for r in table.values())] for name in names]
-    best = [(max(r[name][0] for name in PEERS), min(r[name][1] for name in PEERS)) for r in table.values()]
-    bare_ = [r[BARE] for r in table.values()] if BARE in names else []
-    for name, others in (("fastest peer", best), ("bare loop", bare_)):
+    peers = [name for name in PEERS if name in names]
+    best = [(max(r[p][0] for p in peers), min(r[p][1] for p in peers)) for r in table.values()] if peers else []
+    behind, bare_ = ([r[name] for r in table.values()] if name in names else [] for name in (BEHIND, BARE))
+    for name, others in (("fastest peer", best), ("Reader behind DataLoader", behind), ("bare loop", bare_)):
         pairs = zip((r[OURS] for r in table.values()), others, strict=False)
         rows.append([f"**medvq / {name}**", *(f"**{o[0] / t[0]:.2f}** ({t[1] / o[1]:.2f})" for o, t in pairs)])
     print("\n".join(f"| {' | '.join(row)} |" for row in rows if len(row) > 1))
 
 
-def packing_table(source: Path, work: Path, rounds: int) -> dict[str, Seconds]:
+def packing_table(source: Path, work: Path, rounds: int, *, peers: bool) -> dict[str, Seconds]:
     """`measure_packing` with 1 and 2 processes, each in a process of its own, of `source` and of many copies of it."""
     table, large = {}, multiplied(source, work / "many", TIMES)
     for folder in (source, large):
         for processes in (1, 2):
-            arguments = [packing.__file__, str(folder), str(work), str(processes), str(rounds)]
+            arguments = [packing.__file__, str(folder), str(work), str(processes), str(rounds), str(int(peers))]
             done = subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True)
             count = len(list(folder.rglob("*.jpg")))
             table[f"{count:,} files, {processes}"] = json.loads(done.stdout.splitlines()[-1])
@@ -193,10 +207,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with pbc/ and pbc28/")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="packing, or loading at these sizes")
     parser.add_argument("--measure", nargs=3, metavar=("WORK", "SIZE", "PROCESSES"), help="one setting, as JSON")
+    parser.add_argument("--no-peers", action="store_true", help="only what needs no other library")
     options = parser.parse_args()
+    peers = not options.no_peers
     if options.measure:
         work, size, processes = options.measure
-        print(json.dumps(measure(Path(work), int(size), int(processes), options.rounds)), flush=True)
+        print(json.dumps(measure(Path(work), int(size), int(processes), options.rounds, peers=peers)), flush=True)
         for child in multiprocessing.active_children():
             child.kill()
         os._exit(0)
@@ -205,16 +221,16 @@ def main() -> None:
     jpegs = options.data / "pbc" / "PBC_dataset_normal_DIB"
     try:
         if "pack" in options.only:
-            report_packing(len(list(jpegs.rglob("*.jpg"))), packing_table(jpegs, work, options.rounds))
+            report_packing(len(list(jpegs.rglob("*.jpg"))), packing_table(jpegs, work, options.rounds, peers=peers))
         sizes = [size for size in (64, 224) if str(size) in options.only]
-        images = prepare(jpegs, work / "jpeg", "auto") if sizes else []
+        images = prepare(jpegs, work / "jpeg", "auto", peers=peers) if sizes else []
         for size in sizes:
             mean, largest = pixel_difference(images, size)
-            table = {n: compare(work / "jpeg", size, n, options.rounds) for n in (0, 1, 2)}
+            table = {n: compare(work / "jpeg", size, n, options.rounds, peers=peers) for n in (0, 1, 2)}
             report(f"360 px JPEG to {size} px (from Pillow's pixels: mean {mean:.4f} of 255, at most {largest})", table)
         if "28" in options.only:
-            prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", "npy")
-            report("raw 28 px", {n: compare(work / "raw", 28, n, options.rounds) for n in (0, 1, 2)})
+            prepare(options.data / "pbc28" / "pbc28.npz", work / "raw", "npy", peers=peers)
+            report("raw 28 px", {n: compare(work / "raw", 28, n, options.rounds, peers=peers) for n in (0, 1, 2)})
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

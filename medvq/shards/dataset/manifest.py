@@ -14,6 +14,8 @@ from medvq.errors import DataError, MissingError, NotFoundError
 FORMAT = 1
 """Version of the format that is written. Newer ones are not read."""
 MANIFEST, INDEX = "manifest.json", "index.parquet"
+INSIDE = 128
+"""A mask keeps a pixel if its value there is at least this: of 0, 128, 255 it keeps the last two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +65,10 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Pixel statistics in 0..1, per channel: std = sqrt(E[x²] − E[x]²), both means over images.
+    """Exact pixel statistics of the split, in 0..1 and per channel, from decoding every image in full.
 
-    Of an image of 192 rows or more every k-th row counts, and of many JPEGs whose bytes pass through a sample is
-    decoded in full (`medvq.shards.image.statistics`). Where packing encodes to JPEG, they are of the pixels before.
+    Both are made of means over images, mean = E[x] and std = sqrt(E[x²] - E[x]²): every image counts the same, whatever
+    its size. If packing encodes to JPEG, the pixels are those before encoding.
     """
 
     split: str

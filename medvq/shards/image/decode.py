@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.shards.image.arrays import (
-    Pixels,
-    array_bytes_can_be_kept,
-    by_numpy,
-    check_size,
-    first_line,
-    in_bands,
-    to_8_bits,
-)
+from medvq.shards.image import pillow
+from medvq.shards.image.arrays import Pixels, array_bytes_can_be_kept, by_numpy, check_size, to_8_bits
 from medvq.shards.image.bad import BadImage
 from medvq.shards.image.sniff import describe, sniff
-from medvq.shards.image.strip import Plain, plain_jpeg, plain_png
+from medvq.shards.image.strip import Kept, Plain, plain_jpeg, plain_png
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from medvq.config.recipe import Recipe
 
 RULES = {
@@ -49,10 +38,9 @@ RULES = {
     "mask luma": "a coloured mask to grey by ITU-R 601 luma",
     "mask values": "mask values as the recipe maps them",
 }
-"""What may be done to pixels on the way in. A manifest lists the rules that were used, with values of the recipe."""
+"""Conversions that packing may apply. A manifest lists those that were applied, with the values of the recipe."""
 
 _NPY = b"\x93NUMPY"
-_PILLOW = {"jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "webp": "WEBP", "gif": "GIF", "pnm": "PPM"}
 
 
 @dataclass(frozen=True)
@@ -60,206 +48,105 @@ class Decoded:
     """An image as pixels, before the recipe's crop and size."""
 
     pixels: Pixels
-    kept: bytes | None
-    """Bytes that may be stored as they are; None where something changed."""
+    kept: Kept | None
+    """The bytes to store if no pixel changes; None if a conversion was needed."""
     ext: str
-    """`jpg`, `png` or `npy`, of `kept`."""
+    """`jpg`, `png` or `npy`: the format of `kept`."""
     orientation: int
-    """EXIF orientation, 1 to 8, not applied yet."""
+    """EXIF orientation, 1 to 8, not yet applied to `pixels`."""
     rules: list[str]
+    """Keys of `RULES` that were applied."""
     highest: int = 0
-    """The largest value of grey that was scaled by the full range of 16 bits, before; 0 of all else."""
+    """The largest 16-bit value, for grey that was scaled by the full range of 16 bits; else 0."""
 
 
 def decode(data: bytes, recipe: Recipe) -> Decoded:
-    """Decode strictly: what a tolerant reader would fill with grey is an error here.
+    """Decode an image strictly: damage that a tolerant decoder fills with grey is an error.
 
     Raises:
-        BadImage: it is no image, is damaged or cut, has too many pixels, or needs a rule that the recipe lacks.
+        BadImage: `data` is no image, is damaged or cut short, has too many pixels, or needs a rule that the recipe does
+            not give.
     """
     kind = sniff(data[:64])
     rules: list[str] = []
     if kind is None:
         if data.startswith(_NPY):
             pixels, rules, highest = _in_8_bits(*by_numpy(data, recipe), recipe)
-            kept = data if array_bytes_can_be_kept(data, pixels) else None
+            kept = Kept(data, ((0, len(data)),)) if array_bytes_can_be_kept(data, pixels) else None
             return Decoded(pixels, kept, "npy", 1, rules, highest)
         raise BadImage(describe(data[:512]))
     if kind not in ("jpeg", "png"):
-        pixels, rules, highest = _in_8_bits(*_by_pillow(data, kind, recipe), recipe)
-        return Decoded(pixels, None, "png", _pillow_orientation(data, kind), rules, highest)
+        pixels, rules, highest = _in_8_bits(*pillow.decode(data, kind, recipe), recipe)
+        return Decoded(pixels, None, "png", pillow.orientation(data, kind), rules, highest)
     plain = plain_jpeg(data) if kind == "jpeg" else plain_png(data)
     check_size(plain.width, plain.height, recipe)
     if kind == "jpeg" and plain.simple:
-        pixels, highest = strict_jpeg(plain), 0
+        pixels, highest = _decode_jpeg(plain), 0
     else:
-        pixels, rules, highest = _in_8_bits(*_by_pillow(plain.data, kind, recipe), recipe)
+        pixels, rules, highest = _in_8_bits(*pillow.decode(plain.data, kind, recipe), recipe)
         if kind == "png" and plain.depth == 16 and plain.components > 2:
             rules = [*rules, "16-bit colour"]
-    kept = plain.data if plain.simple and not rules else None
-    return Decoded(pixels, kept, "jpg" if kind == "jpeg" else "png", orientation(plain.exif), rules, highest)
+    kept = Kept(plain.data, plain.pieces) if plain.simple and not rules else None
+    ext = "jpg" if kind == "jpeg" else "png"
+    return Decoded(pixels, kept, ext, pillow.exif_orientation(plain.exif), rules, highest)
+
+
+def decode_mask(data: bytes, recipe: Recipe) -> Decoded:
+    """Decode a mask to (H, W) and keep its values; a palette mask gives its indices.
+
+    Raises:
+        BadImage: as `decode`, or the mask holds values above 255.
+    """
+    kind = sniff(data[:64])
+    if kind is None:
+        raise BadImage(describe(data[:512]))
+    kept = None
+    if kind == "png":
+        plain = plain_png(data)
+        check_size(plain.width, plain.height, recipe)
+        kept = Kept(plain.data, plain.pieces) if plain.simple and plain.components == 1 else None
+        data = plain.data
+    elif kind == "jpeg":
+        plain_jpeg(data)
+    image, _ = pillow.load(data, kind, recipe)
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("RGB", "RGBA", "LA", "CMYK", "YCbCr", "PA"):
+        pixels = pillow.without_equal_channels(np.array(image.convert("RGB")))
+        if pixels.ndim == 3:
+            return Decoded(np.array(image.convert("L")), None, "png", 1, ["mask luma"])
+        return Decoded(pixels, None, "png", 1, [])
+    values = np.array(image)
+    if values.dtype == np.uint8:
+        return Decoded(values, kept, "png", 1, [])
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        raise BadImage("mask values are not whole numbers")
+    if values.size and (values.min() < 0 or values.max() > 255):
+        raise BadImage(f"mask values from {values.min()} to {values.max()}, above 255")
+    return Decoded(values.astype(np.uint8), None, "png", 1, [])
 
 
 def _in_8_bits(values: NDArray[Any], rules: list[str], recipe: Recipe) -> tuple[Pixels, list[str], int]:
-    """`values` as pixels, the rules that did it, and `Decoded.highest`."""
+    """Return `values` as 8-bit pixels, the rules that were applied, and `Decoded.highest`."""
     if values.dtype == np.uint8:
         return values, rules, 0
     pixels, rule = to_8_bits(values, recipe.window)
     return pixels, [*rules, rule], int(values.max()) if rule == "16-bit" else 0
 
 
-def strict_jpeg(plain: Plain, *, eighth: bool = False) -> Pixels:
-    """(H, W) or (H, W, 3) of a JPEG, or the means of its 8 x 8 blocks.
+def _decode_jpeg(plain: Plain) -> Pixels:
+    """Return (H, W) or (H, W, 3) pixels of a JPEG with 8-bit grey or colour.
 
     Raises:
         BadImage: it is damaged.
     """
     import simplejpeg  # type: ignore[import-untyped]
 
-    scale = {"min_height": 1, "min_width": 1, "min_factor": 1} if eighth else {}
     try:
         if plain.components == 1:
-            grey: Pixels = simplejpeg.decode_jpeg(plain.data, "GRAY", strict=True, **scale)
+            grey: Pixels = simplejpeg.decode_jpeg(plain.data, "GRAY", strict=True)
             return grey[:, :, 0]
-        colour: Pixels = simplejpeg.decode_jpeg(plain.data, "RGB", strict=True, **scale)
+        colour: Pixels = simplejpeg.decode_jpeg(plain.data, "RGB", strict=True)
     except (ValueError, MemoryError) as e:
         raise BadImage(f"damaged JPEG: {str(e).strip().rstrip('.') or 'it does not decode'}") from e
     return colour
-
-
-def orientation(exif: bytes | None) -> int:
-    """The orientation in an EXIF block, 1 (as it is) where there is none or it makes no sense."""
-    if exif is None:
-        return 1
-    from PIL import Image
-
-    tags = Image.Exif()
-    try:
-        tags.load(exif)
-        value = tags.get(0x0112, 1)
-    except Exception:  # EXIF is written by many hands, and nothing in it but this number matters here
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _pillow_orientation(data: bytes, kind: str) -> int:
-    if kind != "webp":  # Pillow itself turns a TIFF; the other formats have no orientation
-        return 1
-    with _opened(data, kind) as image:
-        value = image.getexif().get(0x0112, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _opened(data: bytes, kind: str) -> Image.Image:
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(io.BytesIO(data), formats=[_PILLOW[kind]])
-        except Image.DecompressionBombError as e:
-            raise BadImage("it has too many pixels") from e
-        except Exception as e:  # every decoder has errors of its own; all mean that this file is damaged
-            raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
-
-
-def _loaded(data: bytes, kind: str, recipe: Recipe) -> tuple[Image.Image, int]:
-    """The first frame, and how many there are; they are counted by looking for the next, which damage can break."""
-    image = _opened(data, kind)
-    check_size(*image.size, recipe)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            frames = int(getattr(image, "n_frames", 1))
-    except MemoryError as e:
-        raise BadImage("it does not fit into memory") from e
-    except Exception as e:  # as above
-        raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
-    return image, frames
-
-
-def _by_pillow(data: bytes, kind: str, recipe: Recipe) -> tuple[NDArray[Any], list[str]]:
-    """Pixels of a file, or wider numbers for `to_8_bits`, and the rules that did it."""
-    image, frames = _loaded(data, kind, recipe)
-    rules = ["first frame"] if frames > 1 else []
-    mode = image.mode
-    if mode == "P" and "transparency" in image.info:
-        image, rules = image.convert("RGBA"), [*rules, "palette"]
-    elif "transparency" in image.info and mode in ("1", "L", "RGB"):
-        image = image.convert("RGBA" if mode == "RGB" else "LA")
-    mode = image.mode
-    if mode in ("L", "RGB"):
-        return np.array(image), rules
-    if mode == "1":
-        return np.array(image.convert("L")), [*rules, "1-bit"]
-    if mode == "P":
-        return _without_equal_channels(np.array(image.convert("RGB"))), [*rules, "palette"]
-    if mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        return _over_background(image, recipe), [*rules, "alpha"]
-    if mode == "CMYK":
-        return np.array(image.convert("RGB")), [*rules, "cmyk"]
-    if mode in ("YCbCr", "LAB", "HSV"):
-        return np.array(image.convert("RGB")), [*rules, "colour space"]
-    return np.asarray(image), rules
-
-
-def _without_equal_channels(pixels: Pixels) -> Pixels:
-    equal = (pixels[..., :1] == pixels[..., 1:]).all()
-    return np.ascontiguousarray(pixels[..., 0]) if equal else pixels
-
-
-def background_rgb(recipe: Recipe) -> tuple[int, int, int]:
-    """The recipe's background as red, green, blue."""
-    b = recipe.background
-    return (b, b, b) if isinstance(b, int) else b
-
-
-def _over_background(image: Image.Image, recipe: Recipe) -> Pixels:
-    rgb = background_rgb(recipe)
-    grey = image.mode in ("LA", "La") and len(set(rgb)) == 1
-    ground = np.array(rgb[0] if grey else rgb, np.uint32)
-    mode = "LA" if grey else "RGBA"
-
-    def over(both: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        wide = both.astype(np.uint32)
-        colour, alpha = (wide[..., 0], wide[..., 1]) if grey else (wide[..., :3], wide[..., 3:])
-        return (colour * alpha + ground * (255 - alpha) + 127) // 255
-
-    return in_bands(over, np.asarray(image if image.mode == mode else image.convert(mode)))
-
-
-def decode_mask(data: bytes, recipe: Recipe) -> Decoded:
-    """Decode a mask to (H, W) with its values kept: palette masks give their indices.
-
-    Raises:
-        BadImage: as `decode`, and values above 255.
-    """
-    kind = sniff(data[:64])
-    if kind is None:
-        raise BadImage(describe(data[:512]))
-    kept: bytes | None = None
-    if kind == "png":
-        plain = plain_png(data)
-        check_size(plain.width, plain.height, recipe)
-        kept = plain.data if plain.simple and plain.components == 1 else None
-        data = plain.data
-    elif kind == "jpeg":
-        plain_jpeg(data)
-    (image, _), rules = _loaded(data, kind, recipe), []
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode in ("RGB", "RGBA", "LA", "CMYK", "YCbCr", "PA"):
-        colour = np.array(image.convert("RGB"))
-        pixels = _without_equal_channels(colour)
-        if pixels.ndim == 3:
-            pixels, rules = np.array(image.convert("L")), ["mask luma"]
-        return Decoded(pixels, None, "png", 1, rules)
-    values = np.array(image)
-    if values.dtype == np.uint8:
-        return Decoded(values, kept, "png", 1, rules)
-    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        raise BadImage("mask values are not whole numbers")
-    if values.size and (values.min() < 0 or values.max() > 255):
-        raise BadImage(f"mask values from {values.min()} to {values.max()}, above 255")
-    return Decoded(values.astype(np.uint8), None, "png", 1, rules)

@@ -1,4 +1,4 @@
-"""Turn, crop, resize and encode: from decoded pixels to the bytes that are stored."""
+"""Turn, crop, resize and encode decoded pixels: make the bytes that a dataset stores."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medvq.shards.image.arrays import Pixels, npy_bytes
-from medvq.shards.image.decode import Decoded, background_rgb
+from medvq.shards.image.decode import Decoded
+from medvq.shards.image.pillow import background_rgb
 
 if TYPE_CHECKING:
     from medvq.config.recipe import Recipe
 
-Ground = int | tuple[int, int, int]
+Background = int | tuple[int, int, int]
 
 _PNG_LEVEL = 4
-"""Half the time of zlib's usual 6 for 1 to 4 % more bytes."""
+"""Level of zlib's compression: half the time of the default 6 for 1 to 4 % more bytes."""
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """`pixels` as EXIF `orientation` (1 to 8) says they are to be looked at."""
+    """Return `pixels` turned and mirrored as EXIF `orientation` (1 to 8) asks for."""
     if orientation in (2, 5, 7, 4):
         pixels = pixels[:, ::-1]
     quarter_turns = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation]
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if orientation != 1 else pixels
 
 
-def centre(pixels: Pixels, size: tuple[int, int], ground: Ground) -> Pixels:
-    """The central `size` (height, width) of `pixels`, with `ground` where the image is smaller."""
+def centre(pixels: Pixels, size: tuple[int, int], background: Background) -> Pixels:
+    """Return the central `size` (height, width) of `pixels`, with `background` where the image is smaller."""
     for axis, want in enumerate(size):
         have = pixels.shape[axis]
         if have > want:
@@ -38,7 +39,7 @@ def centre(pixels: Pixels, size: tuple[int, int], ground: Ground) -> Pixels:
     if (height, width) != size:
         shape = (*size, 3) if pixels.ndim == 3 else size
         out = np.empty(shape, np.uint8)
-        out[...] = ground
+        out[...] = background
         top, left = (size[0] - height) // 2, (size[1] - width) // 2
         out[top : top + height, left : left + width] = pixels
         pixels = out
@@ -46,7 +47,7 @@ def centre(pixels: Pixels, size: tuple[int, int], ground: Ground) -> Pixels:
 
 
 def resized(pixels: Pixels, size: tuple[int, int], *, nearest: bool = False) -> Pixels:
-    """`pixels` at `size` (height, width): antialiased bilinear, or the nearest pixel for masks."""
+    """Return `pixels` resized to `size` (height, width): antialiased bilinear, or the nearest pixel for masks."""
     if pixels.shape[:2] == size:
         return pixels
     from PIL import Image
@@ -56,13 +57,13 @@ def resized(pixels: Pixels, size: tuple[int, int], *, nearest: bool = False) -> 
 
 
 def fitted(pixels: Pixels, recipe: Recipe, *, mask: bool = False) -> tuple[Pixels, list[str]]:
-    """`pixels` cropped and resized as the recipe says, and the rules that were used."""
+    """Return `pixels` cropped and resized as the recipe says, and the rules that were applied."""
     rules: list[str] = []
-    ground: Ground = 0 if mask else background_rgb(recipe)
+    background: Background = 0 if mask else background_rgb(recipe)
     if not mask and pixels.ndim == 2:
-        ground = sum(background_rgb(recipe)) // 3
+        background = sum(background_rgb(recipe)) // 3
     if recipe.crop and pixels.shape[:2] != recipe.crop:
-        pixels, rules = centre(pixels, recipe.crop, ground), ["crop"]
+        pixels, rules = centre(pixels, recipe.crop, background), ["crop"]
     if recipe.size is None or pixels.shape[:2] == recipe.size:
         return pixels, rules
     height, width = pixels.shape[:2]
@@ -74,11 +75,11 @@ def fitted(pixels: Pixels, recipe: Recipe, *, mask: bool = False) -> tuple[Pixel
     pixels = resized(pixels, near, nearest=mask)
     if near != recipe.size:
         rules.append("crop")
-    return centre(pixels, recipe.size, ground), [*rules, "resize"]
+    return centre(pixels, recipe.size, background), [*rules, "resize"]
 
 
 def with_channels(pixels: Pixels, channels: int | None) -> tuple[Pixels, list[str]]:
-    """`pixels` with 1 or 3 channels; None leaves them."""
+    """Return `pixels` with 1 or 3 channels, and the rules that were applied; None keeps the channels."""
     if channels == 1 and pixels.ndim == 3:
         from PIL import Image
 
@@ -89,7 +90,7 @@ def with_channels(pixels: Pixels, channels: int | None) -> tuple[Pixels, list[st
 
 
 def encoded(pixels: Pixels, ext: str, quality: int = 95) -> bytes:
-    """`pixels` as the bytes of a `png`, `jpg` or `npy` file."""
+    """Return `pixels` as the bytes of a `png`, `jpg` or `npy` file."""
     if ext == "npy":
         return npy_bytes(pixels)
     out = io.BytesIO()
@@ -104,7 +105,10 @@ def encoded(pixels: Pixels, ext: str, quality: int = 95) -> bytes:
 
 
 def stored(image: Decoded, recipe: Recipe) -> tuple[bytes, str, Pixels, list[str]]:
-    """What the dataset holds of `image`: bytes, extension, pixels, rules used; its own bytes if nothing changed."""
+    """Return what the dataset stores of `image`: bytes, extension, pixels, and the rules that were applied.
+
+    The bytes are `image.kept` if no pixel changed.
+    """
     rules = list(image.rules)
     pixels = image.pixels
     if image.orientation != 1:
@@ -116,7 +120,7 @@ def stored(image: Decoded, recipe: Recipe) -> tuple[bytes, str, Pixels, list[str
     rules += used
     want = {"png": "png", "jpeg": "jpg", "npy": "npy"}.get(recipe.store)
     if image.kept is not None and not rules and want in (None, image.ext):
-        return image.kept, image.ext, pixels, rules
+        return image.kept.data, image.ext, pixels, rules
     ext = want or "png"
     if ext == "jpg":
         rules.append("jpeg")
@@ -126,13 +130,13 @@ def stored(image: Decoded, recipe: Recipe) -> tuple[bytes, str, Pixels, list[str
 
 
 def stored_mask(mask: Decoded, image: Decoded, recipe: Recipe) -> tuple[bytes, Pixels, list[str]]:
-    """What the dataset holds of a mask: PNG bytes, pixels and the rules used.
+    """Return what the dataset stores of a mask: PNG bytes, pixels, and the rules that were applied.
 
-    Unless the recipe says how masks lie, one as large as the image before its EXIF turn is turned with it, and one that
-    is only as large as the turned image is not.
+    A mask that has the size of the image before its EXIF turn is turned with the image. A mask that fits only the
+    turned image is stored as it is. The recipe's `masks_turned` overrides this for all masks.
 
     Raises:
-        ValueError: it has another size than its image.
+        ValueError: the mask does not have the size of its image.
     """
     pixels, rules = mask.pixels, list(mask.rules)
     raw = image.pixels.shape[:2]
@@ -153,5 +157,5 @@ def stored_mask(mask: Decoded, image: Decoded, recipe: Recipe) -> tuple[bytes, P
     pixels, used = fitted(pixels, recipe, mask=True)
     rules += used
     if mask.kept is not None and not rules:
-        return mask.kept, pixels, rules
+        return mask.kept.data, pixels, rules
     return encoded(pixels, "png"), pixels, rules

@@ -17,7 +17,7 @@ NEAR = 20
 """Bits by which near-duplicates differ at most. Scaled, brightened and encoded again, smears, MRI and lesions change by
 9 to 12 (median); different smears differ by 74 or more, different lesions by 30."""
 LARGE = 192
-"""Pixels a side from which an image is reduced first; a JPEG of that size may have been read at an eighth only."""
+"""Images with at least so many pixels a side are reduced to the means of 8 x 8 blocks first."""
 MOST = 200_000
 """Images among which near-duplicates are looked for; with more it would take minutes."""
 BANDS = 16
@@ -26,34 +26,32 @@ CROWDED = 64
 """A band value that more images share says nothing about likeness (flat background) and is passed over."""
 
 
-def looks(pixels: Pixels, *, eighth: bool = False) -> str:
-    """64 hex digits: where the image gets brighter from left to right, on a 16 x 16 grid.
+def looks(pixels: Pixels) -> str:
+    """Return the perceptual hash of `pixels`, (H, W) or (H, W, 3), as 64 hex digits.
 
-    Larger images are first reduced to the means of 8 x 8 blocks, unless they are that already (`eighth`).
+    Each of the 256 bits says whether the image gets brighter from one patch of a 16 x 17 grid to its right neighbour.
+    Of a colour image the green channel is used.
     """
-    if not eighth and min(pixels.shape[:2]) >= LARGE:
-        pixels = _eighth(pixels)
-    return looks_of_all(pixels[None])[0]
+    if min(pixels.shape[:2]) >= LARGE:
+        pixels = _block_means(pixels)
+    picked = pixels.reshape(-1).take(_grid(pixels.shape)).astype(np.float32)  # (64, 68)
+    # Sums of up to 16 bytes are exact in float32, in any order.
+    means = _DOWN @ picked @ _ACROSS  # (16, 17)
+    # In flat regions every bit is 0: a step of noise is no edge.
+    brighter = means[:, 1:] > means[:, :-1] + FINE * FINE
+    return np.packbits(brighter).tobytes().hex()
 
 
-def looks_of_all(images: Pixels) -> list[str]:
-    """The hash of each of (N, H, W) or (N, H, W, 3), which are reduced already if they were large."""
-    picked = images.reshape(len(images), -1).take(_grid(images.shape[1:]), axis=1).astype(np.float32)
-    # Sums of up to 16 bytes are exact in float32, in whatever order they are taken.
-    means = _DOWN @ picked @ _ACROSS  # (N, 64, 68) -> (N, 16, 17)
-    # Ties of flat regions are set to 0; a step of noise is no edge.
-    brighter = means[:, :, 1:] > means[:, :, :-1] + FINE * FINE
-    return [bits.tobytes().hex() for bits in np.packbits(brighter.reshape(len(images), -1), axis=1)]
+def _block_means(pixels: Pixels) -> Pixels:
+    """Return the rounded means of 8 x 8 blocks of the green (or only) channel, (H/8, W/8) rounded up.
 
+    Blocks at the right and bottom edge repeat the last column and row.
+    """
+    from PIL import Image
 
-def _eighth(pixels: Pixels) -> Pixels:
-    """The means of 8 x 8 blocks of the green (or only) channel, as a JPEG decoder gives them."""
     green = pixels if pixels.ndim == 2 else pixels[..., 1]
-    height, width = (-(-side // 8) * 8 for side in green.shape)
-    padded = np.pad(green, ((0, height - green.shape[0]), (0, width - green.shape[1])), mode="edge")
-    sums = padded.reshape(height // 8, 8, width).sum(axis=1, dtype=np.uint16)
-    means: Pixels = ((sums.reshape(height // 8, width // 8, 8).sum(axis=2) + 32) // 64).astype(np.uint8)
-    return means
+    whole = np.pad(green, [(0, -side % 8) for side in green.shape], mode="edge")
+    return np.asarray(Image.fromarray(whole).reduce(8))
 
 
 _DOWN = np.kron(np.eye(SIDE, dtype=np.float32), np.ones((1, FINE), np.float32))

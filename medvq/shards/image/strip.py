@@ -1,4 +1,4 @@
-"""Take EXIF, comments, thumbnails and colour profiles out of JPEG and PNG without touching a pixel."""
+"""Remove EXIF, comments, thumbnails and colour profiles from JPEG and PNG files without changing a pixel."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from medvq.shards.image.bad import BadImage
-from medvq.shards.image.sniff import sniff
 
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
@@ -17,24 +17,20 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 Piece = tuple[int, int] | str
-"""Bytes from one place to another of a file, or other bytes as hex digits."""
+"""A range of bytes of a file, [start, end), or other bytes as hex digits."""
+
+
+class Kept(NamedTuple):
+    """The bytes of a source file that a dataset stores, and how they are cut out of it."""
+
+    data: bytes
+    pieces: Sequence[Piece]
+    """The pieces of the file that make up `data`."""
 
 
 def joined(data: bytes, pieces: Sequence[Piece]) -> bytes:
-    """What `pieces` keep of `data`."""
+    """Return the bytes that `pieces` cut out of `data`."""
     return b"".join([bytes.fromhex(p) if isinstance(p, str) else data[p[0] : p[1]] for p in pieces])
-
-
-def kept_pieces(data: bytes) -> Sequence[Piece]:
-    """The pieces of a JPEG or PNG that are stored where its bytes pass through; all of anything else.
-
-    Raises:
-        BadImage: it is damaged.
-    """
-    kind = sniff(data[:64])
-    if kind == "jpeg":
-        return plain_jpeg(data).pieces
-    return plain_png(data).pieces if kind == "png" else ((0, len(data)),)
 
 
 @dataclass(frozen=True)
@@ -43,24 +39,26 @@ class Plain:
 
     data: bytes
     pieces: Sequence[Piece]
-    """Of the file, that make `data`."""
+    """The pieces of the file that make up `data`."""
     width: int
     height: int
     components: int
-    """JPEG: 1, 3 or 4. PNG: samples a pixel, 1 for a palette."""
+    """JPEG: 1, 3 or 4. PNG: samples per pixel, 1 for a palette."""
     depth: int
-    """Bits a sample."""
+    """Bits per sample."""
     exif: bytes | None
-    """The EXIF block that was taken out, for its orientation."""
+    """The EXIF block that was cut out; it holds the orientation."""
     simple: bool
-    """8-bit grey or RGB as every reader understands it: the bytes can be kept."""
+    """Whether the file is 8-bit grey or RGB that every reader decodes alike, so that its bytes can be stored."""
 
 
 def plain_jpeg(data: bytes) -> Plain:
-    """`data` without APPn (but JFIF and Adobe, cut to their fixed part), comments, and what follows the end marker.
+    """Return a JPEG without comments, APPn segments and bytes behind the end marker.
+
+    The JFIF and Adobe segments are kept and cut to their fixed part, as decoders read colour spaces from them.
 
     Raises:
-        BadImage: the segments do not add up, or the end marker is missing.
+        BadImage: a segment is damaged or cut short, or the end marker is missing.
     """
     pos, end = 2, len(data)
     keep: list[Piece] = [(0, 2)]
@@ -115,7 +113,7 @@ def plain_jpeg(data: bytes) -> Plain:
 
 
 def _merged(keep: list[Piece]) -> list[Piece]:
-    """`keep` with pieces that follow each other as one."""
+    """Return `keep` with adjacent ranges joined."""
     out: list[Piece] = []
     for piece in keep:
         last = out[-1] if out else ""
@@ -130,10 +128,10 @@ _PNG_COMPONENTS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def plain_png(data: bytes) -> Plain:
-    """`data` with only the chunks that its pixels need, every one checked against its CRC.
+    """Return a PNG with only the chunks that its pixels need, and check the CRC of every chunk.
 
     Raises:
-        BadImage: a chunk is damaged or cut, or the end chunk is missing.
+        BadImage: a chunk is damaged or cut short, or the end chunk is missing.
     """
     pos, end = 8, len(data)
     keep: list[Piece] = [(0, 8)]

@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-INSIDE = 128
-"""A mask keeps the pixels where it is at least this (a mask of 0, 128, 255 keeps the last two)."""
-
 _JPEG, _NPY = b"\xff\xd8\xff", b"\x93NUMPY"
 
 

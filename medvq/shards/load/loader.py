@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from medvq.errors import MedvqError, UsageError
 from medvq.keys import draw_key
+from medvq.processes import Pool, Ticket
 from medvq.shards.load.buffers import Kept, Shape, Slots, split
 from medvq.shards.load.reader import Reader
 from medvq.shards.load.view import View
-from medvq.shards.load.workers import BatchRequest, Ticket, Workers, read_batch
+from medvq.shards.load.workers import BatchRequest, SlotRequest, read_batch, start_workers
 from medvq.shards.sampling.order import (
     epoch_order,
     eval_slices,
@@ -77,8 +78,8 @@ class _Started:
 
     work: BatchRequest
     slot: int | None
-    workers: Workers | None
-    ticket: Ticket | None
+    workers: Pool[SlotRequest, None] | None
+    ticket: Ticket[None] | None
 
 
 class Loader:
@@ -111,7 +112,7 @@ class Loader:
         self._keep_bytes = keep_bytes
         self._facts = view.order_facts()
         self._crops = any(part.fit == "crop" for part in view.parts)
-        self._workers: Workers | None = None
+        self._workers: Pool[SlotRequest, None] | None = None
 
     def __enter__(self) -> Loader:
         return self
@@ -211,8 +212,8 @@ class Loader:
         if slot is None:
             return _Started(work, None, None, None)
         if self._workers is None:
-            self._workers = Workers(self.processes, self._reader, self._slots.buffers, self._kept)
-        return _Started(work, slot, self._workers, self._workers.submit(work, slot, have))
+            self._workers = start_workers(self.processes, self._reader, self._slots.buffers, self._kept)
+        return _Started(work, slot, self._workers, self._workers.submit(SlotRequest(work, slot, have)))
 
     def _finish(self, started: _Started) -> RawBatch:
         """The batch, waited for or read here and now."""

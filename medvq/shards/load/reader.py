@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from medvq.errors import DataError
 from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.dataset.manifest import INSIDE
 from medvq.shards.load.buffers import Buffers
 from medvq.shards.load.decode import (
-    INSIDE,
     Pixels,
     cover,
     crop_window,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medvq.errors import DataError, UsageError, suggest
 from medvq.shards.dataset.dataset import Dataset
+from medvq.shards.dataset.manifest import INSIDE
 from medvq.shards.sampling.order import OrderFacts, sorting_of
 from medvq.shards.sampling.subset import ranks, take
 
@@ -229,7 +230,7 @@ class View:
 
     def _with_mask(self, part: NDArray[np.int16], row: NDArray[np.int32]) -> NDArray[np.int64]:
         """Places of the samples whose mask keeps something; each distinct mask is decoded once."""
-        from medvq.shards.load.decode import INSIDE, decode_mask
+        from medvq.shards.load.decode import decode_mask
 
         out: list[int] = []
         for i, p in enumerate(self.parts):

@@ -1,8 +1,8 @@
-"""Look at images one by one: hash, decode, convert, and count their pixels. Runs in worker processes, in parts.
+"""Examine images one by one: hash, decode, convert, and sum up their pixels. Runs in worker processes, in parts.
 
-A part is a fixed number of samples. What is converted goes to `part-N.bin`, renamed into place when whole; what was
-learnt is a line of JSON, which the main process adds to its log: a part that is there is not done again. A part is a
-pure function of its files and the recipe.
+A part is a fixed number of samples. Converted bytes go to `part-N.bin`, which is renamed into place when it is
+complete. The other results are one line of JSON, which the main process appends to its log. A part that is in the log
+is not examined again. A part is a pure function of its files and the recipe.
 """
 
 from __future__ import annotations
@@ -20,28 +20,27 @@ import numpy as np
 
 from medvq.config.recipe import Recipe
 from medvq.shards.image.bad import BadImage
-from medvq.shards.image.decode import Decoded, decode, decode_mask, strict_jpeg
+from medvq.shards.image.decode import Decoded, decode, decode_mask
 from medvq.shards.image.fit import stored, stored_mask
-from medvq.shards.image.glance import Eighths, Glance, glance
 from medvq.shards.image.phash import looks
-from medvq.shards.image.statistics import Sums, full_decode_every, sums_of
-from medvq.shards.image.strip import Piece, kept_pieces
+from medvq.shards.image.statistics import Sums, sums_of
+from medvq.shards.image.strip import Kept, Piece
 from medvq.shards.source.base import Source, SourceEntry
 from medvq.shards.source.samples import Sample
 
 PART = 32
-"""Samples in a part."""
+"""Number of samples in a part."""
 
 
 class Payload(NamedTuple):
-    """The bytes of one member, and where they are to be had."""
+    """The bytes of one member of a shard, and where they come from."""
 
     sha256: str
     """Of the source file."""
     length: int
     crc32: int
     pieces: Sequence[Piece] | None
-    """Of the source file, that make it; None where it lies in the part's `.bin`."""
+    """The pieces of the source file that make up the member; None if the member is in the part's `.bin`."""
     offset: int = 0
     """In the part's `.bin`."""
 
@@ -50,7 +49,7 @@ class Examined(NamedTuple):
     """What is known of one sample."""
 
     bad: str | None = None
-    """Why it cannot enter."""
+    """Why it cannot enter the dataset; None if it can."""
     image: Payload | None = None
     mask: Payload | None = None
     ext: str = ""
@@ -58,35 +57,29 @@ class Examined(NamedTuple):
     height: int = 0
     channels: int = 0
     sums: Sums = Sums()
-    """Of its pixels; empty where only its blocks were made."""
-    blocks: Sums = Sums()
-    """Of the means of its 8 x 8 blocks, where its bytes pass through."""
     rules: Sequence[str] = ()
     mask_values: Sequence[int] = ()
     highest: int = 0
-    """As of `Decoded`."""
+    """As `Decoded.highest`."""
     looks: str = ""
-    """Perceptual hash, 64 hex digits."""
-
-
-_BLOCKS = Examined._fields.index("blocks")
+    """Perceptual hash, 64 hex digits; empty if images are not compared."""
 
 
 @dataclass(frozen=True)
 class ExaminedPart:
-    """A task: some samples, and where what is found out about them goes."""
+    """A task: samples to examine, and where the results go."""
 
     number: int
     samples: list[Sample]
     folder: str
     source: Source
     recipe: Recipe
-    every: int
-    """Of images whose bytes pass through, one in so many is decoded in full."""
+    compared: bool
+    """Whether perceptual hashes are needed, because images of different splits will be compared."""
 
 
 class Spool:
-    """A part's `.bin`: a file only if something is written to it."""
+    """A part's `.bin`. The file is made when the first bytes are added."""
 
     def __init__(self, path: str) -> None:
         self.path, self.size = path, 0
@@ -94,7 +87,7 @@ class Spool:
         self._file: BinaryIO | None = None
 
     def add(self, content: bytes) -> int:
-        """Append `content`; returns where it begins."""
+        """Append `content` and return its offset."""
         if self._file is None:
             self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close`
         self._file.write(content)
@@ -102,39 +95,39 @@ class Spool:
         return self.size - len(content)
 
     def close(self) -> None:
-        """It is whole."""
+        """Rename the file into place."""
         if self._file is not None:
             self._file.close()
             os.replace(self._temporary, self.path)
 
 
 def spool_of(folder: str, number: int) -> str:
-    """The path of a part's `.bin`."""
+    """Return the path of a part's `.bin`."""
     return f"{folder}/part-{number:06d}.bin"
 
 
 def examine_part(part: ExaminedPart) -> str:
-    """Do one part; returns a line for the log.
+    """Examine one part and return its line for the log.
 
     Raises:
-        OSError: the staging folder cannot be written.
+        OSError: the workspace cannot be written.
     """
-    spool, eighths = Spool(spool_of(part.folder, part.number)), Eighths()
-    found = [_examine(sample, part, spool, eighths, i) for i, sample in enumerate(part.samples)]
-    rows: list[Sequence[Any]] = list(found)
-    for i, (blocks, hashed) in eighths.described().items():
-        rows[i] = [*found[i][:_BLOCKS], blocks, *found[i][_BLOCKS + 1 : -1], hashed]
+    spool = Spool(spool_of(part.folder, part.number))
+    found = [_examine(sample, part, spool) for sample in part.samples]
     spool.close()
-    return json.dumps({"part": part.number, "spool": spool.size, "samples": rows})
+    return json.dumps({"part": part.number, "spool": spool.size, "samples": found})
 
 
 def parsed(line: str) -> list[Examined]:
-    """What `examine_part` found out."""
+    """Return the results in a line that `examine_part` made."""
     return _examined(json.loads(line))
 
 
 def known(log: Path, folder: Path) -> dict[int, list[Examined]]:
-    """What an earlier packing's log says of parts, by number, if their `.bin` is whole; torn lines say nothing."""
+    """Return the results of an earlier packing by part number.
+
+    Parts whose `.bin` is incomplete and torn lines of the log are left out.
+    """
     found: dict[int, list[Examined]] = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         try:
@@ -152,7 +145,7 @@ def _examined(about: dict[str, Any]) -> list[Examined]:
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
-    ext, width, height, channels, sums, blocks, rules, values, highest, hashed = rest
+    ext, width, height, channels, sums, rules, values, highest, hashed = rest
     return Examined(
         bad,
         Payload(*image) if image else None,
@@ -162,7 +155,6 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
         height,
         channels,
         Sums(*sums),
-        Sums(*blocks),
         rules,
         values,
         highest,
@@ -170,52 +162,33 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
     )
 
 
-def _examine(sample: Sample, part: ExaminedPart, spool: Spool, eighths: Eighths, number: int) -> Examined:
+def _examine(sample: Sample, part: ExaminedPart, spool: Spool) -> Examined:
     try:
         data = part.source.read(sample.path, sample.size)
-        seen = glance(data, part.recipe) if part.every > 1 and not sample.mask else None
-        if seen:
-            eighths.add(number, seen.pixels)
-            return _examine_kept(data, seen, part, spool)
         image = decode(data, part.recipe)
         content, ext, pixels, rules = stored(image, part.recipe)
         mask = _examine_mask(sample.mask, image, part) if sample.mask else None
     except BadImage as e:
         return Examined(bad=str(e))
-    payload = _converted(data, content, image.kept, spool)
     return Examined(
-        image=payload,
-        mask=_converted(mask.data, mask.content, mask.kept, spool) if mask else None,
+        image=_payload(data, content, image.kept, spool),
+        mask=_payload(mask.data, mask.content, mask.kept, spool) if mask else None,
         ext=ext,
         width=pixels.shape[1],
         height=pixels.shape[0],
         channels=1 if pixels.ndim == 2 else 3,
-        sums=sums_of(pixels, payload.crc32),
+        sums=sums_of(pixels),
         rules=[*rules, *(r for r in mask.rules if r not in rules)] if mask else rules,
         mask_values=mask.values if mask else (),
         highest=image.highest,
-        looks=looks(pixels),
-    )
-
-
-def _examine_kept(data: bytes, seen: Glance, part: ExaminedPart, spool: Spool) -> Examined:
-    """A JPEG whose bytes pass through: its content draws whether it is also decoded in full, for the statistics."""
-    payload = _payload(data, seen.plain.data, seen.plain.pieces, spool)
-    drawn = payload.crc32 % part.every == 0
-    return Examined(
-        image=payload,
-        ext="jpg",
-        width=seen.plain.width,
-        height=seen.plain.height,
-        channels=part.recipe.channels or (1 if seen.pixels.ndim == 2 else 3),
-        sums=sums_of(strict_jpeg(seen.plain), payload.crc32 // part.every) if drawn else Sums(),
+        looks=looks(pixels) if part.compared else "",
     )
 
 
 class _Mask(NamedTuple):
     data: bytes
     content: bytes
-    kept: bytes | None
+    kept: Kept | None
     values: list[int]
     rules: list[str]
 
@@ -231,22 +204,18 @@ def _examine_mask(entry: SourceEntry, image: Decoded, part: ExaminedPart) -> _Ma
     return _Mask(data, content, mask.kept, values, rules)
 
 
-def _converted(data: bytes, content: bytes, plain: bytes | None, spool: Spool) -> Payload:
-    """The member `content`, made of the file `data`, of which `plain` would be stored if nothing changed."""
-    if content is not plain:
-        return _payload(data, content, None, spool)
-    return _payload(data, content, ((0, len(data)),) if content is data else kept_pieces(data), spool)
-
-
-def _payload(data: bytes, content: bytes, pieces: Sequence[Piece] | None, spool: Spool) -> Payload:
-    at = spool.add(content) if pieces is None else 0
-    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), pieces, at)
+def _payload(data: bytes, content: bytes, kept: Kept | None, spool: Spool) -> Payload:
+    """Describe the member `content`, made from the file `data`; spool it unless it is cut out of the file (`kept`)."""
+    pieces = kept.pieces if kept is not None and content is kept.data else None
+    offset = spool.add(content) if pieces is None else 0
+    return Payload(hashlib.sha256(data).hexdigest(), len(content), zlib.crc32(content), pieces, offset)
 
 
 def parts_of(samples: list[Sample], folder: Path, source: Source, recipe: Recipe) -> list[ExaminedPart]:
-    """`samples` in parts, in order."""
-    every = full_decode_every(len(samples))
+    """Return `samples` in parts, in order."""
+    splits = {sample.split for sample in samples} | set(recipe.splits.make)
+    compared = len(splits) > 1
     return [
-        ExaminedPart(i // PART, samples[i : i + PART], str(folder), source, recipe, every)
+        ExaminedPart(i // PART, samples[i : i + PART], str(folder), source, recipe, compared)
         for i in range(0, len(samples), PART)
     ]

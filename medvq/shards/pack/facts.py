@@ -8,11 +8,10 @@ from functools import cache
 from typing import Any
 
 from medvq.config.recipe import Recipe
-from medvq.shards.dataset.manifest import ImageFacts, Split, Statistics, split_order
+from medvq.shards.dataset.manifest import INSIDE, ImageFacts, Split, Statistics, split_order
 from medvq.shards.image.decode import RULES
 from medvq.shards.image.phash import MOST
 from medvq.shards.image.statistics import mean_and_std
-from medvq.shards.load.decode import INSIDE
 from medvq.shards.pack.layout import Planned, ShardLayout, digest_of, duplicates_of, near_of
 from medvq.shards.source.base import Left
 from medvq.shards.source.checks import ungrouped_notes, untrained_notes
@@ -29,9 +28,8 @@ def facts_of(understood: ResolvedSource, plan: ShardLayout, skipped: list[Left])
     channels = max(p.examined.channels for p in planned)
     widths, heights = {p.row.width for p in planned}, {p.row.height for p in planned}
     split = "train" if any(p.row.split == "train" for p in planned) else "all"
-    sums = {p.row.key: (p.examined.sums, p.examined.blocks) for p in planned}
-    counted = [sums[p.row.key] for p in planned if split == "all" or p.row.split == split]
-    mean, std = mean_and_std(counted, channels, list(sums.values()))
+    counted = [p.examined.sums for p in planned if split == "all" or p.row.split == split]
+    mean, std = mean_and_std(counted, channels)
     rules = Counter(r for p in planned for r in p.examined.rules)
     values = Counter(v for p in planned for v in p.examined.mask_values)
     near, duplicates = near_of(planned), duplicates_of(planned)

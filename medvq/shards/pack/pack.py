@@ -18,6 +18,7 @@ from medvq.config.plugins import code_of
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.keys import canonical_json
+from medvq.processes import usable_cores
 from medvq.registry import is_import_path
 from medvq.shards.dataset.index import columns_of, write_index
 from medvq.shards.dataset.manifest import (
@@ -32,7 +33,7 @@ from medvq.shards.dataset.manifest import (
 from medvq.shards.pack.examine import Examined, examine_part, known, parsed, parts_of, spool_of
 from medvq.shards.pack.facts import facts_of, versions
 from medvq.shards.pack.layout import Planned, Shard, ShardLayout, plan_pack, refuse_empty_splits, released_notes
-from medvq.shards.pack.pool import uncollected, usable_cores, working
+from medvq.shards.pack.pool import uncollected, working
 from medvq.shards.pack.report import BadSamplesError, LeakError, PackReport
 from medvq.shards.pack.workspace import Staging, disk_errors, refuse_other
 from medvq.shards.pack.write import Piece, ShardTask, Written, write_shard

@@ -16,7 +16,7 @@ from medvq.cli.packing import inspect_text
 from medvq.config.recipe import Recipe
 from medvq.errors import DataError, NotFoundError, UsageError
 from medvq.shards.dataset import summary
-from medvq.shards.dataset.tar import BLOCK, header
+from medvq.shards.dataset.tar import BLOCK
 from medvq.shards.dataset.verify import Finding, verify
 from medvq.shards.pack.pack import pack
 
@@ -133,13 +133,6 @@ def test_deep_finds_what_checksums_cannot(tmp_path: Path, good: Path, monkeypatc
     findings = verify(tmp_path / "out", deep=True)
     assert len(findings) == 3
     assert all("_a_00" in str(f.key) and "does not decode" in f.problem for f in findings)
-
-
-def test_headers_are_those_of_tarfile() -> None:
-    for name, size in (("k.json", 0), ("3a3bf7577b78747b_" + "x" * 60 + "-22.mask.png", 8_000_000_000 - 1)):
-        info = tarfile.TarInfo(name)
-        info.size = size
-        assert header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def test_shards_are_plain_tars_without_owner_or_time(dataset: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_killed_loader_process_is_an_error_not_a_hang(dataset):
     with Loader(view_of(dataset), 4, 0, processes=1, keep_bytes=0) as loader:
         epoch = loader.epoch(0)
         next(epoch)
-        os.kill(loader._workers._processes[0].pid, signal.SIGKILL)
+        os.kill(loader._workers.pids[0], signal.SIGKILL)
         with pytest.raises(MedvqError, match="ended unexpectedly"):
             list(epoch)
 
@@ -255,7 +255,7 @@ def test_loader_processes_end_with_their_owner(dataset):
     if child == 0:
         loader = Loader(view_of(dataset), 4, 0, processes=2, keep_bytes=0)
         next(loader.epoch(0))
-        os.write(write, " ".join(str(p.pid) for p in loader._workers._processes).encode())
+        os.write(write, " ".join(map(str, loader._workers.pids)).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     pids = [int(p) for p in os.read(read, 100).split()]
@@ -295,9 +295,9 @@ def test_signals_for_the_whole_job_do_not_end_loader_processes(dataset):
     with Loader(view_of(dataset), 4, 0, processes=2, keep_bytes=0) as loader:
         epoch = loader.epoch(0)
         next(epoch)
-        for process in loader._workers._processes:
+        for pid in loader._workers.pids:
             for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-                os.kill(process.pid, name)
+                os.kill(pid, name)
         assert len(list(epoch)) == loader.steps_per_epoch - 1
 
 

@@ -201,8 +201,8 @@ def test_statistics_are_those_of_the_training_pixels(tmp_path: Path) -> None:
     square = np.mean([(x**2).mean((0, 1)) for x in images], axis=0)
     found = read_manifest(tmp_path / "out").statistics
     assert (found.split, found.images) == ("train", 6)
-    np.testing.assert_allclose(found.mean, mean, atol=1e-8)
-    np.testing.assert_allclose(found.std, np.sqrt(square - mean**2), atol=1e-8)
+    np.testing.assert_allclose(found.mean, mean, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.std, np.sqrt(square - mean**2), rtol=0, atol=1e-12)
 
 
 def test_the_manifest_is_canonical_and_proves_itself(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from medvq.shards.pack.pool import AHEAD, uncollected, working
 
 
 def alive() -> list[object]:
-    return [p for p in multiprocessing.active_children() if p.name.startswith("ForkProcess")]
+    return [p for p in multiprocessing.active_children() if p.name.startswith("medvq-packing")]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 5])
