@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from medvq.config.augment import Augment
 from medvq.config.schema import Schema
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -117,17 +118,6 @@ class Source(Schema):
             f"{name}.{part}": i if i.dataset or i.synth else i.model_copy(update={"dataset": part})
             for part, i in self.mix.items()
         }
-
-
-class Augment(Schema):
-    """Random changes of training images; evaluation never sees them."""
-
-    flip: bool = False
-    """Mirror left-right and top-bottom, each with probability 1/2."""
-    rotate: float = Field(default=0.0, ge=0, le=180)
-    """Rotate by up to this many degrees either way."""
-    fill: Literal["mean", "black"] = Field(default="mean", json_schema_extra=NEUTRAL)
-    """What the corners of a rotated image take: the dataset's mean colour, or black."""
 
 
 class ViewConfig(Schema):

@@ -44,6 +44,10 @@ class Draws:
         """Uniform numbers in [0, 1) for the global batch (dimension 0), of which a rank gets its slice of `shape`."""
         return self._slice(torch.rand(self._global(shape), generator=self.generator(purpose)), shape, device)
 
+    def chance(self, count: int, p: float, purpose: str) -> Tensor:
+        """Return (count,) bool on the CPU, each True with probability `p`; all True if `p` is 1."""
+        return self.uniform((count,), purpose) < p
+
     def positions(self, count: int, total: int, purpose: str) -> Tensor:
         """`count` distinct positions (count,) int64 in `range(total)`, the same on every rank.
 
