@@ -111,7 +111,7 @@ CHANGES = {
 
 
 def _drawn(settings: Augment, draws: Draws, count: int) -> dict[str, Tensor]:
-    """Draw a parameter (count,) for each change of colour that is on; the neutral one for images it does not apply to."""
+    """Draw a parameter (count,) for each change of colour that is on. An image it does not apply to gets the neutral one."""
     found = {}
     for name in CHANGES:
         change = getattr(settings, name)

@@ -7,8 +7,8 @@ from medvq.config.augment import Augment
 from medvq.models.draws import Draws
 from medvq.train import augment as augment_module
 from medvq.train.augment import augment, masked
-from medvq.train.pixels import Pixels
 from medvq.train.chunks import IN_CACHE
+from medvq.train.pixels import Pixels
 from medvq.train.warp import Motion, warp
 
 SETTINGS = Augment(flip=True, rotate=180)
