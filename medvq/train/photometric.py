@@ -111,7 +111,7 @@ CHANGES = {
 
 
 def _drawn(settings: Augment, draws: Draws, count: int) -> dict[str, Tensor]:
-    """Draw a parameter (count,) for each change of colour that is on. An image it does not apply to gets the neutral one."""
+    """Draw a parameter (count,) for each change of colour that is on; neutral for images that it does not apply to."""
     found = {}
     for name in CHANGES:
         change = getattr(settings, name)

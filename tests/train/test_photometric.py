@@ -36,7 +36,7 @@ KERNELS = {
 
 
 def images(count=12, channels=3, size=32):
-    """(count, channels, size, size) in [0, 1]; the first grey, the second of one colour, the third with clipped areas."""
+    """(count, channels, size, size) in [0, 1]; the first grey, the second of one colour, the third clipped."""
     x = torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
     x[0], x[1] = x[0].mean(0), x[1, :, :1, :1]
     x[2] = (x[2] * 3 - 1).clamp(0, 1)
@@ -173,12 +173,23 @@ def test_parts_of_an_accumulated_batch_see_the_same_pixels(built):
         assert torch.equal(batch.masked, torch.cat([p.masked for p in parts]))
 
 
+def unit(x):
+    """Normalized pixels in [0, 1] again."""
+    return x * torch.tensor([0.2, 0.25, 0.1]).view(3, 1, 1) + torch.tensor([0.7, 0.5, 0.6]).view(3, 1, 1)
+
+
+def test_colour_blur_and_noise_change_pixels_and_not_normalized_values(built):
+    colour, optics = Augment(**COLOUR), Augment(blur=1, noise=0.05)
+    for batch, draws, plain in built(colour):
+        assert torch.allclose(unit(batch.x), recolour(unit(plain), colour, draws), atol=1e-5)
+    for batch, draws, plain in built(optics):
+        want = add_noise(blur(unit(plain), optics.blur, draws), optics.noise, draws)
+        assert torch.allclose(unit(batch.x), want, atol=1e-5)
+
+
 def test_changes_stay_inside_the_range_of_pixels(built):
-    """Normalization must not be mistaken for pixels: clipping happens in [0, 1], not in normalized units."""
-    strong = Augment(brightness=1, contrast=1, saturation=1, hue=0.5, noise=0.3)
-    mean, std = torch.tensor([0.7, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.25, 0.1]).view(3, 1, 1)
-    for batch, _, _ in built(strong):
-        u = batch.x * std + mean
+    for batch, _, _ in built(Augment(brightness=1, contrast=1, saturation=1, hue=0.5, noise=0.3)):
+        u = unit(batch.x)
         assert u.min() > -1e-6
         assert u.max() < 1 + 1e-6
         assert (u < 1e-6).float().mean() > 0.01
