@@ -1,4 +1,4 @@
-"""Random draws keyed by (seed, step, purpose), drawn for the global batch and sliced by rank."""
+"""Random draws keyed by (seed, step, purpose), made for the global batch and sliced by rank."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medvq.keys import draw_key
 
 @dataclass(frozen=True)
 class Draws:
-    """Every random draw of one training step.
+    """All random draws of one training step.
 
-    A draw is a pure function of (seed, step, purpose): it does not depend on the draws before it, on the number of
-    ranks, or on the device. Ranks hold contiguous slices of the global batch, in rank order.
+    A draw is a pure function of (seed, step, purpose). It does not depend on earlier draws, on the number of ranks or
+    on the device. Each rank holds a contiguous slice of the global batch, in rank order.
     """
 
     seed: int
@@ -26,22 +26,22 @@ class Draws:
     rank: int = 0
     """This process, in `range(world)`."""
     world: int = 1
-    """How many processes share the global batch."""
+    """Number of processes that share the global batch."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
             raise ValueError(f"rank {self.rank} is not in range({self.world})")
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU generator for one purpose; every rank gets the same one."""
+        """Return a CPU generator for one purpose, the same on every rank."""
         return torch.Generator().manual_seed(draw_key(self.seed, self.step, purpose))
 
     def normal(self, shape: Sequence[int], purpose: str, device: torch.device | str = "cpu") -> Tensor:
-        """Standard normal noise for the global batch (dimension 0), of which a rank gets its slice of `shape`."""
+        """Return this rank's slice, of `shape`, of standard normal noise for the global batch (dimension 0)."""
         return self._slice(torch.randn(self._global(shape), generator=self.generator(purpose)), shape, device)
 
     def uniform(self, shape: Sequence[int], purpose: str, device: torch.device | str = "cpu") -> Tensor:
-        """Uniform numbers in [0, 1) for the global batch (dimension 0), of which a rank gets its slice of `shape`."""
+        """Return this rank's slice, of `shape`, of uniform numbers in [0, 1) for the global batch (dimension 0)."""
         return self._slice(torch.rand(self._global(shape), generator=self.generator(purpose)), shape, device)
 
     def chance(self, count: int, p: float, purpose: str) -> Tensor:
@@ -49,12 +49,12 @@ class Draws:
         return self.uniform((count,), purpose) < p
 
     def positions(self, count: int, total: int, purpose: str) -> Tensor:
-        """`count` distinct positions (count,) int64 in `range(total)`, the same on every rank.
+        """Return (count,) int64 distinct positions in `range(total)`, the same on every rank.
 
-        Where count > total, every position comes once and the rest are drawn again.
+        If count > total, every position comes once, and the rest are drawn with replacement.
         """
         generator = self.generator(purpose)
-        # A permutation of everything costs O(total); where few are wanted, drawing twice as many is cheaper.
+        # A permutation costs O(total). If few positions are wanted, drawing twice as many is cheaper.
         if total > 1 << 16 and count * 8 < total:
             drawn = torch.randint(total, (count * 2,), generator=generator).tolist()
             distinct = list(dict.fromkeys(drawn))[:count]

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole, are checked when read, and hold nothing that can run code.
+"""Write and read checkpoints: folders that appear atomically, are verified when read, and contain no pickle.
 
 checkpoints/step-00000120/   model.safetensors, optimizer.safetensors, state.json, sums.json (sha256 of the others)
 checkpoints/best-00000080/   model.safetensors, state.json, sums.json
@@ -27,26 +27,26 @@ from medvq.runs.owner import Ownership
 
 log = logging.getLogger(__name__)
 KEEP = 2
-"""Resumable checkpoints kept: the last and the one before, in case the last is damaged."""
+"""Number of resumable checkpoints that are kept: the last and the one before, in case the last is damaged."""
 
 
 @dataclass
 class Position:
-    """Where a run is: what a resumed run needs beside tensors."""
+    """How far a run is: what a resumed run needs besides tensors."""
 
     epoch: int = 0
-    """Finished epochs."""
+    """Number of finished epochs."""
     batch: int = 0
-    """Finished steps of the present epoch."""
+    """Number of finished steps in the current epoch."""
     step: int = 0
-    """Finished steps in all."""
+    """Number of finished steps in total."""
     meter: dict[str, Any] = field(default_factory=dict)
-    """Sums of the present epoch's losses."""
+    """Sums of the losses of the current epoch."""
     best: dict[str, Any] | None = None
-    """Epoch and value of the best validation metric."""
+    """Epoch and value of the best validation metric so far."""
 
     def record(self) -> dict[str, Any]:
-        """The position as JSON data."""
+        """Return the position as JSON data."""
         return dict(vars(self))
 
 
@@ -58,7 +58,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     facts: dict[str, Any],
 ) -> str:
-    """Write a checkpoint that training can go on from; returns its name."""
+    """Write a checkpoint that training can resume from, and return its name."""
     name = f"step-{position.step:08d}"
     tensors, scalars = optimizer_state(model, optimizer)
     _write(
@@ -75,7 +75,7 @@ def save(
 
 
 def save_best(folder: Path, owner: Ownership, position: Position, model: torch.nn.Module, facts: dict[str, Any]) -> str:
-    """Write the weights of the best epoch so far; returns the checkpoint's name."""
+    """Write the weights of the best epoch so far, and return the name of the checkpoint."""
     name = f"best-{position.step:08d}"
     _write(folder, name, owner, {"model": model_state(model)}, {**facts, "position": position.record()})
     _point(folder, owner, best=name)
@@ -86,24 +86,25 @@ def save_best(folder: Path, owner: Ownership, position: Position, model: torch.n
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that a run can go on from to its right end; others are passed over with a warning.
+    """Return the newest checkpoint that a run can resume from, or None. Damaged ones are skipped with a warning.
 
-    Its bytes are as they were written, and so are the best weights until then: those after it are made again.
+    The checkpoint and the best weights of the time when it was written must be undamaged. Best weights that are newer
+    do not matter, because the resumed run makes them again.
     """
     for path in sorted(folder.glob("step-*"), reverse=True):
         problem = damage(path) or _lost_best(path)
         if problem is None:
             return path
-        log.warning("checkpoint %s is damaged (%s); going on from the one before", path.name, problem)
+        log.warning("checkpoint %s is damaged (%s); resuming from the one before", path.name, problem)
     return None
 
 
 def find(folder: Path, which: str) -> Path:
-    """The checkpoint `best` or `last` of a run.
+    """Return the checkpoint `best` or `last` of a run.
 
     Raises:
-        NotFoundError: the run has none.
-        DataError: it is damaged.
+        NotFoundError: the run has no such checkpoint.
+        DataError: the checkpoint is damaged.
     """
     name = (read_json(folder / "latest.json") or {}).get(which)
     if name is None:
@@ -113,13 +114,13 @@ def find(folder: Path, which: str) -> Path:
         raise DataError(
             f"this checkpoint is damaged: {problem}",
             where=str(folder / name),
-            hint="`medvq retry` makes it again, of a run that is done once its result.json is removed",
+            hint="`medvq retry` makes it again; if the run is done, remove its result.json first",
         )
     return folder / str(name)
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """Return what is wrong with the files of a checkpoint, or None."""
     sums = read_json(path / "sums.json")
     if not isinstance(sums, dict):
         return "sums.json is missing or torn"
@@ -134,10 +135,10 @@ def damage(path: Path) -> str | None:
 
 
 def _lost_best(path: Path) -> str | None:
-    """What is wrong with the best weights that were known at a checkpoint, or None."""
+    """Return what is wrong with the best weights of the time of a checkpoint, or None."""
     if read_state(path)["position"]["best"] is None:
         return None
-    problem: str | None = "the best weights until then are missing"
+    problem: str | None = "the best weights of that time are missing"
     for best in path.parent.glob("best-*"):
         later = best.name.removeprefix("best-") > path.name.removeprefix("step-")
         damaged = None if later else damage(best)
@@ -148,18 +149,18 @@ def _lost_best(path: Path) -> str | None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint."""
+    """Return the JSON part of a checkpoint."""
     state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
     return state
 
 
 def load_model(path: Path, model: torch.nn.Module) -> None:
-    """Put a checkpoint's weights and buffers into the model; every name must agree."""
+    """Load the weights and buffers of a checkpoint into the model. Every name must match."""
     model.load_state_dict(load_file(path / "model.safetensors"))
 
 
 def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's moments into the optimizer."""
+    """Load the optimizer state of a checkpoint."""
     tensors, scalars = load_file(path / "optimizer.safetensors"), read_state(path)["optimizer"]
     states: dict[int, dict[str, Any]] = {}
     parameters = dict(model.named_parameters())
@@ -167,7 +168,7 @@ def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Op
         state = {k.rpartition("|")[2]: v for k, v in tensors.items() if k.rpartition("|")[0] == name}
         state |= {k.rpartition("|")[2]: v for k, v in scalars.items() if k.rpartition("|")[0] == name}
         if state:
-            # Fused kernels go through weights and moments together: both must lie in memory alike.
+            # Fused kernels read weights and moments together, so both need the same memory layout.
             like = parameters[name]
             states[index] = {
                 k: torch.empty_like(like, dtype=v.dtype).copy_(v) if torch.is_tensor(v) and v.shape == like.shape else v
@@ -177,14 +178,14 @@ def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Op
 
 
 def model_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Weights and persistent buffers, contiguous on the CPU."""
+    """Return weights and persistent buffers, contiguous and on the CPU."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
 
 def optimizer_state(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The optimizer's tensors and plain values, each named `parameter|key`."""
+    """Return the optimizer's tensors and its plain values, each named `parameter|key`."""
     names = _names(model, optimizer)
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
@@ -198,7 +199,7 @@ def optimizer_state(
 
 
 def _names(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names of the optimizer's parameters in its order."""
+    """Return the names of the optimizer's parameters in its order."""
     by_id = {id(p): n for n, p in model.named_parameters()}
     return [by_id[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
@@ -230,7 +231,7 @@ def _save_tensors(values: dict[str, torch.Tensor], path: Path) -> None:
     """Write a safetensors file.
 
     Raises:
-        OSError: the disk is full, which the library has an error of its own for.
+        OSError: the disk is full. (safetensors itself raises a SafetensorError for it.)
     """
     try:
         save_file(values, path)

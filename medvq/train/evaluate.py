@@ -1,4 +1,4 @@
-"""Evaluation: every sample of a split exactly once, whatever the number of workers."""
+"""Evaluate a task on every sample of a split exactly once, whatever the number of workers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from medvq.train.world import World
 
 
 def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], world: World) -> Evaluated:
-    """Measure a split; `batches` are this rank's, with the samples' positions in the view.
+    """Return what the task measures on a split, with the rows of all ranks in the order of the view.
 
-    The model is put into evaluation mode and back; nothing of it changes.
+    `batches` are this rank's, each with the positions of its samples in the view. The model is in evaluation mode
+    meanwhile. Its weights and buffers do not change.
     """
     was_training = task.training
     task.eval()
@@ -39,7 +40,7 @@ def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], 
         {n: np.concatenate(v) for n, v in rows.items()},
         {n: v.cpu().numpy() for n, v in totals.items()},
     )
-    # A split smaller than the group leaves ranks with nothing.
+    # A split with fewer samples than ranks leaves some ranks without any.
     parts = [part for part in world.gather(mine) if len(part[0])]
     order = np.argsort(np.concatenate([p[0] for p in parts]), kind="stable")
     all_keys = [k for p in parts for k in p[1]]
@@ -52,7 +53,7 @@ def evaluate(task: Task, batches: Iterable[tuple[np.ndarray[Any, Any], Batch]], 
 
 
 def joined(parts: Sequence[Evaluated]) -> Evaluated:
-    """Several splits as one."""
+    """Return the measurements of several splits as those of one."""
     return Evaluated(
         keys=[key for part in parts for key in part.keys],
         rows={name: np.concatenate([part.rows[name] for part in parts]) for name in parts[0].rows},

@@ -1,6 +1,6 @@
-"""One small all-reduce a step: the losses of the global batch, and whether to stop.
+"""Exchange the losses of the global batch and requests to stop, with one small all-reduce per step.
 
-It is read some steps later, so that no rank waits for it, and acted upon at the same step by all ranks.
+The result is read some steps later, so that no rank waits for it. All ranks act on it at the same step.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from medvq.train.world import World
 
 @dataclass
 class PendingSync:
-    """The pulse of one step, perhaps still under way."""
+    """The exchange of one step, which may still be running."""
 
     step: int
     values: torch.Tensor
-    """float64 (1 + losses,), on the CPU: ranks that want to stop, then the sum of each loss over ranks."""
+    """(1 + losses,) float64 on the CPU: the number of ranks that want to stop, then the sum of each loss over ranks."""
     wait: Callable[[], Any]
-    """Returns when they are there."""
+    """Blocks until the values are there."""
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite: `step` (global) and the names of the losses."""
+    """A loss became NaN or infinite. `step` counts over all epochs; `names` are the losses."""
 
     def __init__(self, step: int, names: list[str]) -> None:
         super().__init__(f"loss is not finite at step {step}: {', '.join(names)}")
@@ -37,9 +37,10 @@ class NonFiniteLossError(RuntimeError):
 
 
 class LossSync:
-    """Sums losses over an epoch and agrees on stopping.
+    """Sums losses over an epoch and lets all ranks agree on stopping.
 
-    `sums` and `steps` are of the global batch and equal on all ranks; they belong into a checkpoint.
+    Exchanges are read `lag` steps later. `sums` and `steps` are those of the global batch and equal on all ranks. A
+    checkpoint must contain them.
     """
 
     def __init__(self, world: World, lag: int | None = None) -> None:
@@ -49,25 +50,25 @@ class LossSync:
         self.sums: list[float] = []
         self.steps = 0
         self.latest = math.nan
-        self._beats: deque[PendingSync] = deque()
+        self._pending: deque[PendingSync] = deque()
         self._side: Any = None
         self._stop_at: int | None = None
         self._bad: tuple[int, list[str]] | None = None
 
     def send(self, step: int, losses: dict[str, torch.Tensor], stop: bool) -> None:
-        """Start the exchange of one step (global step number)."""
+        """Start the exchange of one step, counted over all epochs."""
         if not self.names:
             self.names, self.sums = list(losses), [0.0] * len(losses)
         values = torch.stack([v.detach().double() for v in losses.values()])
         values = torch.cat([values.new_tensor([float(stop)]), values])
-        self._beats.append(self._on_gpu(step, values) if values.is_cuda else self._on_cpu(step, values))
+        self._pending.append(self._on_gpu(step, values) if values.is_cuda else self._on_cpu(step, values))
 
     def _on_cpu(self, step: int, values: torch.Tensor) -> PendingSync:
         work = dist.all_reduce(values, async_op=True) if self.world.size > 1 else None
         return PendingSync(step, values, work.wait if work else lambda: None)
 
     def _on_gpu(self, step: int, values: torch.Tensor) -> PendingSync:
-        """Exchange and copy beside the computation: reading in its own stream would wait for all that is queued."""
+        """Exchange and copy in a second CUDA stream. A copy in the main stream would wait for all work queued there."""
         side = self._side = self._side or torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(values.device))
         values.record_stream(side)
@@ -81,27 +82,27 @@ class LossSync:
         return PendingSync(step, here, done.synchronize)
 
     def stop_now(self, step: int) -> bool:
-        """Whether all ranks stop after this step.
+        """Return whether all ranks stop after this step.
 
         Raises:
-            NonFiniteLossError: on every rank at the same step.
+            NonFiniteLossError: a loss was not finite. Every rank raises it at the same step.
         """
-        while self._beats and self._beats[0].step <= step - self.lag:
+        while self._pending and self._pending[0].step <= step - self.lag:
             self._take()
         if self._bad and self._bad[0] + self.lag <= step:
             raise NonFiniteLossError(*self._bad)
         return self._stop_at is not None and self._stop_at + self.lag <= step
 
     def flush(self) -> None:
-        """Take in every exchange under way, without acting on it yet."""
-        while self._beats:
+        """Wait for all exchanges and add them to the sums, without acting on them yet."""
+        while self._pending:
             self._take()
 
     def end_epoch(self) -> dict[str, float]:
-        """The mean of every loss over the epoch's steps; starts the next epoch.
+        """Return the mean of every loss over the steps of the epoch, and start the next epoch.
 
         Raises:
-            NonFiniteLossError: on every rank.
+            NonFiniteLossError: a loss was not finite. Every rank raises it.
         """
         self.flush()
         if self._bad:
@@ -111,33 +112,33 @@ class LossSync:
         return means
 
     def wants_stop(self) -> bool:
-        """Whether a rank has asked to stop; call after `flush`, on all ranks alike."""
+        """Return whether a rank has asked to stop. Call it on all ranks, after `flush`."""
         return self._stop_at is not None
 
     @property
     def failing(self) -> bool:
-        """Whether a loss that is not finite has been seen; call after `flush`."""
+        """Whether a loss was not finite. Read it after `flush`."""
         return self._bad is not None
 
     def state(self) -> dict[str, Any]:
-        """The sums so far, for a checkpoint."""
+        """Return the sums so far, for a checkpoint."""
         self.flush()
         return {"names": self.names, "sums": self.sums, "steps": self.steps}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`, as `state()` returned it."""
         self.names, self.sums, self.steps = list(state["names"]), list(state["sums"]), int(state["steps"])
 
     def _take(self) -> None:
-        beat = self._beats.popleft()
-        beat.wait()
-        stop, *losses = beat.values.tolist()
+        pending = self._pending.popleft()
+        pending.wait()
+        stop, *losses = pending.values.tolist()
         losses = [v / self.world.size for v in losses]
         if stop and self._stop_at is None:
-            self._stop_at = beat.step
+            self._stop_at = pending.step
         bad = [n for n, v in zip(self.names, losses, strict=True) if not math.isfinite(v)]
         if bad and self._bad is None:
-            self._bad = (beat.step, bad)
+            self._bad = (pending.step, bad)
         self.sums = [s + v for s, v in zip(self.sums, losses, strict=True)]
         self.steps += 1
         self.latest = losses[0]

@@ -1,4 +1,4 @@
-"""progress.json: where the present attempt is, for a person who watches. Nothing is computed from it."""
+"""Write progress.json: how far the current attempt is, for people who watch. No result is computed from it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import time
 from pathlib import Path
 
 INTERVAL = 0.5
+"""Seconds between two writes."""
 
 
 class Progress:
-    """Writes at most twice a second, without waiting for the disk; a lost one does not matter."""
+    """Writes the file at most twice a second, without waiting for the disk. A lost write does not matter."""
 
     def __init__(self, path: Path, *, epochs: int, steps_per_epoch: int, batch_size: int, done: int) -> None:
         self.path, self.epochs, self.steps, self.batch_size = path, epochs, steps_per_epoch, batch_size
         self._start, self._first, self._last = time.monotonic(), done, 0.0
 
     def show(self, step: int, loss: float, phase: str = "training") -> None:
-        """Note that `step` steps are done in all."""
+        """Write that `step` steps are done in total, unless the last write was less than `INTERVAL` ago."""
         now = time.monotonic()
         if now - self._last < INTERVAL and phase == "training":
             return
         self._last = now
-        done = step - self._first  # since the first record: there is no speed to tell before
+        done = step - self._first  # in this attempt; before its first step no speed is known
         rate = done / max(now - self._start, 1e-9)
         left = self.epochs * self.steps - step
         record = {

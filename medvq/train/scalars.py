@@ -1,4 +1,4 @@
-"""TensorBoard's files in the run folder: curves for a person who watches. Nothing is read back from them."""
+"""Write curves to TensorBoard files in the run folder. medvq never reads them back."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 POINTS = 10
-"""Points of an epoch between its metrics."""
+"""Number of points per epoch for the values of single steps."""
 APART = 10
-"""Steps between two points at least: drawing one takes some time of a step."""
+"""Smallest number of steps between two points. Writing a point takes some of a step's time."""
 
 
 class Scalars:
-    """Curves of one attempt, from `step` on; what an earlier attempt has drawn beyond that is taken back."""
+    """Curves of one attempt, from `step` on. Points that an earlier attempt wrote for later steps are hidden."""
 
     def __init__(self, folder: Path, *, step: int, steps_per_epoch: int) -> None:
         self._every = max(APART, steps_per_epoch // POINTS)
-        # TensorBoard leaves out what was there from `purge_step` on; the point at `step` itself is still good.
+        # TensorBoard hides old points from `purge_step` on. The old point at `step` itself is still valid.
         self._writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
 
     def step(self, step: int, loss: float, lr: float) -> None:
-        """After `step` steps in all; most steps leave no point."""
+        """Add the loss and the learning rate after `step` steps in total. Most steps add no point."""
         if step % self._every == 0:
             self.add(step, {"step/loss": loss, "step/lr": lr})
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Points at a step."""
+        """Add one point to each named curve."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Have every point on disk, before a checkpoint says that they need not be drawn again."""
+        """Write all points to disk. Call it before a checkpoint, after which these steps are not run again."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Write the last points."""
+        """Write the last points and close the file."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""What torchrun starts for each rank: `torchrun … -m medvq.workers.torchrun_worker REQUEST.json`."""
+"""The program that torchrun starts for each rank: `torchrun … -m medvq.workers.torchrun_worker REQUEST.json`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from medvq.train.world import and_leave, process_group
 from medvq.workers.group import work_through
 
 LOOK = 0.5
+"""Seconds between two checks whether the owner is alive."""
 
 
 def main(path: Path) -> None:
@@ -36,7 +37,7 @@ def main(path: Path) -> None:
 
 
 def _end_with(owner: Process) -> None:
-    """End this process when its owner or torchrun is gone: a kill leaves them no time to see to it."""
+    """End this process when its owner or torchrun is gone. A killed process cannot end its workers itself."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -1,5 +1,7 @@
 """The schema of random changes: short forms, identities, and errors that name their line."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,6 +9,7 @@ from medvq.config.augment import Augment
 from medvq.config.data import ViewConfig
 from medvq.config.identity import plain
 from medvq.config.resolve import load_study
+from medvq.config.yamlfile import parse_yaml
 from medvq.errors import ConfigError
 
 STUDY = """\
@@ -91,6 +94,14 @@ def test_errors_name_their_line(tmp_path, old, new, said):
     with pytest.raises(ConfigError) as error:
         load_study(tmp_path / "s.yaml")
     assert said in str(error.value)
+
+
+def test_the_example_of_the_documentation_is_valid():
+    text = (Path(__file__).resolve().parents[2] / "jobs/README.md").read_text().split("## Augmentation", 1)[1]
+    example = parse_yaml(text.split("```yaml\n", 1)[1].split("```", 1)[0]).data
+    assert ViewConfig(**example["data"]).augment.hue.p == 0.8
+    documented = {line.split("`")[1] for line in text.split("## ", 1)[0].splitlines() if line.startswith("| `")}
+    assert documented | {"fill"} == set(Augment.model_fields)
 
 
 def test_grey_images_may_change_in_brightness(tmp_path):

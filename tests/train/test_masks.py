@@ -48,7 +48,7 @@ MEASURED = STUDY + "  inside: {task: autoencode, data: {use: cells}, objective: 
 
 
 def test_mask_clip_normalized_changes_images_that_have_no_mask():
-    """SPEC §1, mistake 3; the right way leaves them alone."""
+    """A mistake of the published code; the right way leaves them alone."""
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     keep = torch.full((4, 1, 32, 32), 255, dtype=torch.uint8)
     mean, std = PIXELS.of(torch.zeros(4, dtype=torch.int64))
@@ -57,7 +57,7 @@ def test_mask_clip_normalized_changes_images_that_have_no_mask():
 
 
 def test_mask_clip_normalized_is_what_the_published_code_did(torchvision):
-    """SPEC §1: the inverted mask is turned with the image's fill, the mean colour, and inverted back."""
+    """The published code inverts the mask, rotates it with the image's fill, the mean colour, and inverts it back."""
     mean, std = (torch.tensor(v)[None, :, None, None] for v in ([0.7048, 0.5392, 0.5885], [0.1626, 0.1902, 0.0974]))
     settings, draws, kind = Augment(rotate=180), Draws(0, 3), torchvision.InterpolationMode.NEAREST
     x = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
