@@ -1,6 +1,5 @@
 """What tests of several packages share: a command line in a process of its own, and one small packed dataset."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -78,17 +77,7 @@ def real():
 
 @pytest.fixture(scope="session")
 def torchvision():
-    """`torchvision.transforms.v2.functional`, beside which rotations are tested.
+    """`torchvision.transforms.v2.functional`: the reference for rotations and colour changes."""
+    from medvq.models.vision import import_torchvision
 
-    Its wheels are built for CUDA; beside a CPU build of torch their extension does not load, and the import fails
-    because two operators that it wants to describe do not exist. Nothing here uses those operators.
-    """
-    import torch
-
-    if torch.version.cuda is None:
-        for name in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):  # defined already
-                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    from torchvision.transforms.v2 import functional
-
-    return functional
+    return import_torchvision("torchvision.transforms.v2.functional")

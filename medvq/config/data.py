@@ -1,4 +1,4 @@
-"""The schema of a study's data: where images come from, and what a job reads of them."""
+"""The schema of a study's data: where images come from, and which of them a job reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from medvq.config.augment import Augment
 from medvq.config.schema import Schema
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -24,31 +25,31 @@ Size = Annotated[
 
 
 class Synthetic(Schema):
-    """A dataset that is drawn and packed when the study starts."""
+    """A synthetic dataset that is drawn and packed when the study starts."""
 
     name: Literal["smear"]
-    """What to draw; `smear` is `medvq synth smear`."""
+    """What to draw: `smear` is the blood smear of `medvq synth smear`."""
     samples: int = Field(ge=30)
-    """Images in all splits together."""
+    """Number of images in all splits together."""
     size: int = Field(ge=16, le=1024)
     """Width and height in pixels."""
     seed: int = Field(default=0, ge=0, json_schema_extra=NEUTRAL)
-    """Which drawing; two of one seed and size are the same images."""
+    """Seed of the drawing. The same seed and size give the same images."""
 
 
 class Ingredient(Schema):
     """One dataset of a mixture."""
 
     dataset: str | None = None
-    """Name of a dataset folder under `--datasets`, or a path to one; without it, the ingredient's own name."""
+    """Name of a dataset folder under `--datasets`, or a path to one; the ingredient's own name by default."""
     synth: Synthetic | None = None
-    """Draw the dataset instead (smoke runs)."""
+    """Draw a synthetic dataset instead, for smoke runs."""
     weight: float = Field(default=1.0, gt=0)
-    """How often an image of this dataset is drawn against one of weight 1."""
+    """How often an image of this dataset is drawn, relative to an image of weight 1."""
     resize: Size | None = None
     """Height and width in pixels that whole images are resized to."""
     crop: Size | None = None
-    """Height and width of a window that is cut out instead: anywhere in training, from the centre otherwise."""
+    """Height and width of a window that is cut out instead: anywhere in training, from the centre in evaluation."""
 
     @model_validator(mode="after")
     def _one_fit(self) -> Ingredient:
@@ -58,27 +59,27 @@ class Ingredient(Schema):
 
 
 class Source(Schema):
-    """An entry of `data`: a packed dataset, or a mixture of several, as a job sees it."""
+    """An entry of `data`: a packed dataset or a mixture of several, and how its images are read."""
 
     dataset: str | None = None
     """Name of a dataset folder under `--datasets`, or a path to one."""
     synth: Synthetic | None = None
-    """Draw the dataset instead (smoke runs)."""
+    """Draw a synthetic dataset instead, for smoke runs."""
     mix: dict[Name, Ingredient] = Field(default={}, json_schema_extra=NEUTRAL)
-    """Read several datasets at once, each with its weight."""
+    """Several datasets that are read together, by name."""
     size: Size | None = None
-    """Height and width of the network's input in pixels; without it the images' own."""
+    """Height and width of the network's input in pixels; the images' own by default."""
     channels: Literal[1, 3] = 3
     """1 reads grey, 3 reads RGB."""
     classes: tuple[str, ...] | None = None
-    """The classes and their order that the dataset must have; without it the dataset's own."""
+    """The classes that the dataset must have, in this order; the dataset's own by default."""
     splits: Literal["all"] | None = Field(default=None, json_schema_extra=NEUTRAL)
-    """`all` trains on the images of every split and holds none out; such a run has no validation and no test."""
+    """`all` trains on the images of every split. Such a run has no validation and no test."""
     draws: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
-    """Training images an epoch, drawn with replacement by weight; without it as many as there are."""
+    """Training images per epoch, drawn with replacement by weight; as many as there are by default."""
     evaluate: tuple[Literal["val+test", "train"], ...] = Field(default=(), json_schema_extra=NEUTRAL)
-    """More to measure at the end: `val+test` the two splits together, for papers that did not part them; `train` the
-    training images, each once and unchanged."""
+    """What else to measure at the end: `val+test` is the two splits together, for papers that did not separate them;
+    `train` is the training images, each once and without augmentation."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -95,22 +96,22 @@ class Source(Schema):
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(H, W) of the network's input, where the study says it."""
+        """Height and width of the network's input, or None if the study does not give them."""
         fits = (s for i in self.mix.values() for s in (i.resize, i.crop) if s)
         return self.size or next(fits, None)
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """The splits that are measured, validation first; none where every image is trained on."""
+        """The splits that are measured, validation first; none if every image is trained on."""
         return () if self.splits == "all" else ("val", "test")
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """What the metrics of a result are of."""
+        """The splits that a result has metrics of."""
         return (*(self.held_out or ("train",)), *self.evaluate)
 
     def origins(self, name: str) -> Mapping[str, Source | Ingredient]:
-        """Its datasets by name: `name` itself, or `name.part` for every part of a mixture."""
+        """Return its datasets by name: `name` itself, or `name.part` for every part of a mixture."""
         if not self.mix:
             return {name: self}
         return {
@@ -119,35 +120,24 @@ class Source(Schema):
         }
 
 
-class Augment(Schema):
-    """Random changes of training images; evaluation never sees them."""
-
-    flip: bool = False
-    """Mirror left-right and top-bottom, each with probability 1/2."""
-    rotate: float = Field(default=0.0, ge=0, le=180)
-    """Rotate by up to this many degrees either way."""
-    fill: Literal["mean", "black"] = Field(default="mean", json_schema_extra=NEUTRAL)
-    """What the corners of a rotated image take: the dataset's mean colour, or black."""
-
-
 class ViewConfig(Schema):
-    """What a job reads of its data."""
+    """Which data a job reads, and how."""
 
     use: str
     """The entry of `data` to read."""
     subset: float = Field(default=100.0, gt=0, le=100)
-    """Per cent of every class of the training split, nested: 10 is inside 50."""
+    """Percentage of every class of the training split, nested: the images of 10 are among those of 50."""
     draw: int = Field(default=0, ge=0)
-    """Which ranking the subset is taken from."""
+    """Number of the ranking that the subset is taken from."""
     limit: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
-    """At most so many training images, in the proportions of the classes."""
+    """Largest number of training images; classes keep their proportions."""
     balance: Literal["none", "class"] = "none"
-    """`class` draws training images with replacement so that classes come equally often."""
+    """`class` draws training images with replacement, all classes equally often."""
     masks: bool = Field(default=False, json_schema_extra=NEUTRAL)
-    """Show the task every training image a second time with noise outside its mask (SPEC §1)."""
+    """Give the task a copy of every training image with noise outside its mask (jobs/PUBLISHED.md, svqvae-wbc)."""
     mask_copies: bool = Field(default=False, json_schema_extra=NEUTRAL)
-    """Add a copy, black outside the mask, of every training image that has one (SPEC §3.1)."""
+    """Add a copy of every training image with a mask, black outside the mask (jobs/PUBLISHED.md, hematologic)."""
     normalize: bool = True
-    """Shift and scale channels by the mean and standard deviation of the training split."""
+    """Normalize channels by the mean and standard deviation of the training split."""
     augment: Augment = Augment()
     """Random changes of training images."""

@@ -111,8 +111,8 @@ def raw_job(name: str, document: Document, overrides: Sequence[Override]) -> Raw
 class Surroundings:
     """What the points of a job may refer to."""
 
-    data: Collection[str]
-    """Names of the study's data."""
+    data: Mapping[str, Any]
+    """The study's data by name, as written in the file."""
     jobs: Collection[str]
     """Names of its jobs."""
     done: Mapping[str, Sequence[Point]]
@@ -169,6 +169,14 @@ def _point(
         return None
     if job.data.use not in around.data:
         wrong(("data", "use"), f"no data named {job.data.use!r}", suggest(job.data.use, around.data))
+    source = around.data.get(job.data.use)
+    if isinstance(source, Mapping) and source.get("channels") == 1:
+        for change in job.data.augment.rgb_only:
+            wrong(
+                ("data", "augment", change),
+                f"grey images have no {change}",
+                f"remove it, or set channels: 3 for {job.data.use}",
+            )
     for role in task.requires:
         if role not in job.needs:
             wrong(("needs", role), "this key is required", f"the task {task.name} needs {task.roles[role]}")

@@ -53,6 +53,10 @@ class Draws:
         """Return this rank's slice of uniform numbers in [0, 1) for the global batch; arguments as for `normal`."""
         return self._slice(torch.rand(self._global(shape), generator=self.generator(purpose)), shape, device)
 
+    def chance(self, count: int, p: float, purpose: str) -> Tensor:
+        """Return (count,) bool on the CPU, each True with probability `p`; all True if `p` is 1."""
+        return self.uniform((count,), purpose) < p
+
     def positions(self, count: int, total: int, purpose: str) -> Tensor:
         """Return `count` distinct positions in `range(total)`, (count,) int64, the same on every rank.
 

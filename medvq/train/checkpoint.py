@@ -35,7 +35,7 @@ class Position:
     """Where a run is: what a resumed run needs besides tensors."""
 
     epoch: int = 0
-    """Finished epochs."""
+    """Number of finished epochs."""
     batch: int = 0
     """Finished steps of the current epoch."""
     step: int = 0
@@ -114,7 +114,7 @@ def find(folder: Path, which: str) -> Path:
         raise DataError(
             f"this checkpoint is damaged: {problem}",
             where=str(folder / name),
-            hint="`medvq retry` makes it again, of a run that is done once its result.json is removed",
+            hint="`medvq retry` makes it again; if the run is done, remove its result.json first",
         )
     return folder / str(name)
 
@@ -138,7 +138,7 @@ def _lost_best(path: Path) -> str | None:
     """Return what is wrong with the best weights that existed when a checkpoint was written; None if nothing."""
     if read_state(path)["position"]["best"] is None:
         return None
-    problem: str | None = "the best weights until then are missing"
+    problem: str | None = "the best weights of that time are missing"
     for best in path.parent.glob("best-*"):
         later = best.name.removeprefix("best-") > path.name.removeprefix("step-")
         damaged = None if later else damage(best)

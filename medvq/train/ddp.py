@@ -1,4 +1,4 @@
-"""What a first small batch tells about a stage of training: the parameters in use, the order of their gradients."""
+"""Prepare DDP for a stage of training with one small batch: find the parameters in use and settle the buckets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from medvq.train.tasks.base import Batch, Task
 
 
 def used_parameters(task: Task, batch: Batch, epoch: int) -> set[str]:
-    """Names of the model's parameters that reach the loss in this epoch (from 0).
+    """Return the names of the model's parameters that the loss of this epoch (from 0) depends on.
 
-    One small batch goes through in evaluation mode, so that nothing but gradients changes; they are dropped again.
+    One small batch passes through the model in evaluation mode, so that only gradients change. They are then cleared.
     """
     was_training = task.training
     task.eval()
@@ -27,15 +27,15 @@ def used_parameters(task: Task, batch: Batch, epoch: int) -> set[str]:
 
 
 def settle_buckets(module: DistributedDataParallel, task: Task, batch: Batch, epoch: int) -> None:
-    """Let DDP arrange its buckets before the first step that counts.
+    """Make DDP rebuild its buckets before the first training step.
 
-    It packs gradients anew in the order in which its first backward pass has them ready. With three ranks or more the
-    place of a number in a bucket decides the order in which ranks are summed, so that a run that went on from a
-    checkpoint would differ in its first step from one that was never stopped.
+    After its first backward pass DDP packs gradients again, in the order in which they became ready. With three ranks
+    or more, the place of a number in a bucket decides in which order ranks are summed. Without this function, a
+    resumed run would differ by rounding in its first step from a run that was never stopped.
     """
     was_training = task.training
     task.eval()
-    for _ in range(2):  # the second pass finds the new buckets and is thrown away as well
+    for _ in range(2):  # the second pass rebuilds the buckets
         module(batch, Draws(0, 0), epoch)["loss"].backward()
         task.zero_grad(set_to_none=True)
     task.train(was_training)

@@ -84,7 +84,7 @@ class LossSync:
         """Return whether all ranks stop after this step.
 
         Raises:
-            NonFiniteLossError: on every rank at the same step.
+            NonFiniteLossError: a loss was not finite. Every rank raises it at the same step.
         """
         while self._pending and self._pending[0].step <= step - self.lag:
             self._take()
@@ -101,7 +101,7 @@ class LossSync:
         """Return the mean of every loss over the epoch's steps, and start the next epoch.
 
         Raises:
-            NonFiniteLossError: on every rank.
+            NonFiniteLossError: a loss was not finite. Every rank raises it.
         """
         self.flush()
         if self._bad:

@@ -1,4 +1,4 @@
-"""Optimizers, their rates as functions of the step alone, and the clipping of gradients."""
+"""Make optimizers, compute their learning rate from the step, and clip gradients."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from medvq.config.study import Train
 from medvq.models.quantize.codebook import CodebookQuantizer
 
 FUSED_ON = ("cpu", "cuda", "mps", "xpu")
-"""Devices for which torch has the whole step in one kernel."""
+"""Device types for which torch has optimizers that take a whole step in one kernel."""
 
 
 def make_optimizer(model: torch.nn.Module, settings: Train, fused: bool = False) -> torch.optim.Optimizer:
-    """The optimizer over all parameters; those without a gradient in a step are left alone, decay included.
+    """Return the optimizer over all parameters of a model.
 
-    With `fused`, Adam and AdamW take their step in one kernel. torch's fused SGD is never used: with momentum it fails
-    where one parameter has its first gradient later than another, as in training by stages.
+    A parameter without a gradient does not change in a step, and is not decayed either. With `fused`, Adam and AdamW
+    take their step in one kernel. torch's fused SGD is never used: with momentum it fails if one parameter gets its
+    first gradient later than another, as in training by stages.
 
-    A codebook learnt by gradient is not decayed: its codes must stay where the encoder's outputs are.
+    A codebook that is learnt by gradient has no weight decay, because its codes must stay near the encoder's outputs.
     """
     o = settings.optimizer
     books = {id(m.codebook) for m in model.modules() if isinstance(m, CodebookQuantizer)}
@@ -38,15 +39,15 @@ def make_optimizer(model: torch.nn.Module, settings: Train, fused: bool = False)
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """What the optimizer is set to for one step."""
+    """Learning rate and momentum of one step."""
 
     lr: float
     """Learning rate."""
     momentum: float | None = None
-    """beta1, or SGD's momentum, where the schedule moves it."""
+    """Adam's beta1, or SGD's momentum; None if the schedule does not change it."""
 
     def apply(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set it."""
+        """Set the rate of all parameter groups."""
         for group in optimizer.param_groups:
             group["lr"] = self.lr
             if self.momentum is None:
@@ -58,11 +59,15 @@ class Rate:
 
 
 def lr_at(settings: Train, step: int, steps_per_epoch: int) -> Rate:
-    """The rate of a step (from 0 over all epochs), a function of nothing else, so that a resumed run has it too.
+    """Return the rate of a step, counted from 0 over all epochs.
 
-    cosine: lr/2 · (1 + cos(π·epoch/t_max)), then zero; step: lr · gamma^⌊epoch/every⌋, epochs from 0.
-    onecycle is torch's OneCycleLR with its cosines (SPEC §3.1): from lr/div_factor up to lr over the first `pct_start`
-    of all steps, then down to lr/div_factor/final_div_factor at the last one; momentum goes the other way.
+    The rate depends on nothing but the step, so that a resumed run continues with the same rates.
+
+    - cosine: lr/2 · (1 + cos(π·epoch/t_max)), and 0 after epoch `t_max`. Epochs count from 0.
+    - step: lr · gamma^⌊epoch/every⌋.
+    - onecycle: as torch's OneCycleLR with cosine annealing. The rate rises from lr/div_factor to lr over the first
+      `pct_start` of all steps, then falls to lr/div_factor/final_div_factor at the last step. Momentum moves the
+      opposite way.
     """
     schedule, lr, epoch = settings.schedule, settings.optimizer.lr, step // steps_per_epoch
     if schedule.name == "cosine":
@@ -90,12 +95,12 @@ def _one_cycle(settings: Train, step: int, total: int) -> Rate:
 
 
 def _anneal(start: float, end: float, part: float) -> float:
-    """From `start` to `end` along half a cosine, `part` in [0, 1]."""
+    """Return the value between `start` and `end` at `part` in [0, 1] of half a cosine."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
 def clip(model: torch.nn.Module, settings: Train) -> None:
-    """Clip the gradient, by its norm or value by value, as the study says."""
+    """Clip the gradient by its norm or element by element, if the study says so."""
     if settings.clip_norm is not None:
         clip_grad_norm_(model.parameters(), settings.clip_norm)
     elif settings.clip_value is not None:

@@ -1,4 +1,4 @@
-"""What makes training faster and changes its numbers by rounding at most: layout, kernels, transfers."""
+"""Make training faster with no more than rounding differences: memory layout, compilation, fused steps, transfers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medvq.train.optim import FUSED_ON
 
 
 def arrange(model: nn.Module, resources: Resources) -> nn.Module:
-    """Lay the model out in memory and compile it, as far as the study asks for it. Names of weights stay."""
+    """Return the model with the memory layout and compilation that `resources` asks for. Weights keep their names."""
     if resources.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if resources.compile:
@@ -29,10 +29,10 @@ def arrange(model: nn.Module, resources: Resources) -> nn.Module:
 
 
 def compilable(model: nn.Module) -> list[nn.Module]:
-    """The largest parts of a model without a codebook, statistics over ranks or keyed draws.
+    """Return the largest parts of a model that contain no quantizer, batch norm or keyed dropout.
 
-    Those stay with eager torch: Inductor has miscompiled updates of moving averages on CPU, and it cannot see through
-    an exchange between ranks.
+    Those layers are not compiled, because Inductor has miscompiled updates of moving averages on the CPU and cannot
+    trace communication between ranks.
     """
     if not any(isinstance(m, Quantizer | _BatchNorm | KeyedDropout) for m in model.modules()):
         return [model] if any(True for _ in model.parameters()) else []
@@ -40,17 +40,17 @@ def compilable(model: nn.Module) -> list[nn.Module]:
 
 
 def eager(resources: Resources) -> AbstractContextManager[Any]:
-    """Without compiled parts: evaluation has other batch sizes, for which they would be compiled again and again."""
+    """Return a context that runs without compiled parts, for batch sizes for which they would be compiled again."""
     return torch.compiler.set_stance("force_eager") if resources.compile else nullcontext()
 
 
 def fused(resources: Resources, device: torch.device) -> bool:
-    """Whether the optimizer takes its step in one kernel."""
+    """Return whether the optimizer takes its step in one kernel."""
     return device.type in FUSED_ON if resources.fused == "auto" else resources.fused
 
 
 def ahead(batches: Iterable[RawBatch], device: torch.device) -> Iterator[RawBatch]:
-    """The batches on the device; on CUDA the next one is copied while the present one is computed with."""
+    """Yield the batches; for CUDA on the device, where the next batch is copied while the current one is used."""
     if device.type != "cuda":
         yield from batches
         return
@@ -71,7 +71,7 @@ def ahead(batches: Iterable[RawBatch], device: torch.device) -> Iterator[RawBatc
 
 
 def _copied(batch: RawBatch, device: torch.device) -> RawBatch:
-    """The batch with pixels, masks and labels on the device; its positions stay, since only keys need them."""
+    """Return the batch with pixels, masks and labels on the device; positions stay, since only keys need them."""
     moved: dict[str, Any] = {
         name: value.pin_memory().to(device, non_blocking=True)
         for name, value in vars(batch).items()

@@ -1,4 +1,4 @@
-"""From stored bytes to what a network reads, and back."""
+"""Convert stored bytes to the values that a network reads, and back."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from torch import Tensor
 
 
 class Pixels:
-    """Shifts and scales channels: x = (u - mean) / std with u in [0, 1]; each dataset of a mixture by its own."""
+    """Normalize channels: x = (u - mean) / std with u in [0, 1]. Each dataset of a mixture has its own mean and std."""
 
     def __init__(self, parts: Sequence[tuple[Sequence[float], Sequence[float]]], device: torch.device) -> None:
-        """`parts` are the mean and the standard deviation of every channel, for each dataset or one for all."""
+        """Take the mean and the standard deviation of every channel, for each dataset or one pair for all of them."""
         self.parts = [(list(mean), list(std)) for mean, std in parts]
         means, stds = (torch.tensor(values, device=device) for values in zip(*self.parts, strict=True))
         self._mean, self._std = means[:, :, None, None], stds[:, :, None, None]  # (P, C, 1, 1)
 
     def normalize(self, image: Tensor, part: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) in [0, 255] as float32; `part` (B,) is the dataset that each comes from."""
+        """Return uint8 images (B, C, H, W) in [0, 255] as normalized float32; `part` (B,) is the dataset of each."""
+        return self.scale(image.float() / 255, part)
+
+    def scale(self, u: Tensor, part: Tensor) -> Tensor:
+        """Return pixels u (B, C, H, W) in [0, 1] normalized; `part` (B,) is the dataset of each image."""
         mean, std = self.of(part)
-        return (image.float() / 255 - mean) / std
+        return (u - mean) / std
 
     def unit(self, x: Tensor, part: Tensor) -> Tensor:
-        """Normalized (B, C, H, W) back to [0, 1]; what lies outside is clipped."""
+        """Return normalized x (B, C, H, W) as pixels, clipped to [0, 1]."""
         mean, std = self.of(part)
         return (x.float() * std + mean).clamp(0, 1)
 
     def black(self, part: Tensor) -> Tensor:
-        """(B, C, 1, 1), or (1, C, 1, 1) where all are alike: what a black pixel becomes."""
+        """Return the normalized value of a black pixel: (B, C, 1, 1), or (1, C, 1, 1) if it is the same for all."""
         mean, std = self.of(part)
         return -mean / std
 
     def of(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, C, 1, 1), or (1, C, 1, 1) where all are alike."""
+        """Return mean and standard deviation: (B, C, 1, 1), or (1, C, 1, 1) if they are the same for all images."""
         if len(self.parts) == 1:
             return self._mean, self._std
         return self._mean[part], self._std[part]
@@ -46,7 +50,7 @@ class Pixels:
         return cls([(part["mean"], part["std"]) for part in parts], device)
 
     def metadata(self) -> dict[str, object]:
-        """What a reader of the weights needs to know."""
+        """Return what a reader of the weights needs to know about pixels, as JSON data."""
         if len(self.parts) == 1:
             return {"mean": self.parts[0][0], "std": self.parts[0][1]}
         return {"parts": [{"mean": mean, "std": std} for mean, std in self.parts]}

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 INTERVAL = 0.5
+"""Seconds between two writes."""
 
 
 class Progress:

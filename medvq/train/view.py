@@ -1,4 +1,4 @@
-"""What a run reads of its datasets: the training view, and one for every split that is measured."""
+"""Choose what a run reads of its datasets: the training view, and one view for every split that is measured."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medvq.shards.load.view import EVERY_SPLIT, TRAIN, Fit, View, ViewPart
 
 
 def training_view(spec: RunSpec, datasets: Mapping[str, Dataset]) -> View:
-    """What the run trains on; `datasets` are named as in `spec.datasets`.
+    """Return what the run trains on; `datasets` have the names of `spec.datasets`.
 
     Raises:
-        UsageError: the images have different sizes and the study gives none.
+        UsageError: the images have different sizes and the study does not give one.
     """
     asked, source = spec.config.data, spec.source
     return View(
@@ -35,7 +35,7 @@ def training_view(spec: RunSpec, datasets: Mapping[str, Dataset]) -> View:
 
 
 def held_out_view(spec: RunSpec, datasets: Mapping[str, Dataset], split: str, masks: bool = False) -> View:
-    """A split as it is measured: whole, each image once, with its masks where they are asked for."""
+    """Return a split as it is measured: all of it, each image once, with masks if `masks` is set."""
     return View(
         parts=parts_of(spec, datasets),
         splits=(split,),
@@ -46,7 +46,7 @@ def held_out_view(spec: RunSpec, datasets: Mapping[str, Dataset], split: str, ma
 
 
 def parts_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[ViewPart, ...]:
-    """The datasets with their weights, in an order that does not depend on their names."""
+    """Return the datasets with their weights, in an order that does not depend on their names."""
     parts = []
     for name, origin in spec.source.origins(spec.config.data.use).items():
         if isinstance(origin, Ingredient):
@@ -58,7 +58,10 @@ def parts_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[ViewPart, 
 
 
 def _turned(part: ViewPart, spec: RunSpec) -> ViewPart:
-    """A part of which windows are cut, with the turning that comes before the cut (SPEC §1)."""
+    """Return a part with the rotation that the loader does before it cuts windows; other parts are returned unchanged.
+
+    The published stacked VQ-VAE rotates before it cuts, see jobs/PUBLISHED.md, svqvae-wbc.
+    """
     augment, channels = spec.config.data.augment, spec.source.channels
     if part.fit != "crop" or not augment.rotate:
         return part
@@ -67,10 +70,10 @@ def _turned(part: ViewPart, spec: RunSpec) -> ViewPart:
 
 
 def statistics_of(dataset: Dataset, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of a dataset, pixels in [0, 1].
+    """Return the mean and the standard deviation of each channel of a dataset, for pixels in [0, 1].
 
     Raises:
-        UsageError: it has those of another number of channels.
+        UsageError: the dataset's statistics have another number of channels.
     """
     found = dataset.manifest.statistics
     mean, std = list(found.mean), [max(s, 1e-3) for s in found.std]
@@ -78,15 +81,19 @@ def statistics_of(dataset: Dataset, channels: int) -> tuple[list[float], list[fl
         mean, std = mean * channels, std * channels
     if len(mean) != channels:
         raise UsageError(
-            f"the dataset has statistics of {len(mean)} channels, and {channels} are read",
+            f"the dataset has statistics of {len(mean)} channels, but {channels} are read",
             where=str(dataset.path),
-            hint="pack it in grey, or set data.normalize to false",
+            hint="pack the dataset in grey, or set data.normalize to false",
         )
     return mean, std
 
 
 def size_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[int, int]:
-    """(H, W) in pixels of what the network reads."""
+    """Return the height and width in pixels of the images that the network reads.
+
+    Raises:
+        UsageError: the images have different sizes and the study does not give one.
+    """
     if spec.source.shape:
         return spec.source.shape
     (dataset,) = datasets.values()  # a mixture always has a shape

@@ -1,4 +1,4 @@
-"""The processes that share a run: rank, world size, device, and the few collectives that training needs."""
+"""The processes that share a run: rank, world size, device, and the few collective operations that training needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One process's view of its worker group."""
+    """A worker group as one of its processes sees it."""
 
     rank: int = 0
     size: int = 1
@@ -26,15 +26,15 @@ class World:
     threads: int = 1
     launcher: str = "in-process"
     control: Any = None
-    """A gloo group for small objects where the main one is NCCL; None uses the main one."""
+    """A gloo group for small objects if the main group is NCCL; None uses the main group."""
 
     @property
     def is_main(self) -> bool:
-        """Rank 0 writes; the others only compute."""
+        """Whether this is rank 0, the only rank that writes files."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """`value` of every rank, in rank order, on every rank."""
+        """Return the `value` of every rank, in rank order, on every rank."""
         if self.size == 1:
             return [value]
         out: list[Any] = [None] * self.size
@@ -42,7 +42,7 @@ class World:
         return out
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's `value`, on every rank."""
+        """Return rank 0's `value` on every rank."""
         if self.size == 1:
             return value
         box = [value]
@@ -50,7 +50,7 @@ class World:
         return box[0]
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of `tensor` over ranks, on every rank."""
+        """Return the sum of `tensor` over all ranks, on every rank."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
@@ -61,9 +61,9 @@ class World:
 def process_group(
     *, rank: int, size: int, device: torch.device, threads: int, launcher: str, store: Path
 ) -> Iterator[World]:
-    """The worker group of ranks on one machine, which meet through the file `store`.
+    """Initialize the process group of ranks on one machine; they find each other through the file `store`.
 
-    torch's usual meeting place is a TCP server that answers everyone who can reach the machine.
+    torch's usual rendezvous is a TCP server that answers everyone who can reach the machine, so it is not used.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -81,15 +81,15 @@ def process_group(
     )
     control = dist.new_group(backend="gloo") if device.type == "cuda" else None
     yield World(rank=rank, size=size, device=device, threads=threads, launcher=launcher, control=control)
-    # After an error other ranks may be waiting for this one: the end of the process tells them, this could not.
+    # Not after an error: other ranks may then wait for this one, and only the end of this process wakes them.
     dist.destroy_process_group()
 
 
 def and_leave(work: Callable[[], object]) -> NoReturn:
-    """Do `work`, then end the process with 0, or with 1 after an error, without taking the interpreter down.
+    """Do `work`, then end the process at once, with exit code 0, or 1 after an error.
 
-    DDP never frees its process group. A thread of that group that still drops a tensor while the interpreter goes
-    down aborts the whole process, after all its work was done.
+    The interpreter is not shut down in the usual way. DDP never frees its process group, and if a thread of that group
+    frees a tensor while the interpreter shuts down, the process aborts although all its work is done.
     """
     code = 0
     try:
@@ -104,14 +104,14 @@ def and_leave(work: Callable[[], object]) -> NoReturn:
 
 
 def pin(threads: int) -> None:
-    """Fix what could change the order of sums: threads and the choice of kernels."""
+    """Fix what could change the order of sums: the number of threads and the choice of kernels."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    # cuBLAS is deterministic only with a fixed workspace; it is read when CUDA starts.
+    # cuBLAS is deterministic only with a fixed workspace. It reads this variable when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def lost_peer(error: BaseException) -> bool:
-    """Whether an error only says that another rank is gone. That rank knows why, or its process died."""
+    """Return whether an error only says that another rank is gone. That rank has reported why, or its process died."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))

@@ -1,7 +1,7 @@
-"""Worker groups: the processes that do a list of runs, one after the other.
+"""Worker groups: processes that do a list of runs, one after the other.
 
-Starting a group costs seconds; a list of runs pays for it once. A group that raises has left the failure in the run's
-folder if the run was to blame; if it has not, a process died.
+Starting a group takes seconds, so that it is done once for a list of runs. When a group raises an error, look into the
+folder of the run: if the run itself failed, the failure is recorded there. If it is not, a process died.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from medvq.train.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSpec:
-    """What a group is made of. Runs that agree on it can share one."""
+    """The size of a group and what each worker gets. Runs with equal specs can share a group."""
 
     workers: int
-    """Processes; 0 works in this one."""
+    """Number of processes; 0 trains in the current process."""
     threads: int
-    """CPU threads of each."""
+    """CPU threads of each worker."""
     gpus: bool
-    """One GPU for each worker."""
+    """Whether each worker gets a GPU."""
 
 
 def work_through(items: Sequence[WorkItem], world: World, stop_file: Path) -> list[Outcome]:
-    """Do the runs in order on this rank, until a stop is requested.
+    """Do the runs in order on this rank, until a stop is requested, and return their outcomes.
 
-    One that fails ends the group, unless this process is alone and can go on with the next: ranks that wait for
-    each other cannot, nor can a process whose GPU has raised an error, or that cannot write the failure down.
+    A run that fails ends the group, except in a group of one CPU process that could record the failure. Several ranks
+    cannot continue, because they may wait for each other. A process whose GPU has raised an error cannot either.
+
+    Raises:
+        Exception: the error of the run that ended the group.
     """
     outcomes: list[Outcome] = []
     for item in items:
@@ -59,11 +62,11 @@ def _asks(*files: Path) -> Callable[[], bool]:
 
 
 class WorkersError(RuntimeError):
-    """A group of workers came to a bad end."""
+    """A worker group ended with an error."""
 
 
 class Group:
-    """A list of runs under way in the background of this process."""
+    """A list of runs that are being done in a background thread of this process."""
 
     def __init__(self, body: Callable[[], Any]) -> None:
         self.error: BaseException | None = None
@@ -73,32 +76,32 @@ class Group:
     def _run(self, body: Callable[[], Any]) -> None:
         try:
             body()
-        except BaseException as e:  # the thread that started the group decides what it means
+        except BaseException as e:  # handled by the thread that started the group
             self.error = e
 
     def wait(self, timeout: float) -> bool:
-        """Whether the group has ended within `timeout` seconds."""
+        """Wait at most `timeout` seconds, and return whether the group has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
 
 class Launcher(Protocol):
-    """What starts groups of workers, one at a time."""
+    """Starts worker groups, one at a time."""
 
     def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
-        """Begin to do the runs."""
+        """Start doing the runs, and return at once."""
         ...
 
     def close(self) -> None:
-        """End all that was started."""
+        """End every process that was started."""
         ...
 
 
 class InProcess:
-    """Does runs in this process, without anything to start."""
+    """Does runs in the current process."""
 
     def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
-        """Begin to do the runs."""
+        """Start doing the runs in a thread, and return at once."""
         import torch
 
         device = torch.device("cuda" if spec.gpus else "cpu")
@@ -106,4 +109,4 @@ class InProcess:
         return Group(lambda: work_through(items, world, stop_file))
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: there are no other processes."""

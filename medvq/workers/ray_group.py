@@ -1,4 +1,4 @@
-"""Ray Train worker groups on this machine, through a process of their own (`medvq.workers.ray_server`)."""
+"""Ray Train worker groups on this machine, started by a separate server process (`medvq.workers.ray_server`)."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from medvq.workers.group import Group, GroupSpec, WorkersError
 from medvq.workers.ray_server import ENVIRONMENT
 
 PREFIX = "medvq-"
+"""Beginning of the names of our folders for temporary files."""
 LONGEST = 12
-"""Of a socket's 107 letters Ray needs 63 for its session and 32 are the name of our own folder."""
+"""Longest path of the temporary folder: of the 107 bytes of a socket's path, Ray needs 63 and our folder 32."""
 GONE = 60.0
-"""Seconds that the server has to end by itself."""
+"""Seconds to wait until the server has ended by itself."""
 
 
 class LocalRay:
-    """A Ray on this machine alone, listening on loopback, with a token and a folder of its own.
+    """A Ray instance on this machine only, which listens on loopback and has its own token and folder.
 
-    It is started by the first group that needs it and serves all groups after it; one that came to a bad end takes it
-    along, because what a dead worker leaves behind in a Ray is not to be trusted.
+    The first group starts it, and later groups use it again. When a group ends with an error, Ray is ended too, because
+    a dead worker may leave it in an unknown state.
     """
 
     def __init__(self, workers: int, gpus: int) -> None:
         self.workers, self.gpus = workers, gpus
         self.environment: dict[str, str] = {}
-        """What it finds in its environment beside ours."""
+        """Environment variables of the server in addition to ours."""
         self._server: subprocess.Popen[str] | None = None
         self._folder: Path | None = None
 
     def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
-        """Do the runs in a group of Ray Train workers."""
+        """Start doing the runs in a group of Ray Train workers, and return at once."""
         request = {"items": [asdict(item) for item in items], "stop": str(stop_file), **asdict(spec)}
         return Group(lambda: self._do(request))
 
     def close(self) -> None:
-        """End Ray; nothing of it is left."""
+        """End Ray and remove its folder."""
         server, folder = self._server, self._folder
         self._server = self._folder = None
         if server is not None and server.stdin is not None:
@@ -96,7 +97,7 @@ class LocalRay:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for the owner, who passes it on as a stop request
+                start_new_session=True,  # Ctrl-C reaches only the owner, which sends a stop request
                 env=environment,
             )
         assert self._server.stdin is not None
@@ -105,28 +106,28 @@ class LocalRay:
         return self._server
 
     def _cluster(self) -> dict[str, Any]:
-        """Which Ray the server starts or joins."""
+        """Return the first message to the server: which Ray to start or join."""
         return {"workers": self.workers, "gpus": self.gpus}
 
 
 def short_temp() -> Path:
-    """A folder for temporary files whose path leaves room for the names of Ray's sockets.
+    """Return a folder for temporary files whose path is short enough for Ray's sockets.
 
     Raises:
-        MissingError: there is none.
+        MissingError: there is no such folder.
     """
     for path in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")):
         if len(str(path)) <= LONGEST and os.access(path, os.W_OK):
             return path
     raise MissingError(
-        f"the folder for temporary files has a path of more than {LONGEST} letters, too long for Ray's sockets",
+        f"the path of the folder for temporary files has more than {LONGEST} characters: too long for Ray's sockets",
         where=tempfile.gettempdir(),
         hint="set TMPDIR to a short path, or train with --workers 0",
     )
 
 
 def sweep() -> None:
-    """Remove the folders of processes that were killed before they could."""
+    """Remove the temporary folders of processes that were killed before they could remove them."""
     for path in short_temp().glob(f"{PREFIX}*-*-*"):
         _, pid, start, *_ = path.name.split("-")
         try:
@@ -138,7 +139,7 @@ def sweep() -> None:
 
 
 def tail(log: Path) -> str:
-    """The last line of a log."""
+    """Return the last line of a log that is not empty, or an empty string."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:

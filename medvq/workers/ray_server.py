@@ -1,8 +1,9 @@
-"""A process that holds one Ray and does groups of runs on it: requests on stdin, answers on stdout, a JSON line each.
+"""A server process that holds one Ray instance and trains groups of runs on it.
 
-Ray ends the process that started it when parts of it die, without a word and without a way to go on. So that process
-is never the one that a person talks to. It ends itself when its stdin closes, which it does when its owner is killed.
-It does without torch, which takes seconds to import and which only workers need.
+It reads requests from stdin and writes answers to stdout, one JSON line each. When parts of Ray die, Ray ends the
+process that started it, without a message and without a way to recover. So Ray never runs in the process that the user
+started. The server ends when its stdin closes, which also happens when its owner is killed. It does not import torch,
+which takes seconds and which only workers need.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENT = {
-    # The controller polls its workers; a fast poll makes the end of a group visible at once.
+    # Seconds between two polls of the workers by the controller. The end of a group is noticed at a poll.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # A busy machine, or a cold network disk, takes its time to import.
+    # On a busy machine, or from a cold network disk, imports take long.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
@@ -34,25 +35,27 @@ ENVIRONMENT = {
 }
 LOOPBACK = "127.0.0.1"
 NODE_LABEL = "slurm-"
-"""With a node's name, a resource that Ray counts on each node of a SLURM job."""
+"""Prefix of the custom Ray resource that names each node of a SLURM job."""
 JOIN_WITHIN = 300.0
+"""Seconds to wait until all nodes have joined Ray."""
 
 
 def main() -> None:
-    """Serve one `{"items", "spec", "stop"}` after the other, until stdin closes.
+    """Serve requests, one after the other, until stdin closes.
 
-    The first line says which Ray: `{"workers", "gpus"}` starts one, `{"address", "nodes", "storage"}` joins one.
+    The first line says which Ray to use: `{"workers", "gpus"}` starts one, `{"address", "nodes", "storage"}` joins one.
+    Every later line is a request with the arguments of `_fit`: the runs, the size of the group and the stop file.
     """
     folder = Path(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what Ray prints must not look like an answer
+    os.dup2(2, 1)  # Ray prints to stdout, where only answers may go
     lines = iter(sys.stdin.readline, "")
-    import ray  # takes seconds, in which the line that follows is being found out
+    import ray  # takes seconds, so it starts before the first line arrives
 
     cluster = json.loads(next(lines))
     storage, local = Path(cluster.pop("storage", folder)), "address" not in cluster
     _start(folder, **cluster) if local else _join(**cluster)
-    # SLURM sends it to every process of a job that it ends; workers are to write their checkpoint first.
+    # SLURM sends SIGTERM to every process of a job that it ends, but the workers must first write a checkpoint.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in lines:
         request = json.loads(line)
@@ -71,7 +74,7 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
     import ray
     from ray._private import ray_constants
 
-    # Ray takes loopback for a node's address, and so binds its servers to it, only where it expects no cluster.
+    # Ray binds its servers to loopback only if it does not expect a cluster.
     ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(
         address="local",
@@ -87,7 +90,11 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
 
 
 def _join(address: str, nodes: list[str]) -> None:
-    """Join a Ray that runs on `nodes` (names as SLURM knows them), once all of them are there."""
+    """Join the Ray cluster at `address`, and wait until all `nodes` (SLURM's names of them) have joined it.
+
+    Raises:
+        TimeoutError: a node is missing after `JOIN_WITHIN` seconds.
+    """
     import ray
 
     ip = address.partition(":")[0]
@@ -106,7 +113,7 @@ def _answer(storage: Path, local: bool, request: dict[str, Any], answers: Any) -
     error: str | None = None
     try:
         _fit(storage, local, **request)
-    except BaseException as e:  # the owner decides what it means
+    except BaseException as e:  # the owner handles it
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         error = f"{type(e).__name__}: {lines[-1] if lines else ''}"
     answers.write(json.dumps({"error": error}) + "\n")
@@ -145,7 +152,7 @@ def _fit(
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """What every worker of a group does."""
+    """Do the runs of a group in one of its workers."""
     import ray.train
     import ray.train.torch
     import torch.distributed as dist
@@ -167,7 +174,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # Ray workers find the functions of this module by its name, which is not __main__.
+    # Ray workers import the functions of this module by name, so they must not belong to __main__.
     from medvq.workers.ray_server import main as serve
 
     serve()

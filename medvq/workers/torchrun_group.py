@@ -1,4 +1,4 @@
-"""torchrun worker groups on this machine: torch's own launcher, one process of it for each group."""
+"""torchrun worker groups on this machine: one process of torch's own launcher for each group."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from medvq.workers.group import Group, GroupSpec, WorkersError
 from medvq.workers.ray_group import PREFIX, short_temp, sweep, tail
 
 GONE = 30.0
-"""Seconds that torchrun has to end its workers."""
+"""Seconds to wait until torchrun has ended its workers."""
 
 
 class Torchrun:
-    """Starts `torchrun`; its processes meet through a file, so that nothing listens beyond loopback."""
+    """Starts `torchrun`. Its processes find each other through a file, so that nothing listens beyond loopback."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
         self._agent: subprocess.Popen[bytes] | None = None
 
     def start(self, items: Sequence[WorkItem], spec: GroupSpec, stop_file: Path) -> Group:
-        """Do the runs in a group of workers."""
+        """Start doing the runs in a group of workers, and return at once."""
         sweep()
         process = Process.current()
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{process.pid}-{process.start}-", dir=short_temp()))
@@ -50,7 +50,7 @@ class Torchrun:
             try:
                 agent.wait(GONE)
             except subprocess.TimeoutExpired:
-                agent.kill()  # the workers see that it is gone, and follow
+                agent.kill()  # the workers notice that it is gone, and end
 
     def _do(self, folder: Path, workers: int) -> None:
         command = [
@@ -63,8 +63,8 @@ class Torchrun:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-            "OMP_NUM_THREADS": "1",  # the workers set their own number
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # it would listen to everyone, and the ranks have a file
+            "OMP_NUM_THREADS": "1",  # the workers set their own number of threads
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # the server would listen on all interfaces
             **self.environment,
         }
         try:
@@ -74,7 +74,7 @@ class Torchrun:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,  # Ctrl-C is for the owner, who passes it on as a stop request
+                    start_new_session=True,  # Ctrl-C reaches only the owner, which sends a stop request
                     env=environment,
                 )
             code = self._agent.wait()

@@ -1,4 +1,4 @@
-"""What torchrun starts for each rank: `torchrun … -m medvq.workers.torchrun_worker REQUEST.json`."""
+"""The program that torchrun starts for each rank: `torchrun … -m medvq.workers.torchrun_worker REQUEST.json`."""
 
 from __future__ import annotations
 

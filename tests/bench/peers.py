@@ -6,6 +6,7 @@ that starts an epoch. `images` is a list of (bytes of a JPEG, or an (H, W, 3) ar
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-if torch.version.cuda is None:  # Beside torch for CPU, torchvision built for CUDA needs these names to import.
-    for _name in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from medvq.errors import MissingError
+from medvq.models.vision import import_torchvision
+
+with contextlib.suppress(MissingError):
+    import_torchvision()  # from here on plain imports of it work beside a CPU build of torch
 
 BATCH = 32
 Images = list[tuple[Any, int]]

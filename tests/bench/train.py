@@ -1,6 +1,6 @@
-"""The training loop beside a hand-written one, Ray beside torchrun, and how long it takes to begin.
+"""The training loop beside a hand-written one, Ray beside torchrun, how long it takes to begin, and augmentation.
 
-    python tests/bench/train.py [--parts loop launchers begin restart] [--samples N] [--size N]
+    python tests/bench/train.py [--parts loop launchers begin restart augment] [--samples N] [--size N]
 
 Everything is compared within one run of this program: medians of steps or runs that take turns, as ratios. The
 hand-written loop is what one would write for the same model: the same batches, augmentation, optimizer and EMA update,
@@ -261,9 +261,75 @@ def bench_restart(folder: Path, size: int) -> bool:
     return found["late"] <= 1.25 * found["early"]
 
 
+# ---- augmentation
+
+
+def bench_augment(folder: Path, size: int) -> bool:
+    """Milliseconds for 64 images of each random change, beside torchvision's kernels called for each image."""
+    from medvq.config.augment import Augment
+    from medvq.models.draws import Draws
+    from medvq.models.vision import import_torchvision
+    from medvq.train.augment import augment
+    from medvq.train.photometric import add_noise, blur, recolour
+
+    vision = import_torchvision("torchvision.transforms.v2.functional")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    x, draws = torch.rand(64, 3, size, size, device=device), Draws(0, 0)
+    some, bend = (draws.uniform((64,), "x") * 0.4).tolist(), torch.randn(1, size, size, 2, device=device) / size
+    bilinear = vision.InterpolationMode.BILINEAR
+    changes: dict[str, tuple[Any, Any]] = {
+        "flip": (True, lambda i, a: vision.horizontal_flip(i)),
+        "rotate": (180, lambda i, a: vision.rotate(i, 400 * a, bilinear)),
+        "scale": ((0.8, 1.2), lambda i, a: vision.affine(i, 0.0, [0, 0], 0.8 + a, [0.0], bilinear)),
+        "translate": (0.1, lambda i, a: vision.affine(i, 0.0, [3, 4], 1.0, [0.0], bilinear)),
+        "elastic": ({"displacement": 2, "spacing": 16}, lambda i, a: vision.elastic(i, bend)),
+        "brightness": (0.2, lambda i, a: vision.adjust_brightness(i, 0.8 + a)),
+        "contrast": (0.2, lambda i, a: vision.adjust_contrast(i, 0.8 + a)),
+        "saturation": (0.2, lambda i, a: vision.adjust_saturation(i, 0.8 + a)),
+        "hue": (0.2, lambda i, a: vision.adjust_hue(i, a - 0.2)),
+        "blur": ((0.1, 2.0), lambda i, a: vision.gaussian_blur(i, [13, 13], [0.1 + 4 * a] * 2)),
+        "noise": ((0, 0.05), lambda i, a: vision.gaussian_noise(i, 0.0, 0.1 * a)),
+    }
+
+    def ours(name: str, settings: Augment) -> Any:
+        if name in ("blur", "noise"):
+            return (blur if name == "blur" else add_noise)(x, getattr(settings, name), draws)
+        return recolour(x, settings, draws) if settings.changes_colour else augment(x, None, settings, draws)
+
+    def milliseconds(do: Any) -> float:
+        begin = time.perf_counter()
+        do()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return 1000 * (time.perf_counter() - begin)
+
+    print(f"\nMilliseconds for 64 images of {size} px on {device}, one thread, medians")
+    print("\n| | medvq | torchvision, image by image | ratio |\n|---|---|---|---|")
+    for name, (amount, kernel) in changes.items():
+        settings = Augment.model_validate({name: amount})
+        contenders = {
+            "medvq": lambda name=name, settings=settings: ours(name, settings),
+            "torchvision": lambda kernel=kernel: torch.stack([kernel(i, a) for i, a in zip(x, some, strict=True)]),
+        }
+        times: dict[str, list[float]] = {who: [] for who in contenders}
+        for _ in range(2 * ROUNDS + 1):
+            for who, do in contenders.items():
+                times[who].append(milliseconds(do))
+        mine, theirs = (statistics.median(t[1:]) for t in times.values())
+        print(f"| {name} | {mine:.1f} | {theirs:.1f} | {theirs / mine:.1f} |", flush=True)
+    return True
+
+
 def main() -> int:
     """Run the parts asked for; exit 1 where a target is missed."""
-    parts = {"loop": bench_loop, "launchers": bench_launchers, "begin": bench_begin, "restart": bench_restart}
+    parts = {
+        "loop": bench_loop,
+        "launchers": bench_launchers,
+        "begin": bench_begin,
+        "restart": bench_restart,
+        "augment": bench_augment,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--samples", type=int, default=900)
@@ -274,7 +340,8 @@ def main() -> int:
         loop_rank(Path(args.rank[0]), args.rank[1], int(args.rank[2]), int(args.rank[3]))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        make_data(Path(folder), args.samples, args.size)
+        if set(args.parts) != {"augment"}:
+            make_data(Path(folder), args.samples, args.size)
         results = {name: parts[name](Path(folder), args.size) for name in args.parts}
     missed = [name for name, good in results.items() if not good]
     print(f"\ntargets missed: {', '.join(missed)}" if missed else "\nall targets met")

@@ -3,13 +3,30 @@
 import pytest
 import torch
 
-from medvq.config.data import Augment
+from medvq.config.augment import Augment
 from medvq.models.draws import Draws
+from medvq.train import augment as augment_module
 from medvq.train.augment import augment, masked
+from medvq.train.chunks import IN_CACHE
 from medvq.train.pixels import Pixels
-from medvq.train.rotate import IN_CACHE, rotate
+from medvq.train.warp import Motion, warp
 
 SETTINGS = Augment(flip=True, rotate=180)
+MOVES = {
+    "scale": [0.7, 1.4],
+    "translate": 0.2,
+    "elastic": {"displacement": 2, "spacing": 8},
+    "rotate": 180,
+    "flip": True,
+}
+
+
+def rotation(angles):
+    return Motion(
+        angle=torch.tensor(angles, dtype=torch.float64),
+        scale=torch.ones(len(angles)),
+        shift=torch.zeros(len(angles), 2),
+    )
 
 
 def pictures(x, settings, draws, **options):
@@ -24,18 +41,19 @@ def discs(n, size=32):
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_every_number_of_ranks_sees_the_same_pixels(world):
+@pytest.mark.parametrize("settings", [SETTINGS, Augment(**MOVES)], ids=["rotate", "all"])
+def test_every_number_of_ranks_sees_the_same_pixels(world, settings):
     x, keep = torch.rand(8, 3, 16, 16), (torch.rand(8, 1, 16, 16) > 0.5).to(torch.uint8) * 255
-    whole = augment(x, keep, SETTINGS, Draws(3, 5))
+    whole = augment(x, keep, settings, Draws(3, 5))
     parts = [
-        augment(a, b, SETTINGS, Draws(3, 5, rank, world))
+        augment(a, b, settings, Draws(3, 5, rank, world))
         for rank, (a, b) in enumerate(zip(x.chunk(world), keep.chunk(world), strict=True))
     ]
     assert torch.equal(whole[0], torch.cat([p[0] for p in parts]))
     assert torch.equal(whole[1], torch.cat([p[1] for p in parts]))
     noisy = [masked(*p, Draws(3, 5, rank, world)) for rank, p in enumerate(parts)]
     assert torch.equal(masked(*whole, Draws(3, 5)), torch.cat(noisy))
-    assert not torch.equal(whole[0], pictures(x, SETTINGS, Draws(3, 6)))
+    assert not torch.equal(whole[0], pictures(x, settings, Draws(3, 6)))
 
 
 def test_flips_mirror_whole_images():
@@ -110,14 +128,16 @@ def test_a_batch_turns_as_torchvision_turns_each_image(shape, mode, filled, torc
     want = torch.stack(
         [torchvision.rotate(i, a, interpolation=kind, fill=c) for i, a, c in zip(x, angles, colours, strict=True)]
     )
-    assert (rotate(x, angles, fill, mode) - want).abs().gt(1e-3).float().mean() < (1e-3 if mode == "nearest" else 1e-9)
+    assert (warp(x, rotation(angles), fill, mode) - want).abs().gt(1e-3).float().mean() < (
+        1e-3 if mode == "nearest" else 1e-9
+    )
 
 
 def test_masks_turn_as_torchvision_turns_them(torchvision):
     keep = discs(6)[1]
     angles = [10.0, 45.0, 100.0, -60.0, 171.0, -3.0]
     want = torch.stack([torchvision.rotate(m, a, fill=255) for m, a in zip(keep, angles, strict=True)])
-    found = rotate(keep, angles, torch.full((1, 1, 1, 1), 255.0), "nearest")
+    found = warp(keep, rotation(angles), torch.full((1, 1, 1, 1), 255.0), "nearest")
     assert found.dtype == torch.uint8
     assert (found != want).float().mean() < 1e-3
 
@@ -129,3 +149,91 @@ def test_images_that_were_turned_before_stay_to_the_bit():
     assert torch.equal(y[turned], x[turned])
     assert not torch.equal(y[~turned], x[~turned])
     assert torch.equal(pictures(x, Augment(rotate=180), Draws(0, 0), turned=turned | True), x)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_batch_is_scaled_and_shifted_as_torchvision_does_each_image(mode, filled, torchvision):
+    x = torch.rand(5, 3, 24, 40, generator=torch.Generator().manual_seed(1))
+    angles, scales, shifts = (
+        [0.0, 33.0, -120.0, 0.0, 7.0],
+        [1.5, 0.6, 1.1, 1.0, 1.0],
+        [[0, 0], [3, -5], [1, 2], [4, 4], [0, 0]],
+    )
+    fill = torch.arange(15.0).view(5, 3, 1, 1) if filled else None
+    want = torch.stack(
+        [
+            torchvision.affine(
+                image, angle=-angle, translate=shift, scale=scale, shear=[0.0, 0.0],
+                interpolation=torchvision.InterpolationMode(mode), fill=colour,
+            )
+            for image, angle, scale, shift, colour in zip(
+                x, angles, scales, shifts, fill.flatten(1).tolist() if filled else [None] * 5, strict=True
+            )
+        ]
+    )  # fmt: skip
+    motion = Motion(angle=torch.tensor(angles), scale=torch.tensor(scales), shift=torch.tensor(shifts).float())
+    assert (warp(x, motion, fill, mode) - want).abs().gt(1e-3).float().mean() < (2e-3 if mode == "nearest" else 1e-9)
+
+
+def test_a_batch_bends_as_torchvision_bends_each_image(torchvision):
+    x = torch.rand(4, 3, 24, 40, generator=torch.Generator().manual_seed(1))
+    bend = torch.randn(4, 2, 4, 6, generator=torch.Generator().manual_seed(2)) * 2
+    motion = Motion(angle=torch.zeros(4), scale=torch.ones(4), shift=torch.zeros(4, 2), bend=bend)
+    pixels = torch.nn.functional.interpolate(bend, size=(24, 40), mode="bicubic", align_corners=True)
+    places = pixels.permute(0, 2, 3, 1) * torch.tensor([2 / 40, 2 / 24])  # torchvision counts from -1 to 1
+    want = torch.stack([torchvision.elastic(i, d[None], fill=[0.5] * 3) for i, d in zip(x, places, strict=True)])
+    assert torch.allclose(warp(x, motion, torch.full((1, 3, 1, 1), 0.5), "bilinear"), want, atol=1e-4)
+    # A control point that stands on a pixel moves that pixel by its own displacement.
+    assert torch.allclose(pixels[:, :, 0, 0], bend[:, :, 0, 0])
+    assert torch.allclose(pixels[:, :, -1, -1], bend[:, :, -1, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["scale", "translate", "elastic"])
+def test_motions_are_drawn_from_their_ranges_and_with_their_probability(name, monkeypatch):
+    seen = []
+    monkeypatch.setattr(augment_module, "warp", lambda x, motion, *rest: seen.append(motion) or warp(x, motion, *rest))
+    given = {"scale": {"factor": [0.5, 2]}, "translate": {"fraction": 0.25}, "elastic": MOVES["elastic"]}[name]
+    x = torch.rand(2000, 1, 8, 16)
+    y = pictures(x, Augment(**{name: {**given, "p": 0.3}}), Draws(0, 0))
+    (motion,) = seen  # only the images that move
+    assert 0.27 < len(motion) / 2000 < 0.33
+    unchanged = (x == y).flatten(1).all(1)
+    assert unchanged.sum() == 2000 - len(motion)
+    assert torch.equal(motion.angle, torch.zeros(len(motion)))
+    if name == "scale":
+        assert 0.5 <= motion.scale.min() < 0.6
+        assert 1.9 < motion.scale.max() < 2
+    if name == "translate":
+        assert set(motion.shift[:, 0].tolist()) == set(range(-4, 5))
+        assert set(motion.shift[:, 1].tolist()) == set(range(-2, 3))
+    if name == "elastic":
+        assert motion.bend.shape == (len(motion), 2, 2, 3)  # 8 pixels apart over 8 x 16 pixels
+        assert 1.9 < motion.bend.std() < 2.1
+
+
+def test_a_square_and_its_mask_move_together():
+    """Every motion at once: what is bright in the image stays what the mask keeps."""
+    x, keep = torch.full((32, 1, 48, 48), -1.0), torch.zeros(32, 1, 48, 48, dtype=torch.uint8)
+    x[:, :, 12:30, 16:32], keep[:, :, 12:30, 16:32] = 1.0, 255
+    y, moved = augment(
+        x, keep, Augment(**MOVES, fill="black"), Draws(1, 2), fill=torch.full((1, 1, 1, 1), -1.0), corner=0
+    )
+    assert set(moved.unique().tolist()) == {0, 255}
+    agree = ((y > 0) == (moved > 0)).flatten(1).float().mean(1)
+    assert agree.min() > 0.98
+    assert ((moved > 0) == (keep > 0)).flatten(1).all(1).sum() == 0
+    assert (moved > 0).flatten(1).sum(1).float().std() > 20  # they are not all of one size
+
+
+def test_a_whole_shift_keeps_the_bits_that_stay_inside():
+    x = torch.rand(16, 3, 20, 20)
+    y = pictures(x, Augment(translate=0.2), Draws(0, 3))
+    found = 0
+    for image, moved in zip(x, y, strict=True):
+        for right in range(-4, 5):
+            for down in range(-4, 5):
+                rolled = image.roll((down, right), (1, 2))
+                inside = slice(max(down, 0), 20 + min(down, 0)), slice(max(right, 0), 20 + min(right, 0))
+                found += torch.allclose(rolled[:, *inside], moved[:, *inside], atol=1e-5)
+    assert found == 16

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from medvq.config.data import Augment
+from medvq.config.augment import Augment
 from medvq.config.locate import find
 from medvq.config.recipe import load_recipe
 from medvq.config.resolve import load_study

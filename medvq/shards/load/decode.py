@@ -138,9 +138,14 @@ def cover(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 def turned_window(
     image: Pixels, size: tuple[int, int], at: tuple[float, float], degrees: float, fill: Sequence[int], mode: str
 ) -> Pixels:
-    """A window of `size` cut from (H, W, C) after it was turned about its centre, counter-clockwise.
+    """Return a window of `size` (h, w), cut from an image (H, W, C) after its rotation about its centre.
 
-    `mode` is bilinear or nearest. Only what the window needs of the image is turned; outside of it is `fill` (C,).
+    The rotation is counter-clockwise by `degrees`. `mode` is bilinear or nearest. Only the part of the image that the
+    window needs is rotated. Places outside the image get `fill` (C,).
+
+    Training has another rotation, `medvq.train.warp`, which works on whole batches of small images as torchvision does.
+    The two differ by rounding, and at the edge of the image, where torchvision blends with the fill twice. Past results
+    depend on both, so they are not one function.
     """
     import torch
     from torch.nn.functional import grid_sample
