@@ -31,6 +31,6 @@ assert_type(medvq.results("quickstart"), Results)
 assert_type(runs.results().tables["accuracy"], ResultTable)
 assert_type(medvq.results("quickstart").to_dicts(), list[dict[str, Any]])
 
-medvq.unknown  # type: ignore[attr-defined]  # mypy must see this mistake, and the two below
+unknown = medvq.unknown  # type: ignore[attr-defined]  # mypy must see this mistake, and the two below
 medvq.pack("data/smear", "datasets/smear", on_bad="ignore")  # type: ignore[arg-type]
-medvq.run("quickstart", "datasets/smear")  # type: ignore[misc]  # options are keyword-only
+medvq.run("quickstart", "datasets/smear")  # type: ignore[call-arg]  # options are keyword-only
