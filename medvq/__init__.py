@@ -27,6 +27,7 @@ __all__ = [
     "create_model",
     "list_models",
     "list_quantizers",
+    "load",
     "load_study",
     "open_dataset",
     "pack",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from medvq.library.models import create_model, list_models, list_quantizers
     from medvq.library.results import results
     from medvq.library.studies import load_study, run
+    from medvq.library.trained import load
     from medvq.shards.load.loader import Loader
 else:
     _HOME = {
@@ -46,6 +48,7 @@ else:
         "create_model": "medvq.library.models",
         "list_models": "medvq.library.models",
         "list_quantizers": "medvq.library.models",
+        "load": "medvq.library.trained",
         "load_study": "medvq.library.studies",
         "open_dataset": "medvq.library.data",
         "pack": "medvq.library.data",

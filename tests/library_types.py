@@ -11,6 +11,7 @@ from medvq.library.results import Results, ResultTable
 from medvq.library.studies import RunSummary, StudyRuns
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.pack.report import PackReport
+from medvq.train.trained import TrainedRun
 
 assert_type(medvq.__version__, str)
 assert_type(medvq.pack("data/smear", Path("datasets/smear"), recipe="smear", size=(64, 48), on_bad="skip"), PackReport)
@@ -30,6 +31,9 @@ assert_type(runs[0], RunSummary)
 assert_type(medvq.results("quickstart"), Results)
 assert_type(runs.results().tables["accuracy"], ResultTable)
 assert_type(medvq.results("quickstart").to_dicts(), list[dict[str, Any]])
+trained = medvq.load(runs[0].folder, checkpoint="last")
+assert_type(trained, TrainedRun)
+assert_type(trained.metrics, dict[str, float])
 
 unknown = medvq.unknown  # type: ignore[attr-defined]  # mypy must see this mistake, and the two below
 medvq.pack("data/smear", "datasets/smear", on_bad="ignore")  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medvq.registry import MODELS, QUANTIZERS
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -37,14 +39,13 @@ def create_model(name: str, *, input_shape: tuple[int, int, int], classes: int =
         >>> found.images[0].shape, {name: tuple(index.shape) for name, index in found.indices.items()}
         (torch.Size([2, 3, 64, 64]), {'level0': (2, 8, 8)})
     """
-    from medvq.config.models import find_model_config
     from medvq.config.schema import validate
+    from medvq.config.settings import model_settings
     from medvq.config.yamlfile import Document
-    from medvq.models.registry import build
+    from medvq.models.build import build
 
     document = Document(path=f"model {name}", text="", data={"name": name, **settings})
-    config = validate(find_model_config(name), document)
-    return build(config, input_shape=input_shape, classes=classes)
+    return build(validate(model_settings(name), document), input_shape=input_shape, classes=classes)
 
 
 def list_models() -> list[str]:
@@ -55,9 +56,7 @@ def list_models() -> list[str]:
         >>> medvq.list_models()
         ['svqvae', 'vqvae']
     """
-    from medvq.config.models import MODEL_CONFIGS
-
-    return sorted(MODEL_CONFIGS)
+    return sorted(MODELS)
 
 
 def list_quantizers() -> list[str]:
@@ -70,6 +69,4 @@ def list_quantizers() -> list[str]:
         >>> medvq.list_quantizers()
         ['cosine', 'ema', 'fsq', 'gradient', 'grouped']
     """
-    from medvq.models.quantize.registry import QUANTIZERS
-
     return sorted(QUANTIZERS)

@@ -18,6 +18,11 @@ class Pixels:
         means, stds = (torch.tensor(values, device=device) for values in zip(*self.parts, strict=True))
         self._mean, self._std = means[:, :, None, None], stds[:, :, None, None]  # (P, C, 1, 1)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images must be."""
+        return self._mean.device
+
     def normalize(self, image: Tensor, part: Tensor) -> Tensor:
         """uint8 (B, C, H, W) in [0, 255] as float32; `part` (B,) is the dataset that each comes from."""
         mean, std = self.of(part)
