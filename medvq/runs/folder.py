@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`runs/<study>/<run>`; see DESIGN, "A run on disk"."""
+    """The files of a run in `runs/<study>/<run>`; README.md, "Look at results", describes them."""
 
     path: Path
 

@@ -61,7 +61,7 @@ def lr_at(settings: Train, step: int, steps_per_epoch: int) -> Rate:
     """The rate of a step (from 0 over all epochs), a function of nothing else, so that a resumed run has it too.
 
     cosine: lr/2 · (1 + cos(π·epoch/t_max)), then zero; step: lr · gamma^⌊epoch/every⌋, epochs from 0.
-    onecycle is torch's OneCycleLR with its cosines (SPEC §3.1): from lr/div_factor up to lr over the first `pct_start`
+    onecycle is torch's OneCycleLR with cosine annealing: from lr/div_factor up to lr over the first `pct_start`
     of all steps, then down to lr/div_factor/final_div_factor at the last one; momentum goes the other way.
     """
     schedule, lr, epoch = settings.schedule, settings.optimizer.lr, step // steps_per_epoch

@@ -58,7 +58,7 @@ def parts_of(spec: RunSpec, datasets: Mapping[str, Dataset]) -> tuple[ViewPart, 
 
 
 def _turned(part: ViewPart, spec: RunSpec) -> ViewPart:
-    """A part of which windows are cut, with the turning that comes before the cut (SPEC §1)."""
+    """Return a part whose windows are rotated before they are cut, so that they have no empty corners."""
     augment, channels = spec.config.data.augment, spec.source.channels
     if part.fit != "crop" or not augment.rotate:
         return part

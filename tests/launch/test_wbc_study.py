@@ -1,4 +1,4 @@
-"""The white blood cell study: its protocol is the one that SPEC §1 describes, with the controls beside it."""
+"""The white blood cell study: the published protocol (jobs/PUBLISHED.md), with controls beside it."""
 
 import math
 from collections import Counter

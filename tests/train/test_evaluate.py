@@ -39,8 +39,8 @@ def batches(n=5):
         )
 
 
-def test_x12_evaluation_keeps_no_graph_and_no_mode():
-    """Trap X12."""
+def test_evaluation_keeps_no_graph_and_no_mode():
+    """Evaluation builds no graph and leaves the mode as it was."""
     task = Looking().train()
     found = evaluate(task, batches(), World())
     assert set(task.seen) == {(False, True)}
@@ -50,8 +50,8 @@ def test_x12_evaluation_keeps_no_graph_and_no_mode():
     assert found.totals["n"] == 5
 
 
-def test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
-    """Trap X10: image by image or all at once, it is the perplexity over the split."""
+def test_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
+    """Perplexity is over the split, whether images are counted one by one or all at once."""
     torch.manual_seed(0)
     config = SVQVAESettings(levels=1, channels=8, residual_blocks=1, codebook_size=16)
     model = build(config, input_shape=(3, 32, 32))
@@ -88,8 +88,8 @@ jobs:
 """
 
 
-def test_x5_a_balanced_draw_is_for_training_alone(small):
-    """Trap X5: what is measured has the classes as often as the dataset does, each image once."""
+def test_a_balanced_draw_is_for_training_alone(small):
+    """Evaluation sees the classes as often as they are in the dataset, each image once."""
     spec = small("runs", STUDY).spec("fit")
     datasets = {name: Dataset.open(ref.path) for name, ref in spec.datasets.items()}
     assert training_view(spec, datasets).balance == "class"

@@ -66,8 +66,8 @@ def copied(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def test_x7_a_frozen_encoder_keeps_every_weight_buffer_and_mode():
-    """Trap X7: frozen means evaluation mode, no gradient, no codebook statistics."""
+def test_a_frozen_encoder_keeps_every_weight_buffer_and_mode():
+    """Frozen means evaluation mode, no gradient and no codebook statistics."""
     task = classify(freeze="encoder")
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.1, weight_decay=0.1)
     before = copied(task.model)
@@ -84,7 +84,7 @@ def test_a_frozen_encoder_with_something_to_learn_is_refused():
 
 
 def test_feature_loss_pulls_the_code_to_that_of_the_masked_image_and_not_back():
-    """SPEC §1: MSE(code(x), code(x_m)), no gradient through the masked branch, no statistics from it."""
+    """MSE(code(x), code(x_m)), without gradients through the masked branch or codebook statistics from it."""
     noise = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(9)).requires_grad_()
     task = classify()
     plain = step(task, batch(), at=3)
@@ -101,8 +101,8 @@ def test_feature_loss_pulls_the_code_to_that_of_the_masked_image_and_not_back():
     assert "feature" not in step(classify(feature=0.0), batch(masked=noise))
 
 
-def test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax():
-    """Trap X11 and SPEC §1, mistake 1: a second softmax cannot bring the loss below -ln(e / (e + 4))."""
+def test_logits_go_into_cross_entropy_and_as_published_their_softmax():
+    """With a second softmax the loss cannot fall below -ln(e / (e + 4))."""
     floor = -math.log(math.e / (math.e + 4))
     for switches, lowest in (((), 0.0), (("softmax_in_head",), floor)):
         task = classify(switches)
@@ -116,7 +116,7 @@ def test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax():
 
 @pytest.mark.parametrize("way", ["recon_all", "recon_level"])
 def test_recon_level_gives_back_its_own_input_and_no_gradient_reaches_below(way):
-    """SPEC §1 and trap T13: the target of level 1 is level 0's code, detached."""
+    """The target of level 1 is the detached code of level 0."""
     task = Autoencode(network(), context(AutoencodeObjective(reconstruct=way))).train()
     losses = task(batch(), Draws(0, 0), 0)
     losses["reconstruction/level1"].backward()
@@ -132,7 +132,7 @@ def test_recon_level_gives_back_its_own_input_and_no_gradient_reaches_below(way)
 
 
 def test_ema_cold_start_throws_unused_codes_away():
-    """SPEC §1, mistake 4, and trap T3: with counts from 0 an unused code is 1e5 times too long after one step."""
+    """If counts start at 0, an unused code is 1e5 times too long after one step."""
     longest = {}
     for switches in ((), ("ema_cold_start",)):
         task = Autoencode(
@@ -151,7 +151,7 @@ def test_ema_cold_start_needs_codes_that_start_at_random():
 
 
 def test_codebook_update_per_encode_counts_every_pass():
-    """SPEC §1, mistake 5: level 0 learns once for each level's loss, and from the masked branch as well."""
+    """As published, level 0 learns once for each level's loss, and from the masked branch as well."""
 
     def updates(made, passes):
         seen = []
@@ -219,7 +219,7 @@ def test_watching_test_chooses_nothing_and_best_on_test_is_marked(small):
 
 
 def test_validation_picks_the_epoch_where_test_would_pick_another(small, monkeypatch):
-    """Trap X1."""
+    """Validation picks the best epoch, not test."""
     measure = Session.metrics
     of_epoch = [{"val/accuracy": v, "test/accuracy": t} for v, t in ((0.1, 0.9), (0.8, 0.2), (0.3, 0.95))]
 

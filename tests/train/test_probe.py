@@ -50,8 +50,8 @@ def test_as_a_logistic_regression_by_hand():
     assert set(found) == {f"{k}{m}" for k in ("", "knn_") for m in ("accuracy", "balanced_accuracy", "macro_f1", "auc")}
 
 
-def test_x7_validation_picks_and_test_does_not():
-    """Trap X7: one noisy neighbour or many is decided on validation, whatever would be best on test."""
+def test_validation_picks_and_test_does_not():
+    """Validation chooses the number of neighbours, whatever would be best on test."""
     task, train, val = probe(neighbours=(1, 31)), measured(0, 120, 2.5), measured(1, 200, 2.5)
     task.fit(train, val)
     assert task._neighbours.steps[-1][1].n_neighbors == 31

@@ -54,7 +54,7 @@ def test_it_trains_and_gives_the_declared_metrics(small, model, task):
 
 @pytest.mark.parametrize(("output", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
 def test_pixels_are_in_the_range_that_the_model_can_put_out(small, output, low, high):
-    """Trap E5: a sigmoid against normalized pixels has an error that nothing can remove."""
+    """A sigmoid output against normalized pixels has an error that training cannot remove."""
     runs = small(
         "runs", STUDY.format(model=MODEL_KEYS["vqvae"][:-1] + f", output: {output}}}", task="autoencode", needs="")
     )

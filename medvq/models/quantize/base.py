@@ -115,7 +115,7 @@ class Quantizer(nn.Module, ABC):
         """All codes, (K, d), as they are compared with encoder outputs."""
 
     def as_published(self, names: Collection[str]) -> None:
-        """Put the mistakes of papers back in that are switched on (`medvq.config.models`), before any training."""
+        """Switch on mistakes of papers by name, before any training."""
 
     def _learning(self) -> bool:
         """Is this a pass to learn from? Not in eval, under no_grad, or when checkpointing recomputes a forward pass."""

@@ -1,4 +1,4 @@
-"""A codebook of exponential moving averages (van den Oord et al. 2017, appendix A.1; SPEC §0)."""
+"""A codebook of exponential moving averages (van den Oord et al. 2017, appendix A.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two-level VQ-VAE of VQ-VAE-2 (Razavi et al. 2019, as in the public PyTorch port; SPEC §1), and its parts."""
+"""The two-level block of VQ-VAE-2 (Razavi et al. 2019, as in the port rosinality/vq-vae-2-pytorch), and its parts."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ def test_last_and_mean_of_the_last_ten():
     assert not any("best" in name or "auc" in name for name in found)
 
 
-def test_x1_best_on_test_only_where_it_is_asked_for():
-    """Trap X1: test chooses nothing, unless a study says so, and then its name does."""
+def test_best_on_test_only_where_it_is_asked_for():
+    """Test chooses nothing, unless a study says so; the metric's name then says it too."""
     found = watched(HISTORY, BETTER, best_on_test=True)
     assert found["test/accuracy_best_on_test"] == 0.7
     assert found["test/loss_best_on_test"] == pytest.approx(0.3)
