@@ -1,4 +1,4 @@
-"""Packing and loading beside the others: `python tests/bench/shards.py [--rounds 5] [--data DIR] [--only pack 28]`.
+"""Packing and loading compared with others: `python tests/bench/shards.py [--rounds 5] [--data DIR] [--only pack 28]`.
 
 One run, every contender in turn in every round, medians of the rounds, then ratios. Peers are no dependency of medvq:
 
@@ -94,7 +94,7 @@ def decode_ours(path: Path, size: int) -> torch.Tensor:
 
 
 def compare(work: Path, size: int, processes: int, rounds: int) -> Rates:
-    """`measure` in a process of its own, so that no setting meets the threads and processes of another."""
+    """Run `measure` in a process of its own, away from the threads and processes of other settings."""
     arguments = ["--measure", str(work), str(size), str(processes), "--rounds", str(rounds)]
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     rates: Rates = json.loads(done.stdout.splitlines()[-1])
@@ -102,7 +102,7 @@ def compare(work: Path, size: int, processes: int, rounds: int) -> Rates:
 
 
 def measure(work: Path, size: int, processes: int, rounds: int) -> Rates:
-    """Every contender in turn in every round; medians of the rounds."""
+    """Run every contender in turn in every round; return medians of the rounds."""
     contenders = {
         OURS: ours(work / "medvq", size, processes, keep_bytes=0),
         KEPT: ours(work / "medvq", size, processes, keep_bytes=1 << 30),
@@ -125,7 +125,7 @@ def measure(work: Path, size: int, processes: int, rounds: int) -> Rates:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and all below it."""
+    """Return the processor time of a process and its descendants."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     children = [c for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(c)) for c in children)

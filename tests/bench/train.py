@@ -1,4 +1,4 @@
-"""The training loop beside a hand-written one, Ray beside torchrun, and how long it takes to begin.
+"""The training loop compared with a hand-written one, Ray with torchrun, and the time until training starts.
 
     python tests/bench/train.py [--parts loop launchers begin restart] [--samples N] [--size N]
 
@@ -206,7 +206,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def bench_launchers(folder: Path, size: int) -> bool:
-    """Epoch after epoch of the same run, without its first."""
+    """Seconds of each epoch of a run except the first."""
     study = write_study(folder, size, 5)
     found: dict[str, list[float]] = {"torchrun": [], "ray": []}
     for i, name in enumerate(["torchrun", "ray"] * 2):
@@ -240,7 +240,7 @@ def bench_begin(folder: Path, size: int) -> bool:
 
 
 def bench_restart(folder: Path, size: int) -> bool:
-    """From the beginning of an attempt to its first new step, early and late in a run."""
+    """Time from the start of an attempt to its first new step, early and late in a run."""
     study, found = write_study(folder, size, 400), {}
     for name, position in (("early", 5), ("late", 300)):
         runs, seconds = f"restart-{name}", []
@@ -259,7 +259,7 @@ def bench_restart(folder: Path, size: int) -> bool:
 
 
 def main() -> int:
-    """Run the parts asked for; exit 1 where a target is missed."""
+    """Run the requested parts; exit with 1 if a target is missed."""
     parts = {"loop": bench_loop, "launchers": bench_launchers, "begin": bench_begin, "restart": bench_restart}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))

@@ -1,4 +1,4 @@
-"""The brain slice study: counts, shapes and words, before any data are there."""
+"""The brain slice study: parameter counts, shapes and texts, before there are any data."""
 
 import pytest
 

@@ -10,7 +10,7 @@ from medvq.metrics import bootstrap, classification
 
 
 def predictions(seed: int, n: int, right: float, k: int = 3, label=None) -> bootstrap.Predicted:
-    """A classifier that is right with this chance."""
+    """Predictions of a classifier that is right with probability `right`."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, k, n) if label is None else label
     predicted = np.where(rng.random(n) < right, label, (label + rng.integers(1, k, n)) % k)
@@ -86,7 +86,7 @@ def test_seeds_are_resampled_and_hold_the_truth_as_often_as_documented(seeds):
 
 
 def test_seeds_share_their_resampled_images():
-    """Two seeds that err alike vary as one does; two that err in opposite ways cancel unless one is drawn twice."""
+    """Two seeds with equal errors vary like one; two with opposite errors cancel unless one of them is drawn twice."""
     values = np.random.default_rng(0).normal(0, 1, 200)
     same = [bootstrap.sample_mean(values), bootstrap.sample_mean(values)]
     opposite = [bootstrap.sample_mean(values), bootstrap.sample_mean(2 * values.mean() - values)]

@@ -1,4 +1,4 @@
-"""Classification metrics against scikit-learn, and where scikit-learn refuses, by hand."""
+"""Classification metrics against scikit-learn, or computed by hand if scikit-learn refuses."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""SSIM, PSNR and squared error against scikit-image, and what the range of pixels does to them."""
+"""SSIM, PSNR and squared error against scikit-image, and the effect of the data range."""
 
 import numpy as np
 import pytest

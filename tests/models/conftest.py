@@ -14,7 +14,7 @@ from rank_group import WORLD, serve
 
 @pytest.fixture(autouse=True)
 def steady():
-    """The same numbers every time, on one thread: with tensors this small, more threads only wait for each other."""
+    """Seed torch and use one thread: with tensors this small, more threads only wait for each other."""
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

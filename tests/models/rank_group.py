@@ -1,4 +1,4 @@
-"""One rank of the group that conftest starts: serves the functions it is asked for until it is told to stop."""
+"""One rank of the group that conftest starts: runs the functions that it is sent until it is told to stop."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""What the ranks of test_ranks.py run, and the same on one rank. Returns plain data only."""
+"""Functions that the ranks of test_ranks.py run, and one rank for comparison. They return plain data."""
 
 import functools
 import operator
@@ -22,7 +22,7 @@ def shard(batch, rank, world):
 
 
 def average_gradients(module, world):
-    """What DDP does."""
+    """Average gradients over ranks, as DDP does."""
     if world > 1:
         for parameter in module.parameters():
             if parameter.grad is not None:

@@ -1,4 +1,4 @@
-"""Two ranks with half the batch each do what one rank does with all of it."""
+"""Two ranks with half the batch each give the same result as one rank with the whole batch."""
 
 import pytest
 import rank_work

@@ -1,4 +1,4 @@
-"""Evaluation changes nothing, keeps nothing, and sees the images as they are."""
+"""Evaluation changes nothing, keeps no graph, and sees images without augmentation."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from medvq.train.world import World
 
 
 class Looking(torch.nn.Module):
-    """Says in which mode it is measured."""
+    """Records the mode in which it is measured."""
 
     classes = ()
 

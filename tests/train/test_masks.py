@@ -1,4 +1,4 @@
-"""Masks: noise outside them as it should be and as published, and likeness inside them."""
+"""Masks: noise outside them, the right way and as published, and SSIM inside them."""
 
 import json
 
@@ -48,7 +48,7 @@ MEASURED = STUDY + "  inside: {task: autoencode, data: {use: cells}, objective: 
 
 
 def test_mask_clip_normalized_changes_images_that_have_no_mask():
-    """SPEC §1, mistake 3; the right way leaves them alone."""
+    """As published, images without a mask change too; the right way leaves them alone."""
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     keep = torch.full((4, 1, 32, 32), 255, dtype=torch.uint8)
     mean, std = PIXELS.of(torch.zeros(4, dtype=torch.int64))
@@ -57,7 +57,7 @@ def test_mask_clip_normalized_changes_images_that_have_no_mask():
 
 
 def test_mask_clip_normalized_is_what_the_published_code_did(torchvision):
-    """SPEC §1: the inverted mask is turned with the image's fill, the mean colour, and inverted back."""
+    """As published, the inverted mask is rotated with the image's fill, the mean colour, and inverted back."""
     mean, std = (torch.tensor(v)[None, :, None, None] for v in ([0.7048, 0.5392, 0.5885], [0.1626, 0.1902, 0.0974]))
     settings, draws, kind = Augment(rotate=180), Draws(0, 3), torchvision.InterpolationMode.NEAREST
     x = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -78,7 +78,7 @@ def test_mask_clip_normalized_is_what_the_published_code_did(torchvision):
 
 
 def test_mask_clip_normalized_reaches_training(small):
-    """The whole way from a study: new corners of masks are as published only under the switch."""
+    """From the study to the step: new corners of masks are as published only with the switch."""
     seen = {}
     for switches in ("[]", "[mask_clip_normalized]"):
         runs = small(f"runs{len(switches)}", TRAINED, sets=[f"masked:as_published={switches}"])
@@ -100,7 +100,7 @@ def test_mask_clip_normalized_reaches_training(small):
 
 @pytest.fixture
 def cells(tmp_path):
-    """Packs a smear whose validation and test images have masks too, if asked for, but for one of each class."""
+    """Pack a smear; on request all validation and test images but one of each class have masks too."""
 
     def _cells(held_out):
         tree = tmp_path / "tree"
@@ -128,7 +128,7 @@ def planned(tmp_path, data):
 
 
 def test_ssim_inside_the_masks_of_held_out_images(tmp_path, cells):
-    """`foreground: mask` is the map's mean inside each image's mask, as it can be computed from the weights again."""
+    """`foreground: mask` gives the mean of the SSIM map inside each mask, computed again here from the weights."""
     study, found = planned(tmp_path, cells(held_out=True))
     plan = make_plan(study, found, runs=tmp_path / "runs")
     record(plan)

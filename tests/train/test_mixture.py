@@ -1,4 +1,4 @@
-"""Mixtures, masks and held-out splits, from a study down to what a step of training sees."""
+"""Mixtures, masks and held-out splits, from the study to the batch of a training step."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What tasks minimise, freeze and put back as published, down to gradients and buffers."""
+"""Losses of tasks, what they freeze, and mistakes as published, down to gradients and buffers."""
 
 import json
 import math

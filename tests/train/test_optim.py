@@ -1,4 +1,4 @@
-"""Rates beside torch's own schedulers, optimizers beside their textbook steps, and what only changes rounding."""
+"""Rates against torch's schedulers, optimizers against textbook steps, and options that only change rounding."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Probes of frozen codes against scikit-learn used by hand, and what is chosen on what."""
+"""Probes of frozen codes against scikit-learn, and which split chooses which setting."""
 
 import json
 

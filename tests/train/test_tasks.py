@@ -1,4 +1,4 @@
-"""Every registered model under every registered task: it trains, its metrics are the declared ones, units agree."""
+"""Every registered model with every registered task: it trains, gives the declared metrics, and units agree."""
 
 import math
 

@@ -227,7 +227,7 @@ def test_values_that_are_not_finite_are_named_and_kept_out():
 
 
 def test_moving_averages_advance_under_bfloat16():
-    """In bfloat16 100 + 0.01·(101 − 100) is 100 for ever."""
+    """In bfloat16, 100 + 0.01·(101 − 100) rounds to 100."""
     quantizer = EMAQuantizer(1, 1, init="normal", revive=0).bfloat16()
     quantizer.counts.fill_(100)
     for step in range(50):

@@ -97,7 +97,7 @@ def test_reduced_matmul_precision_of_the_caller_is_not_used_and_is_kept(monkeypa
 
 
 def test_centring_keeps_near_ties_rare(monkeypatch):
-    """Without it rounding could not tell any two codes apart, and every vector would be settled the slow way."""
+    """Without centring, rounding could not separate any two codes, and every vector would take the slow path."""
     settled, settle = [], module._Scorer._settle
     monkeypatch.setattr(
         module._Scorer, "_settle", lambda s, vectors, c: settled.append(len(vectors)) or settle(s, vectors, c)

@@ -1,4 +1,4 @@
-"""What is particular to each kind of quantizer; the EMA codebook has a file of its own."""
+"""Behaviour of single quantizers; the EMA codebook is tested in test_ema.py."""
 
 import math
 

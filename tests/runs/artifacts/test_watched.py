@@ -1,4 +1,4 @@
-"""What is told of the test split's epochs."""
+"""Metrics of the test split over epochs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Views: which samples, in which numbering, drawn how."""
+"""Views: which samples they hold, how these are numbered, and how they are drawn."""
 
 import itertools
 from collections import Counter

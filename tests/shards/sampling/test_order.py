@@ -1,4 +1,4 @@
-"""The order of samples: global batches do not depend on who reads them, and every sample has its turn."""
+"""The order of samples: global batches do not depend on the number of ranks, and every sample is drawn."""
 
 from collections import Counter
 
