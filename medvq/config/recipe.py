@@ -13,7 +13,7 @@ from medvq.errors import NotFoundError
 
 
 def _pair(value: Any) -> Any:
-    """`512` as `(512, 512)`, `240x256` as `(240, 256)`."""
+    """Return `512` as `(512, 512)` and `240x256` as `(240, 256)`."""
     if isinstance(value, str):
         return parse_size(value)
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -31,12 +31,12 @@ Grey = Annotated[int, Field(ge=0, le=255)]
 
 
 class Made(Schema):
-    """A split that is made, because the source has none of that name."""
+    """A split that is made because the source has none of that name."""
 
     of: str = "train"
     """The split from which samples are taken."""
     share: Share
-    """The share of every class that is taken (of the split as it was before any is made)."""
+    """The share of every class that is taken, relative to the split before any split is made."""
 
 
 def _made(value: Any) -> Any:
@@ -44,18 +44,18 @@ def _made(value: Any) -> Any:
 
 
 class Splits(Schema):
-    """Which sample is in which split. Without this, `{split}` of the path, a table, or all in train."""
+    """The split of each sample. By default it is `{split}` of the path, or from a table, else all are in train."""
 
     names: dict[str, str] = {}
-    """Spellings of the source and the split they mean, such as `Training: train`. The usual ones are known."""
+    """Names of splits in the source and what they mean, such as `Training: train`. The usual names are known."""
     lists: dict[str, str] = {}
-    """Text files with one id or path a line, by split, such as `train: ImageSets/Main/train.txt`."""
+    """Text files with one id or path per line, by split, such as `train: ImageSets/Main/train.txt`."""
     make: dict[str, Annotated[Made, BeforeValidator(_made)]] = {}
     """Splits to make: group-disjoint, stratified by class, duplicates together."""
     seed: int = 0
-    """Another seed makes other splits."""
+    """Seed of the splits that are made."""
     keep: list[str] | None = None
-    """Only these splits are packed; images of others are left out as ignored."""
+    """Pack only these splits; images of others are ignored."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Splits:
@@ -69,33 +69,33 @@ class Splits(Schema):
 
 
 class LabelTable(Schema):
-    """A CSV, TSV or semicolon file that tells something about the images."""
+    """A CSV, TSV or semicolon file with labels, groups or splits of the images."""
 
     file: str
-    """Where it is, relative to the source (`../split.csv` is allowed)."""
+    """Its path, relative to the source (`../split.csv` is allowed)."""
     id: str | list[str]
-    """The column with the image's name, or several that are joined by `format`."""
+    """The column with the image's name, or several columns that `format` joins."""
     match: Literal["id", "path"] = "id"
-    """`id`: the value is the `{id}` of the path. `path`: the value is a path that ends as the image's does."""
+    """`id`: the value is the `{id}` of the path. `path`: the value is the end of the image's path."""
     format: str | None = None
-    """How the value becomes an id, such as `BloodImage_{:05d}` for a number."""
+    """Format that turns the value into an id, such as `BloodImage_{:05d}` for a number."""
     label: str | None = None
     """The column with the class."""
     one_hot: list[str] = []
-    """Columns of which the one that is 1 is the class."""
+    """Columns named after classes; the one that is 1 is the class."""
     otherwise: str | None = None
-    """The class of a row where no column of `one_hot` is 1."""
+    """The class of a row in which no column of `one_hot` is 1."""
     values: dict[str, str] = {}
-    """Values of the label column and the class they mean."""
+    """Values of the label column and the classes they mean."""
     group: str | None = None
     """The column with the group (patient, lesion, slide); it must agree with `{group}` of the path."""
     split: str | None = None
     """The column with the split; it must agree with `{split}` of the path."""
     complete: bool = True
-    """An image without a row is a bad sample; false where the table tells about some images only.
+    """Whether the table has a row for every image; an image without a row is then a bad sample.
 
-    The others then have no group and are in train. Where any image has a label, one without it is a bad sample all the
-    same, as training would have to take it for some class.
+    With false, images without a row have no group and are in train. If any image has a label, one without a label is a
+    bad sample even so, because training would have to take it for some class.
     """
 
     @model_validator(mode="after")
@@ -108,7 +108,7 @@ class LabelTable(Schema):
 
 
 class Subset(Schema):
-    """A released smaller training set: a folder that holds copies of some training images."""
+    """A released smaller training set: a folder with copies of some training images."""
 
     percent: Annotated[float, Field(gt=0, lt=100)]
     """Its share of the training split, such as 10."""
@@ -120,72 +120,72 @@ class Recipe(Schema):
     """How a source becomes a dataset.
 
     Path patterns (`images`, `masks`) hold fields: `{class}`, `{split}`, `{group}`, `{id}`, `{ext}`, `{name}` (the whole
-    name of the file), `{*}` (anything within a folder), `{**}` (anything). A field that stands twice must match the
+    name of the file), `{*}` (anything within a folder), `{**}` (anything). A field that occurs twice must match the
     same text both times.
     """
 
     name: str | None = None
-    """What to call the dataset; without it, the name of the source folder."""
+    """Name of the dataset; by default the name of the source folder."""
     about: str = ""
-    """One or two sentences on what it is and what is special about it."""
+    """One or two sentences about the dataset and its peculiarities."""
     licence: str = ""
-    """Under which terms the images may be used, and where that was read."""
+    """Terms under which the images may be used, and where they are stated."""
     source: str = ""
     """Where the images come from."""
     cite: str = ""
     """What to cite."""
 
     images: Names = []
-    """Path patterns of the images; the first that matches counts. Empty: the layout is detected."""
+    """Path patterns of the images; the first that matches counts. By default the layout is detected."""
     masks: str | None = None
-    """Path pattern of the masks; the fields it shares with the image must agree."""
+    """Path pattern of the masks; fields that the image's pattern has too must agree."""
     ignore: list[str] = []
-    """Globs of paths that are no part of the set, such as `*/Thumbs.db`."""
+    """Globs of paths that are not part of the set, such as `*/Thumbs.db`."""
     classes: dict[str, list[str]] | list[str] = []
-    """The classes in label order, with other spellings; empty: the names found, sorted."""
+    """The classes in label order, with other spellings; by default the names found, sorted."""
     tables: list[LabelTable] = []
-    """Files that tell labels, groups or splits."""
+    """Files with labels, groups or splits."""
     group: str | None = None
-    """A regular expression on the path whose first bracket is the group, where `{group}` of a pattern cannot say it."""
+    """A regular expression on the path whose first bracket is the group, if a pattern's `{group}` cannot express it."""
     splits: Splits = Splits()
-    """Given, renamed or made splits."""
+    """How samples are divided into splits."""
     subset_from: list[Subset] = []
     """Released subset folders, which set the order in which samples enter smaller subsets."""
 
     crop: Size | None = None
     """Height and width of the centre that is kept, before resizing."""
     size: Size | None = None
-    """Height and width of every stored image; without it, sizes stay."""
+    """Height and width of every stored image; by default sizes stay."""
     fit: Literal["squeeze", "crop", "pad"] = "squeeze"
-    """How an image of another shape gets to `size`."""
+    """How an image of another shape is brought to `size`."""
     channels: Literal[1, 3] | None = None
-    """1 makes all grey; 3 makes RGB, but keeps the bytes of grey files where it can: readers repeat the channel."""
+    """1 makes all images grey. 3 makes them RGB; grey files keep their bytes if possible, and readers repeat the channel."""
     background: Grey | tuple[Grey, Grey, Grey] = 0
-    """What is put behind transparent pixels and around padded images."""
+    """Colour behind transparent pixels and around padded images."""
     window: tuple[float, float] | None = None
-    """The grey values shown as black and white, for 16-bit, 32-bit and float images."""
+    """The grey values that become black and white, for 16-bit, 32-bit and float images."""
     mask_values: dict[int, Grey] = {}
-    """Mask values of the source and what is stored for them; without it, values stay."""
+    """Mask values of the source and the values to store instead; by default values stay."""
     masks_turned: bool | None = None
-    """Whether masks lie as images with an EXIF orientation are looked at (true) or as they are stored (false, so that
-    they are turned too). Without it their size decides, and where it fits both ways they are turned."""
+    """For images with an EXIF orientation: whether their masks are oriented as the images are shown (true), or as they
+    are stored (false; masks are then rotated too). By default the size of a mask decides; if both fit, it is rotated."""
     store: Literal["auto", "png", "jpeg", "npy"] = "auto"
-    """`auto` keeps the bytes of JPEG, PNG and array sources where nothing changes, else PNG."""
+    """`auto` keeps the bytes of JPEG, PNG and array sources if nothing has to change, else it stores PNG."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
-    """Of JPEG, where `store` is jpeg."""
+    """Quality of JPEG, with `store: jpeg`."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    """An image with more is refused unread, so that memory stays bounded."""
+    """An image with more pixels is refused without being read, which bounds the memory."""
 
     opaque_keys: bool = False
     """Drop file names and group names from everything that is written."""
     shard_samples: Annotated[int, Field(ge=1)] = 1000
-    """At most this many samples in a shard."""
+    """Largest number of samples in a shard."""
     shard_megabytes: Annotated[int, Field(ge=1)] = 128
-    """At most about this much in a shard."""
+    """Largest size of a shard in MB, approximately."""
     on_bad: Literal["fail", "skip"] = "fail"
-    """What to do with bad samples where the command does not say."""
+    """What to do with bad samples if the command does not say it."""
     on_leak: Literal["fail", "report"] = "fail"
-    """What to do with leaks between splits where the command does not say."""
+    """What to do with leaks between splits if the command does not say it."""
 
     @field_validator("window")
     @classmethod
@@ -214,18 +214,18 @@ class Recipe(Schema):
         return value
 
     def class_names(self) -> list[str]:
-        """The names in label order; empty where the recipe leaves them to the source."""
+        """Return the class names in label order; empty if the recipe does not give them."""
         return list(self.classes)
 
     def aliases(self) -> dict[str, str]:
-        """Every spelling the recipe knows, and the class it means."""
+        """Return the class of every spelling that the recipe knows."""
         if not isinstance(self.classes, dict):
             return {name: name for name in self.classes}
         return {spelling: name for name, others in self.classes.items() for spelling in [name, *others]}
 
 
 FIELDS = frozenset({"class", "split", "group", "id", "ext", "name", "*", "**"})
-"""What may stand in braces in a path pattern."""
+"""Fields that a path pattern may have, in braces."""
 
 
 def _check_pattern(text: str) -> None:
@@ -242,10 +242,10 @@ def _check_pattern(text: str) -> None:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`64` or `240x256` (height x width) as `(height, width)`.
+    """Parse `64` or `240x256` (height x width) into (height, width).
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) > 2 or not all(p.strip().isdigit() and 0 < int(p) < 65536 for p in parts):
@@ -258,7 +258,7 @@ def load_recipe(path: Path) -> Recipe:
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: with everything that is wrong in it.
+        ConfigError: the recipe has mistakes; the error lists all.
     """
     if not path.is_file():
         raise NotFoundError("no such recipe", where=str(path))

@@ -31,7 +31,7 @@ def attempts(folder):
 
 
 def steps(folder):
-    """Return the progress of the current run."""
+    """Return the number of steps that the current run has done."""
     found = [0]
     for path in folder.glob("runs/*/*/progress.json"):
         with contextlib.suppress(OSError, ValueError):
