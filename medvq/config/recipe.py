@@ -159,7 +159,7 @@ class Recipe(Schema):
     fit: Literal["squeeze", "crop", "pad"] = "squeeze"
     """How an image of another shape is brought to `size`."""
     channels: Literal[1, 3] | None = None
-    """1 makes all images grey. 3 makes them RGB; grey files keep their bytes if possible, and readers repeat the channel."""
+    """1 makes all images grey; 3 makes them RGB, but keeps the bytes of grey files if possible."""
     background: Grey | tuple[Grey, Grey, Grey] = 0
     """Colour behind transparent pixels and around padded images."""
     window: tuple[float, float] | None = None
@@ -167,8 +167,8 @@ class Recipe(Schema):
     mask_values: dict[int, Grey] = {}
     """Mask values of the source and the values to store instead; by default values stay."""
     masks_turned: bool | None = None
-    """For images with an EXIF orientation: whether their masks are oriented as the images are shown (true), or as they
-    are stored (false; masks are then rotated too). By default the size of a mask decides; if both fit, it is rotated."""
+    """For images with an EXIF orientation: whether masks are oriented as the images are shown (true), or as they are
+    stored (false; masks are then rotated too). By default the size of a mask decides; if both fit, it is rotated."""
     store: Literal["auto", "png", "jpeg", "npy"] = "auto"
     """`auto` keeps the bytes of JPEG, PNG and array sources if nothing has to change, else it stores PNG."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
