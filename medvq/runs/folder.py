@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run in `runs/<study>/<run>`; README.md, "Look at results", describes them."""
+    """The folder of one run, `runs/<study>/<run>`."""
 
     path: Path
 
