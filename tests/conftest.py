@@ -1,4 +1,4 @@
-"""What tests of several packages share: a command line in a process of its own, and one small packed dataset."""
+"""Fixtures for tests of several packages: the command line in its own process, and one small packed dataset."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Cli:
         try:
             stdout, stderr = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()  # or it would go on beside all tests that follow
+            process.kill()  # otherwise it would run during all later tests
             stdout, stderr = process.communicate()
             pytest.fail(f"not done after {timeout} s\n{stdout}\n{stderr}")
         assert code is None or process.returncode == code, f"exit {process.returncode}\n{stdout}\n{stderr}"
@@ -69,7 +69,7 @@ def smear(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def real():
-    """The folder of real images; tests that need it skip where it is not."""
+    """The folder of real images; tests that need it are skipped if it does not exist."""
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the real images beside the checkout")
     return SHARED / "data"

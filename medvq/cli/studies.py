@@ -24,7 +24,6 @@ from medvq.cli.options import (
     print_json,
     side_by_side,
 )
-from medvq.errors import RunsFailedError, StoppedError
 
 if TYPE_CHECKING:
     from medvq.launch.start import Request
@@ -56,7 +55,7 @@ def run(
     [dim]medvq run quickstart[/]
     """
     from medvq.cli.show import plan_text, say_tables, summary
-    from medvq.launch.start import execute, plan_for, states_of
+    from medvq.launch.start import execute, plan_for, states_of, unfinished
 
     request = _request(study, only, sets, smoke, workers, data, datasets, runs, cache)
     at_once, budget = side_by_side(parallel), duration(time_budget)
@@ -76,19 +75,12 @@ def run(
         with RunProgress([spec.run for spec in plan.runs]) as shown:
             watch = Watch(active=shown.active, ended=shown.ended, note=shown.note, starting=shown.starting)
             stopped = execute(plan, watch, parallel=at_once, budget=budget)
-    found = states_of(plan)
+    error = unfinished(plan, stopped)
     print_json(summary(plan)) if as_json else say_tables(plan)
-    bad = [name for name, (state, _) in found.items() if state in ("failed", "blocked")]
-    left = {state for state, _ in found.values()} - {"done"}
-    halted = bool(left) and (stopped or (not bad and "stopped" in left))
-    if as_json and left:
-        raise typer.Exit(StoppedError.code if halted else RunsFailedError.code)  # the JSON has the details
-    if halted:
-        saved = any(list(plan.folder_of(s).checkpoints.glob("step-*")) for s in plan.runs if found[s.run][0] != "done")
-        kept = "with a checkpoint" if saved else "before there was a checkpoint"
-        raise StoppedError(f"stopped {kept}", hint="the same command continues")
-    if left:
-        raise RunsFailedError(f"{len(bad)} of {len(found)} runs did not finish", hint=f"medvq status {plan.study.name}")
+    if error is not None and as_json:
+        raise typer.Exit(error.code)  # the JSON has said it
+    if error is not None:
+        raise error
 
 
 def describe(

@@ -1,1 +1,1 @@
-"""Typed studies, recipes and profiles; identity; errors. Nothing here imports torch."""
+"""Studies, recipes and profiles as typed settings, and identities of runs. Nothing here imports torch."""

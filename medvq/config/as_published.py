@@ -1,4 +1,4 @@
-"""The mistakes of papers that a job can switch on by `as_published`, off by default, to see what they did."""
+"""Mistakes of papers that a job can switch on with `as_published`, to see their effect; all are off by default."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from medvq.config.task_info import OF_EVERY_TASK, TaskInfo
 
 OF_DATA = {
     "mask_clip_normalized": (
-        "masked images are blended with noise in units of pixels and clipped to [0, 1] after normalising, and new"
-        " corners of a rotated mask keep 1 - mean colour, not 1"
+        "masked images are blended with unnormalized noise and clipped to [0, 1] after normalizing, and new"
+        " corners of a rotated mask are 1 - mean colour, not 1"
     )
 }
 
 
 def switches(task: TaskInfo, model: ModelSettings) -> dict[str, str]:
-    """What was published with this task and model, by name, each in a line."""
+    """Return the mistakes that can be switched on with this task and model: a line about each, by name."""
     return {**OF_EVERY_TASK, **OF_DATA, **task.as_published, **model.as_published}

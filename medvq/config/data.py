@@ -34,22 +34,22 @@ class Synthetic(Schema):
     size: int = Field(ge=16, le=1024)
     """Width and height in pixels."""
     seed: int = Field(default=0, ge=0, json_schema_extra=NEUTRAL)
-    """Seed of the drawing. The same seed and size give the same images."""
+    """Seed of the images; the same seed and size give the same images."""
 
 
 class Ingredient(Schema):
     """One dataset of a mixture."""
 
     dataset: str | None = None
-    """Name of a dataset folder under `--datasets`, or a path to one; the ingredient's own name by default."""
+    """Name of a dataset folder under `--datasets`, or a path to one; by default the name of this entry."""
     synth: Synthetic | None = None
-    """Draw a synthetic dataset instead, for smoke runs."""
+    """Draw a synthetic dataset instead (smoke tests)."""
     weight: float = Field(default=1.0, gt=0)
-    """How often an image of this dataset is drawn, relative to an image of weight 1."""
+    """How often an image of this dataset is drawn, relative to one of weight 1."""
     resize: Size | None = None
-    """Height and width in pixels that whole images are resized to."""
+    """Height and width in pixels to which whole images are resized."""
     crop: Size | None = None
-    """Height and width of a window that is cut out instead: anywhere in training, from the centre in evaluation."""
+    """Height and width of a window that is cut out instead: anywhere in training, otherwise from the centre."""
 
     @model_validator(mode="after")
     def _one_fit(self) -> Ingredient:
@@ -59,27 +59,27 @@ class Ingredient(Schema):
 
 
 class Source(Schema):
-    """An entry of `data`: a packed dataset or a mixture of several, and how its images are read."""
+    """An entry of `data`: a packed dataset or a mixture of several, as jobs see it."""
 
     dataset: str | None = None
     """Name of a dataset folder under `--datasets`, or a path to one."""
     synth: Synthetic | None = None
-    """Draw a synthetic dataset instead, for smoke runs."""
+    """Draw a synthetic dataset instead (smoke tests)."""
     mix: dict[Name, Ingredient] = Field(default={}, json_schema_extra=NEUTRAL)
     """Several datasets that are read together, by name."""
     size: Size | None = None
-    """Height and width of the network's input in pixels; the images' own by default."""
+    """Height and width of the network's input in pixels; by default the size of the images."""
     channels: Literal[1, 3] = 3
-    """1 reads grey, 3 reads RGB."""
+    """1 reads grey images, 3 reads RGB."""
     classes: tuple[str, ...] | None = None
-    """The classes that the dataset must have, in this order; the dataset's own by default."""
+    """Classes, in order, that the dataset must have; by default those of the dataset."""
     splits: Literal["all"] | None = Field(default=None, json_schema_extra=NEUTRAL)
     """`all` trains on the images of every split. Such a run has no validation and no test."""
     draws: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
-    """Training images per epoch, drawn with replacement by weight; as many as there are by default."""
+    """Training images per epoch, drawn with replacement by weight; by default as many as there are."""
     evaluate: tuple[Literal["val+test", "train"], ...] = Field(default=(), json_schema_extra=NEUTRAL)
-    """What else to measure at the end: `val+test` is the two splits together, for papers that did not separate them;
-    `train` is the training images, each once and without augmentation."""
+    """Further measurements at the end: `val+test` is the two splits together, for papers that did not separate them;
+    `train` is the training images, each once and not augmented."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -87,7 +87,7 @@ class Source(Schema):
             raise ValueError("a mixture names its datasets in `mix`, not in `dataset` or `synth`")
         sizes = {s for i in self.mix.values() for s in (i.resize, i.crop) if s}
         if len({*sizes, *([self.size] if self.size else [])}) > 1:
-            raise ValueError("all of a mixture must come out at one size")
+            raise ValueError("all datasets of a mixture must have one size after resize or crop")
         if self.mix and not sizes and not self.size:
             raise ValueError("a mixture needs a size: its own, or a resize or crop of its datasets")
         if self.splits == "all" and self.evaluate:
@@ -96,18 +96,18 @@ class Source(Schema):
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """Height and width of the network's input, or None if the study does not give them."""
+        """(H, W) of the network's input, if the study gives it."""
         fits = (s for i in self.mix.values() for s in (i.resize, i.crop) if s)
         return self.size or next(fits, None)
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """The splits that are measured, validation first; none if every image is trained on."""
+        """The splits that are held out, validation first; none if every image is trained on."""
         return () if self.splits == "all" else ("val", "test")
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The splits that a result has metrics of."""
+        """The splits that the metrics of a result describe."""
         return (*(self.held_out or ("train",)), *self.evaluate)
 
     def origins(self, name: str) -> Mapping[str, Source | Ingredient]:
@@ -126,17 +126,17 @@ class ViewConfig(Schema):
     use: str
     """The entry of `data` to read."""
     subset: float = Field(default=100.0, gt=0, le=100)
-    """Percentage of every class of the training split, nested: the images of 10 are among those of 50."""
+    """Percentage of every class of the training split. Subsets are nested: the 10 % are part of the 50 %."""
     draw: int = Field(default=0, ge=0)
-    """Number of the ranking that the subset is taken from."""
+    """Which of several rankings the subset is taken from; another number draws other images."""
     limit: int | None = Field(default=None, ge=1, json_schema_extra=NEUTRAL)
     """Largest number of training images; classes keep their proportions."""
     balance: Literal["none", "class"] = "none"
     """`class` draws training images with replacement, all classes equally often."""
     masks: bool = Field(default=False, json_schema_extra=NEUTRAL)
-    """Give the task a copy of every training image with noise outside its mask (jobs/PUBLISHED.md, svqvae-wbc)."""
+    """Give the task every training image a second time, with noise outside its mask."""
     mask_copies: bool = Field(default=False, json_schema_extra=NEUTRAL)
-    """Add a copy of every training image with a mask, black outside the mask (jobs/PUBLISHED.md, hematologic)."""
+    """Add a copy of every training image that has a mask, black outside the mask."""
     normalize: bool = True
     """Normalize channels by the mean and standard deviation of the training split."""
     augment: Augment = Augment()

@@ -1,4 +1,4 @@
-"""The points of one job: its matrix expanded, each point checked."""
+"""Expand the matrix of a job into points, and check each."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from medvq.registry import is_import_path
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One point of a job's matrix: all that a run will do, but for the data's digest."""
+    """One point of a job's matrix: everything that a run will do, except the digests of its data."""
 
     job: str
     """Name of the job."""
     values: dict[str, Any]
-    """Where on its matrix: dotted path to value."""
+    """Its place in the matrix: value by dotted path."""
     config: Job
     """The job at this point."""
     model: ModelSettings
@@ -46,10 +46,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Override:
-    """One value laid over jobs from the command line."""
+    """One value from the command line that replaces a value of jobs."""
 
     option: str
-    """As typed, for messages."""
+    """The option as it was typed, for messages."""
     job: str | None
     path: str
     value: Any
@@ -57,11 +57,11 @@ class Override:
 
 @dataclass(frozen=True, kw_only=True)
 class RawJob:
-    """A job after defaults and overrides, before it is read as a `Job`."""
+    """A job with defaults and overrides applied, before it is read as a `Job`."""
 
     name: str
     document: Document
-    """Where its keys stood; the job is at `at`."""
+    """The document with the places of its keys; the job is at `at`."""
     body: dict[str, Any]
     """Its keys without matrix and points."""
     matrix: dict[str, list[Any]]
@@ -74,17 +74,17 @@ class RawJob:
 
     @property
     def needs(self) -> list[str]:
-        """The jobs that it says it needs."""
+        """Names of the jobs that it needs."""
         needs = self.body.get("needs")
         found = needs.values() if isinstance(needs, dict) else ()
         return [str(n["job"]) for n in found if isinstance(n, dict) and "job" in n]
 
 
 def raw_job(name: str, document: Document, overrides: Sequence[Override]) -> RawJob:
-    """Lay a job over the defaults and the overrides over both.
+    """Apply the defaults of the study, the job's own keys and the overrides, in this order.
 
     Raises:
-        ConfigError: its matrix or points cannot be read.
+        ConfigError: the matrix or points cannot be read.
     """
     at: KeyPath = ("jobs", name)
     bare = replace(document, data=merge.set_path(document.data, at, {}))
@@ -109,18 +109,18 @@ def raw_job(name: str, document: Document, overrides: Sequence[Override]) -> Raw
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the points of a job may refer to."""
+    """Names that the points of a job may refer to."""
 
     data: Mapping[str, Any]
     """The study's data by name, as written in the file."""
     jobs: Collection[str]
     """Names of its jobs."""
     done: Mapping[str, Sequence[Point]]
-    """The points of the jobs before this one."""
+    """Points of the jobs before this one."""
 
 
 def points(raw: RawJob, around: Surroundings, problems: list[Problem]) -> list[Point]:
-    """Every valid point of a job; what is wrong goes to `problems`."""
+    """Return the valid points of a job; add what is wrong to `problems`."""
     found = []
     for values in _values(raw.matrix, raw.points):
         body = raw.body
@@ -133,7 +133,7 @@ def points(raw: RawJob, around: Surroundings, problems: list[Problem]) -> list[P
 
 
 def _values(matrix: dict[str, list[Any]], points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The points of the grid, the last axis fastest, then the explicit ones."""
+    """Yield the points of the grid, the last axis fastest, then the explicit points."""
     if matrix or not points:
         for combination in itertools.product(*matrix.values()):
             yield dict(zip(matrix, combination, strict=True))
@@ -147,7 +147,7 @@ def _point(
     around: Surroundings,
     problems: list[Problem],
 ) -> Point | None:
-    """One checked point, or None with what is wrong in `problems`."""
+    """Return one checked point, or None after adding what is wrong to `problems`."""
     at, doc, name = raw.at, raw.document, raw.name
     before = len(problems)
 
@@ -230,7 +230,7 @@ def _point(
 
 
 def matching(points: Sequence[Point], values: dict[str, Any]) -> Point | None:
-    """The one of `points` that agrees with `values` on the axes they share."""
+    """Return the point that agrees with `values` on shared axes; None if there is none or more than one."""
     found = [p for p in points if all(values[a] == v for a, v in p.values.items() if a in values)]
     return found[0] if len(found) == 1 else None
 
@@ -251,7 +251,7 @@ def _model(
     done: Mapping[str, Sequence[Point]],
     problems: list[Problem],
 ) -> ModelSettings | None:
-    """The network's settings: the job's own, else those of the run it starts from."""
+    """Return the settings of the network: the job's own, else those of the run it starts from."""
     if job.model is None:
         init = job.needs.get("init")
         source = matching(done.get(init.job, []), values) if init else None

@@ -1,4 +1,4 @@
-"""The identity of a run: 12 hex digits of its resolved science, whatever it runs on."""
+"""The identity of a run: 12 hex digits over everything that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from medvq.keys import canonical_json, sha256_of
 
 
 def science(point: Point, source: Source, digests: Mapping[str, str], needs: Mapping[str, str]) -> dict[str, Any]:
-    """All that a run's numbers depend on.
+    """Return everything that a run's numbers depend on, as JSON data.
 
     Args:
         point: what the run does.
         source: the entry of `data` that it reads.
-        digests: digest of each dataset by name, of a mixture's as `name.part` (`needs` and `digests` hold hex).
-        needs: identity of the run that fills each role.
+        digests: digest in hex of each dataset by name; those of a mixture are named `name.part`.
+        needs: identity in hex of the run in each role.
 
-    Neither resources nor paths nor names of studies, jobs and datasets enter.
+    Resources, paths, and names of studies, jobs and datasets are not part of it.
     """
     job = point.config
     own = {"code": {name: ref.sha256 for name, ref in point.code.items()}} if point.code else {}
@@ -45,7 +45,7 @@ def science(point: Point, source: Source, digests: Mapping[str, str], needs: Map
 
 
 def mixture(name: str, source: Source, digests: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The datasets of the mixture `name` as science: neither their names nor their order count."""
+    """Return the datasets of the mixture `name` as JSON data, without names and in an order that depends on content."""
     parts = [
         {"digest": digests.get(part), **plain(origin, without={"dataset", "synth"})}
         for part, origin in source.origins(name).items()
@@ -54,15 +54,15 @@ def mixture(name: str, source: Source, digests: Mapping[str, str]) -> list[dict[
 
 
 def identity(facts: Mapping[str, Any]) -> str:
-    """12 hex digits of the canonical JSON of `science`."""
+    """Return 12 hex digits over the canonical JSON of `science`."""
     return sha256_of(facts)[:12]
 
 
 def plain(schema: Schema, without: set[str] | None = None) -> dict[str, Any]:
-    """The schema as JSON data; a field marked neutral is left out while it has its default.
+    """Return a schema as JSON data, without fields that are marked neutral and have their default.
 
-    A field that is added to a schema later carries `json_schema_extra={"neutral": True}`, so that the identities
-    of runs that never heard of it stay as they are.
+    A field that is added to a schema later is marked with `json_schema_extra={"neutral": True}`, which leaves the
+    identities of older runs unchanged.
     """
     data: dict[str, Any] = schema.model_dump(mode="json", exclude=without)
     for name, info in type(schema).model_fields.items():

@@ -1,4 +1,4 @@
-"""Where a study, recipe or profile is: a path, else one beside you, else the one that medvq ships."""
+"""Find studies, recipes and profiles: by path, else in the current folder, else among those that medvq ships."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NOUN: dict[Kind, str] = {"jobs": "study", "shards": "recipe", "slurm": "profile"
 
 
 def find(kind: Kind, name: str | Path) -> Path:
-    """The YAML file that `name` means.
+    """Return the YAML file that `name` refers to: a path, or a name.
 
     Raises:
-        NotFoundError: with the nearest known name.
+        NotFoundError: there is none; the hint gives the nearest known name.
     """
     text = str(name)
     path = Path(text)
@@ -31,7 +31,7 @@ def find(kind: Kind, name: str | Path) -> Path:
 
 
 def known(kind: Kind) -> dict[str, Path]:
-    """Every study, recipe or profile by name; the ones beside you hide shipped ones of the same name."""
+    """Return all studies, recipes or profiles by name; those in the current folder hide shipped ones of that name."""
     found: dict[str, Path] = {}
     for folder in _folders(kind):
         if folder.is_dir():
@@ -45,6 +45,6 @@ def _folders(kind: Kind) -> list[Path]:
 
 
 def shipped(kind: Kind) -> Path:
-    """The folder that came with medvq: inside the wheel, or at the top of a checkout."""
+    """Return the folder that medvq ships: inside the installed package, or at the top of a checkout."""
     inside = Path(str(resources.files("medvq"))) / "shipped" / kind
     return inside if inside.is_dir() else Path(str(resources.files("medvq"))).parent / kind

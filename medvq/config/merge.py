@@ -1,4 +1,4 @@
-"""Laying one document over another, keeping for every key the place that set it."""
+"""Merge documents, and keep for every key the place that set it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from medvq.errors import UsageError
 
 
 def merged(under: Any, over: Any) -> Any:
-    """`over` laid over `under`, mapping by mapping; anything else replaces.
+    """Return `over` merged into `under`: mappings are merged key by key, any other value replaces the old one.
 
-    A mapping with another `name` replaces as a whole: the settings of one model mean nothing to another.
+    A mapping with another `name` replaces the old one as a whole: settings of one model mean nothing to another.
     """
     if not (isinstance(under, dict) and isinstance(over, dict)):
         return over
@@ -25,7 +25,7 @@ def merged(under: Any, over: Any) -> Any:
 
 
 def overlay(under: Document, over: Document, *, source: KeyPath = (), target: KeyPath = ()) -> Document:
-    """`under` with the part of `over` at `source` laid over its part at `target`."""
+    """Return `under` with the part of `over` at `source` merged into its part at `target`."""
     part = get_path(over.data, source, {})
     data = set_path(under.data, target, merged(get_path(under.data, target, {}), part))
     moved = {(*target, *p[len(source) :]): place for p, place in over.places.items() if p[: len(source)] == source}
@@ -33,7 +33,7 @@ def overlay(under: Document, over: Document, *, source: KeyPath = (), target: Ke
 
 
 def get_path(data: Any, path: KeyPath, default: Any = None) -> Any:
-    """The value at a key path, or `default`."""
+    """Return the value at a key path, or `default`."""
     for part in path:
         if not isinstance(data, Mapping) or part not in data:
             return default
@@ -42,7 +42,7 @@ def get_path(data: Any, path: KeyPath, default: Any = None) -> Any:
 
 
 def set_path(data: Any, path: KeyPath, value: Any) -> Any:
-    """A copy of `data` with `value` at `path`, making mappings on the way."""
+    """Return a copy of `data` with `value` at `path`; missing mappings are created."""
     if not path:
         return value
     inner = dict(data) if isinstance(data, Mapping) else {}
@@ -51,10 +51,10 @@ def set_path(data: Any, path: KeyPath, value: Any) -> Any:
 
 
 def parse_set(text: str) -> tuple[str | None, str, Any]:
-    """`[JOB:]PATH=VALUE` as job, dotted path and value.
+    """Parse `[JOB:]PATH=VALUE` into job (None for all jobs), dotted path and value.
 
     Raises:
-        UsageError: it has another form.
+        UsageError: the text has another form.
     """
     left, equals, value = text.partition("=")
     job, colon, path = left.rpartition(":")

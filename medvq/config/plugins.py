@@ -1,7 +1,6 @@
-"""A user's own model or task, named in a study by its import path, such as `my_lab.nets:Net`.
+"""Hash the source of a user's own code, which a study names by import path, such as `my_lab.nets:Net`.
 
-Modules are looked for where Python looks, then in the folder where the command runs. Their source is hashed, with that
-of the user's other modules that they import, so that a changed file makes another run.
+The hash covers the module and the user's other modules that it imports, so a changed file makes another run.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from medvq.registry import add_to_path, import_object
 
 
 class CodeRef(Schema):
-    """Where a user's code was, and what it was."""
+    """Where a user's code was, and a hash of it."""
 
     root: str
-    """The folder that Python imports it from."""
+    """Folder from which Python imports it."""
     sha256: str
-    """Over the names and bytes of its modules."""
+    """Hash over the names and bytes of its modules."""
 
 
 def code_of(path: str) -> CodeRef:
-    """The source behind an import path that `medvq.registry.import_object` has imported.
+    """Return the place and hash of the source behind an import path that has been imported already.
 
-    It covers the module, its packages, and every module that they import, wherever in a file, of the same top-level
-    package or, where the code is not installed, from the same folder.
+    The hash covers the module, its packages, and every module that they import anywhere in their files, as long as it
+    belongs to the same top-level package or, for code that is not installed, to the same folder.
     """
     total = hashlib.sha256()
     for module, file in sorted(files_of(path).items()):
@@ -40,7 +39,7 @@ def code_of(path: str) -> CodeRef:
 
 
 def files_of(path: str) -> dict[str, Path]:
-    """The modules that `code_of` covers, by name, with their files."""
+    """Return the files of the modules that `code_of` covers, by module name."""
     first = path.partition(":")[0]
     root = _root(first)
     found: dict[str, Path] = {}
@@ -57,12 +56,12 @@ def files_of(path: str) -> dict[str, Path]:
 
 
 def root_of(path: str) -> Path:
-    """The folder that Python imports it from."""
+    """Return the folder from which Python imports the code at an import path."""
     return _root(path.partition(":")[0])
 
 
 def is_installed(root: Path) -> bool:
-    """Whether code lies where packages are installed."""
+    """Return whether code in this folder is an installed package."""
     return bool({"site-packages", "dist-packages"} & set(root.parts))
 
 
@@ -70,7 +69,7 @@ def prepare(code: dict[str, CodeRef]) -> None:
     """Make the code of a run importable in this process.
 
     Raises:
-        DataError: it is not what it was when the run was planned.
+        DataError: the source differs from what it was when the run was planned.
     """
     for path, ref in code.items():
         add_to_path(ref.root)
@@ -79,19 +78,19 @@ def prepare(code: dict[str, CodeRef]) -> None:
             raise DataError(
                 f"the source of {path} has changed since the run was planned",
                 where=ref.root,
-                hint="start the study again to plan with it as it is now",
+                hint="start the study again to plan it with the present source",
             )
 
 
 def _root(module: str) -> Path:
-    """The folder that a module's top-level package is imported from."""
+    """Return the folder from which a module's top-level package is imported."""
     file = Path(str(sys.modules[module].__file__)).resolve()
     up = module.count(".") + (file.name == "__init__.py")
     return file.parents[up]
 
 
 def _file_of(module: str, first: str, root: Path) -> Path | None:
-    """The source of a module, if it is the user's."""
+    """Return the source file of a module if it is the user's own, else None."""
     if module.split(".")[0] != first.split(".")[0] and is_installed(root):
         return None
     base = root.joinpath(*module.split("."))
@@ -99,7 +98,7 @@ def _file_of(module: str, first: str, root: Path) -> Path | None:
 
 
 def _imports(source: bytes, module: str, package: bool) -> Iterator[str]:
-    """The modules that a module may import, by full name."""
+    """Yield the full names of the modules that a module may import."""
     here = module.split(".") if package else module.split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The schema of a profile: where runs go, and what they get there."""
+"""The schema of a profile: where runs are computed, and with which resources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _options(text: str) -> str:
 
 
 def _may_be(word: str, option: str) -> bool:
-    """Whether sbatch may read a word as that option: long ones may be cut short, short ones follow others at once."""
+    """Return whether sbatch may read a word as that option: long options may be abbreviated, short ones combined."""
     if word.startswith("--"):
         name = word.partition("=")[0]
         return name != "--" and option.startswith(name)
@@ -62,12 +62,12 @@ OURS = {
     "constraint": ("--constraint", "-C"),
     "exclude": ("--exclude", "-x"),
 }  # fmt: skip
-"""Options of sbatch that runs depend on, by the key of a profile that says them; `extra` comes later and would win."""
+"""Options of sbatch that runs depend on, by the profile key that sets them; `extra` comes later and would override."""
 Duration = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_duration)]
 
 
 class Slurm(Schema):
-    """What SLURM is asked for, for each run."""
+    """Resources that SLURM is asked for, for each run."""
 
     partition: str | None = None
     """Partition; without it the cluster's default."""
@@ -76,13 +76,13 @@ class Slurm(Schema):
     qos: str | None = None
     """Quality of service."""
     time: Duration
-    """Time limit of a SLURM job; a run that needs longer goes on in the next."""
+    """Time limit of a SLURM job; a run that needs longer continues in the next job."""
     nodes: int = Field(default=1, ge=1)
     """Nodes of one run."""
     gpus_per_node: int = Field(default=0, ge=0)
     """GPUs on each node; 0 trains on CPUs."""
     gpu_type: str | None = None
-    """Typed GRES, such as a100."""
+    """GPU type, as in a typed GRES, such as a100."""
     cpus_per_node: int = Field(default=4, ge=1)
     """CPU cores on each node."""
     memory_gb: int = Field(default=16, ge=1)
@@ -90,23 +90,23 @@ class Slurm(Schema):
     constraint: str | None = None
     """Features that a node must have."""
     exclude: tuple[str, ...] = ()
-    """Nodes to stay away from."""
+    """Nodes to avoid."""
     setup: tuple[str, ...] = ()
-    """Shell lines before anything runs: modules, conda, environment variables."""
+    """Shell lines to run first: modules, conda, environment variables."""
     python: str | None = None
-    """How Python starts, such as `apptainer exec --nv medvq.sif python3`; without it, the Python that submits."""
+    """Command that starts Python, such as `apptainer exec --nv medvq.sif python3`; by default this Python."""
     interface: str | None = None
-    """Network interface between nodes, such as ib0; without it, the one on the way from node to node."""
+    """Network interface between nodes, such as ib0; by default the one on the route between the nodes."""
     grace: Duration = "3 min"
     """Time before the limit, and at preemption, to write a checkpoint."""
     requeues: int = Field(default=50, ge=0)
     """How often a run is started again after preemption, the time limit or a lost node."""
     parallel: int | None = Field(default=None, ge=1)
-    """Runs of one group that are under way at a time."""
+    """Largest number of runs of one group at a time."""
     mail: str | None = None
-    """Address for SLURM's mail when a run ends or fails."""
+    """Address to which SLURM sends mail when a run ends or fails."""
     extra: tuple[Annotated[str, AfterValidator(_options)], ...] = ()
-    """Further #SBATCH options, as they are, such as `--reservation=course`; none that has a key here."""
+    """Further #SBATCH options, such as `--reservation=course`; options that have a key here are refused."""
 
     @model_validator(mode="after")
     def _grace_fits(self) -> Slurm:
@@ -116,16 +116,16 @@ class Slurm(Schema):
 
 
 class Profile(Schema):
-    """Where runs go."""
+    """Where runs are computed."""
 
     name: str
-    """What to call it."""
+    """Name of the profile."""
     about: str = ""
     """One line for readers."""
     where: Literal["here", "slurm"]
-    """This machine, or a SLURM cluster."""
+    """`here` is this machine, `slurm` a SLURM cluster."""
     slurm: Slurm | None = None
-    """What SLURM is asked for; only where runs go there."""
+    """Resources that SLURM is asked for; required with `where: slurm`, and only there."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Profile:
@@ -138,7 +138,7 @@ def load_profile(name: str | Path) -> Profile:
     """Read a profile by path or name.
 
     Raises:
-        NotFoundError: there is none.
-        ConfigError: with everything that is wrong in it.
+        NotFoundError: there is no such profile.
+        ConfigError: the profile has mistakes; the error lists all.
     """
     return validate(Profile, read_yaml(find("slurm", name)))

@@ -242,7 +242,7 @@ class Recipe(Schema):
 
 
 FIELDS = frozenset({"class", "split", "group", "id", "ext", "name", "*", "**"})
-"""What may stand in braces in a path pattern."""
+"""Fields that a path pattern may have, in braces."""
 
 
 def _check_pattern(text: str) -> None:
@@ -262,7 +262,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return `64` or `240x256` (height x width) as `(height, width)`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) > 2 or not all(p.strip().isdigit() and 0 < int(p) < 65536 for p in parts):

@@ -1,4 +1,4 @@
-"""From a study file to its jobs and their points: defaults, overrides, matrix, and every check that needs no data."""
+"""Read a study: defaults, overrides, matrix, and every check that needs no data."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from medvq.errors import ConfigError, NotFoundError, Problem, suggest
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study with everything resolved and checked."""
+    """A study with everything resolved and checked. `medvq.load_study` makes one."""
 
     name: str
     about: str
     data: dict[str, Source]
     jobs: dict[str, list[Point]]
-    """The points of every job, jobs in an order in which needs come first."""
+    """The points of every job; needed jobs come first."""
     tables: dict[str, Table]
     text: str
-    """The file as it was read."""
+    """The text of the file."""
     overrides: tuple[str, ...]
-    """The `--set` and `--smoke` that were laid over it."""
+    """The options that changed it, such as `--set` and `--smoke`."""
     smoke: bool
 
 
@@ -42,7 +42,7 @@ def load_study(
 
     Raises:
         NotFoundError: there is no such study.
-        ConfigError: with every problem of the file.
+        ConfigError: the study has mistakes; the error lists all.
     """
     document = _extended(read_yaml(find("jobs", name)), ())
     given = [Override(f"--set {text}", *merge.parse_set(text)) for text in sets] + list(overrides)
@@ -76,7 +76,7 @@ def load_study(
 
 
 def _jobs(document: Document, given: Sequence[Override], problems: list[Problem]) -> dict[str, list[Point]]:
-    """The points of every job, needs first, even where the rest of the file is wrong."""
+    """Return the points of every job, needed jobs first, even if the rest of the file is wrong."""
     bodies = {n: j for n, j in _mapping(document, "jobs").items() if isinstance(j, dict)}
     for override in given:
         if override.job is not None and override.job not in bodies:
@@ -101,13 +101,13 @@ def _jobs(document: Document, given: Sequence[Override], problems: list[Problem]
 
 
 def _mapping(document: Document, key: str) -> dict[str, Any]:
-    """The mapping under a key of the file, empty where it is something else."""
+    """Return the mapping under a key of the file; empty if it is something else."""
     value = document.data.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def _extended(document: Document, seen: tuple[str, ...]) -> Document:
-    """The document over the one that it extends, and so on."""
+    """Return the document merged over the one that it extends, which is extended in the same way."""
     base = document.data.get("extends")
     if base is None:
         return document
@@ -123,7 +123,7 @@ def _extended(document: Document, seen: tuple[str, ...]) -> Document:
 
 
 def needs_first(wants: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
-    """Jobs ordered so that what they want comes first, and the circle, if there is one."""
+    """Return the jobs in topological order, needed ones first, and the cycle of needs if there is one."""
     order: list[str] = []
 
     def visit(job: str, trail: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The base of every configuration class: frozen, keyword-only, documented, and loud about unknown keys."""
+"""Base of every configuration class: frozen, keyword-only, documented; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medvq.errors import ConfigError, Problem, suggest
 
 
 class Schema(BaseModel):
-    """A frozen configuration class; the docstring under each field is its documentation."""
+    """Base of frozen configuration classes; the docstring under each field documents it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -25,12 +25,17 @@ S = TypeVar("S", bound=Schema)
 
 
 def validate(kind: type[S], document: Document, data: Any = None, at: KeyPath = ()) -> S:
-    """`data` (default: the whole document) as a `kind`.
+    """Read data as a `kind`.
 
-    `at` is the key path of `data` in the document, for line numbers.
+    Args:
+        kind: the configuration class.
+        document: the document from which the data come.
+        data: the data; by default the whole document.
+        at: key path of `data` in the document, for line numbers.
 
     Raises:
-        ConfigError: with every problem, its line and, for an unknown key, the nearest known one.
+        ConfigError: the data have mistakes; the error lists all with their lines, and for an unknown key the nearest
+            known one.
     """
     try:
         return kind.model_validate(document.data if data is None else data)
@@ -39,7 +44,7 @@ def validate(kind: type[S], document: Document, data: Any = None, at: KeyPath = 
 
 
 def problems_of(error: ValidationError, kind: type[Schema], document: Document, at: KeyPath = ()) -> list[Problem]:
-    """pydantic's list of errors as ours, one per key."""
+    """Return the problems of a pydantic error, one per key and message."""
     problems: dict[tuple[KeyPath, str], Problem] = {}
     for item in error.errors():
         path = tuple(p for p in item["loc"] if not _is_branch(p))
@@ -60,12 +65,12 @@ def problems_of(error: ValidationError, kind: type[Schema], document: Document, 
 
 
 def _is_branch(part: str | int) -> bool:
-    """pydantic puts the name of a union's branch in the path of an error; it is no key of the file."""
+    """Return whether a part of an error's path is pydantic's name of a union's branch, not a key of the file."""
     return isinstance(part, str) and ("[" in part or part in {"int", "str", "float", "bool"} or part[:1].isupper())
 
 
 def fields_at(kind: type[Schema], path: KeyPath) -> list[str]:
-    """The keys that `kind` knows at `path`; empty where it takes any."""
+    """Return the keys that `kind` knows at `path`; empty if it accepts any."""
     kinds: list[Any] = [kind]
     for part in path:
         found: list[Any] = []
@@ -80,7 +85,7 @@ def fields_at(kind: type[Schema], path: KeyPath) -> list[str]:
 
 
 def schemas_in(annotation: Any) -> list[type[BaseModel]]:
-    """Every schema class that appears in a type such as `dict[str, A] | B | None`."""
+    """Return every schema class that appears in a type such as `dict[str, A] | B | None`."""
     if isinstance(annotation, type) and issubclass(annotation, Schema):
         return [*annotation.variants()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

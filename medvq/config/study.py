@@ -12,7 +12,7 @@ from medvq.config.units import seconds
 
 
 def _neutral(default: Any) -> Any:
-    """A field that came after the first identities were given out: it enters them only away from its default."""
+    """Make a field that is part of identities only if it differs from its default, because it was added later."""
     return Field(default=default, json_schema_extra={"neutral": True})
 
 
@@ -22,10 +22,10 @@ def _duration(text: str) -> str:
 
 
 class Optimizer(Schema):
-    """The optimizer and its rate."""
+    """The optimizer and its learning rate."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    """`adamw` decouples weight decay; `adam` and `sgd` put it into the gradient."""
+    """`adamw` decouples weight decay; `adam` and `sgd` add it to the gradient."""
     lr: float = Field(gt=0)
     """Learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -37,24 +37,24 @@ class Optimizer(Schema):
 
 
 class Schedule(Schema):
-    """The course of the rate; written as a name alone where nothing else is set."""
+    """The course of the learning rate; written as a name alone if nothing else is set."""
 
     name: Literal["constant", "cosine", "onecycle", "step"] = "constant"
     """`constant`; `cosine` and `step` fall epoch by epoch; `onecycle` rises and falls step by step."""
     t_max: Annotated[int, Field(ge=1)] | None = _neutral(None)
     """cosine: epochs until the rate is zero, where it stays; by default all of `epochs`."""
     pct_start: Annotated[float, Field(gt=0, lt=1)] = _neutral(0.3)
-    """onecycle: the part of all steps in which the rate rises to `lr`."""
+    """onecycle: the share of all steps in which the rate rises to `lr`."""
     div_factor: Annotated[float, Field(ge=1)] = _neutral(25.0)
     """onecycle: the first rate is `lr` divided by this."""
     final_div_factor: Annotated[float, Field(ge=1)] = _neutral(1e4)
     """onecycle: the last rate is the first one divided by this."""
     momentum: tuple[float, float] | None = _neutral((0.85, 0.95))
-    """onecycle: beta1 (sgd: momentum) falls from the second to the first while the rate rises; null leaves it alone."""
+    """onecycle: beta1 (sgd: momentum) falls from the second to the first while the rate rises; null keeps it."""
     every: Annotated[int, Field(ge=1)] = _neutral(30)
     """step: epochs between two decays."""
     gamma: Annotated[float, Field(gt=0, le=1)] = _neutral(0.1)
-    """step: what the rate is multiplied by."""
+    """step: factor by which the rate is multiplied."""
 
     @model_validator(mode="after")
     def _its_own(self) -> Schedule:
@@ -77,36 +77,36 @@ def _schedule(value: Any) -> Any:
 
 
 def _short(value: Schedule) -> Any:
-    """The name alone where nothing else is set, else what differs from the defaults."""
+    """Return the name alone if nothing else is set, else what differs from the defaults."""
     told = {k: v for k, v in value.model_dump(mode="json", exclude_defaults=True).items() if k != "name"}
     return {"name": value.name, **told} if told else value.name
 
 
 class Train(Schema):
-    """How a job trains. All of it is science: it enters the identity."""
+    """How a job trains. Every key is part of the run's identity."""
 
     epochs: int = Field(ge=1)
     """Passes over the training view."""
     batch_size: int = Field(ge=1)
     """Global batch: images per step over all workers."""
     optimizer: Optimizer
-    """The optimizer and its rate."""
+    """The optimizer and its learning rate."""
     schedule: Annotated[Schedule, BeforeValidator(_schedule), PlainSerializer(_short)] = Schedule()
     """How the rate changes: `constant`, `cosine`, `onecycle`, `step`, or one of these with its settings."""
     seed: int = Field(default=0, ge=0)
-    """Seeds weights, order and every draw."""
+    """Seed of the weights, the order of samples and every random draw."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` computes under autocast; quantizers, losses and weights stay float32."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the gradient; none clips nothing."""
+    """Largest norm of the gradient; null does not clip."""
     watch_test: bool = Field(default=False, json_schema_extra={"neutral": True})
-    """Measure test after every epoch as well, for its last and last ten values; it never chooses anything."""
+    """Also measure test after every epoch, for its last and last ten values; it never chooses anything."""
     clip_value: Annotated[float, Field(gt=0)] | None = _neutral(None)
-    """Largest size of each element of the gradient; none clips nothing."""
+    """Largest absolute value of each element of the gradient; null does not clip."""
     accumulate: Annotated[int, Field(ge=1)] = _neutral(1)
-    """Parts that the global batch is taken in, one after the other, for less memory: the gradient is summed, and
-    weights and codebooks move once. The numbers are those of the whole batch to float tolerance, which BatchNorm
-    could not give: models with it are refused."""
+    """Parts in which the global batch is computed, one after the other, to save memory. The gradient is summed, and
+    weights and codebooks are updated once. The numbers are those of the whole batch to float tolerance. Models with
+    BatchNorm are refused, because it would normalize each part by itself."""
 
     @model_validator(mode="after")
     def _one_clip(self) -> Train:
@@ -118,26 +118,26 @@ class Train(Schema):
 
 
 class Resources(Schema):
-    """What a run may use. Not science: it never changes the identity."""
+    """Resources of a run. They are not part of its identity."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Processes that share the global batch; `auto` is one per GPU, else one per core; 0 trains in this process."""
     gpus_per_worker: Literal["auto", 0, 1] = "auto"
-    """GPUs of each worker; `auto` is one where there are any, 0 trains on the CPU beside them."""
+    """GPUs of each worker: `auto` is one if there are any, 0 trains on the CPU, 1 requires one."""
     launcher: Literal["ray", "torchrun"] = "ray"
-    """What starts the workers; the run folder is the same."""
+    """The program that starts the workers; the result is the same."""
     retries: int = Field(default=2, ge=0)
-    """How often a run whose machine failed it (a process killed, Ray gone) goes on by itself from its checkpoint."""
+    """How often a run continues by itself from its checkpoint after a process was killed or Ray ended."""
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    """CPU threads of each worker; `auto` shares the cores out."""
+    """CPU threads of each worker; `auto` divides the cores among the workers."""
     loader_processes: int = Field(default=0, ge=0)
-    """Processes beside each worker that read images; the pixels are the same whatever it is."""
+    """Processes of each worker that read images; pixels do not depend on their number."""
     cache: str | None = None
-    """A folder on the node's own disk; the dataset is copied there once, checked, and read from there."""
+    """A folder on the node's own disk, to which the dataset is copied once, checked, and read from."""
     fused: Literal["auto"] | bool = "auto"
-    """The step of adam and adamw in one kernel; `auto` is wherever torch has one. Agrees to float tolerance."""
+    """Compute the step of adam and adamw in one kernel; `auto` does if torch has one. Agrees to float tolerance."""
     channels_last: bool = False
-    """Weights and activations with channels last in memory; agrees with the other order to float tolerance."""
+    """Keep weights and activations with channels last in memory; agrees with the other order to float tolerance."""
     compile: bool = False
     """Compile the parts between codebooks with `torch.compile` for training; agrees to float tolerance."""
     checkpoint_every: Annotated[str, AfterValidator(_duration)] = "5 min"
@@ -153,24 +153,24 @@ class Need(Schema):
     job: str
     """The job."""
     checkpoint: Annotated[str, Field(pattern=r"^(best|last)$")] = "best"
-    """Which of its checkpoints is read."""
+    """The checkpoint that is read."""
 
 
 class Job(Schema):
-    """One point of a job: what one run does."""
+    """One point of a job: everything that one run does."""
 
     task: str
-    """What the job does: autoencode or classify."""
+    """What the job does: autoencode, classify, probe, or the import path of a task of your own."""
     about: str = ""
     """One line for readers."""
     model: dict[str, Any] | None = None
-    """The network by name, with its settings; without it, that of the run needed as `init`."""
+    """The network by name, with its settings; by default that of the run needed as `init`."""
     published_parameters: int | None = None
-    """The number of parameters that the paper prints for this network; shown beside ours."""
+    """The number of parameters that the paper prints for this network; `medvq describe` shows it beside ours."""
     data: ViewConfig
-    """What it reads."""
+    """The data that it reads."""
     objective: dict[str, Any] = {}
-    """What it minimises; the keys belong to the task."""
+    """Settings of what is minimised; the keys are those of the task."""
     train: Train
     """How it trains."""
     as_published: tuple[str, ...] = ()
@@ -179,18 +179,18 @@ class Job(Schema):
     """Import paths of metrics that are computed beside the task's own, such as `my_lab.metrics:specificity`; see
     `medvq.metrics.metric`."""
     resources: Resources = Resources()
-    """What it may use."""
+    """Its resources."""
     needs: dict[str, Need] = {}
     """Runs that must be done first, by role."""
 
 
 class JobEntry(Schema):
-    """An entry of `jobs`; everything that is not a list of points is read point by point as a `Job`."""
+    """The keys of an entry of `jobs` that list points; all others are read as a `Job` for every point."""
 
     matrix: dict[str, list[Any]] = {}
-    """Dotted paths and the values they take; every combination is a run."""
+    """Values of dotted paths; every combination is a run."""
     points: list[dict[str, Any]] = []
-    """Explicit settings, beside or instead of the matrix."""
+    """Explicit settings, in addition to or instead of the matrix."""
 
     @field_validator("matrix")
     @classmethod
@@ -211,24 +211,24 @@ class Published(Schema):
     column: str | float | bool
     """Column of the table."""
     value: float
-    """The number, in the units of the table's value."""
+    """The number, in the unit of the table's value."""
     dataset: str
-    """The data it was measured on; the name of a packed dataset where ours are the same, as its recipe gives it."""
+    """The data on which it was measured; if ours are the same, the name of the packed dataset, as in its recipe."""
     split: str
-    """The split it was measured on."""
+    """The split on which it was measured."""
     n: int | None = None
     """Samples in that split."""
     selection: str
     """How the epoch was chosen."""
     source: str
-    """Where it is printed."""
+    """Where it was printed."""
 
 
 class Table(Schema):
     """A table of results."""
 
     about: str = ""
-    """One line above the table."""
+    """A line above the table."""
     rows: str
     """`job`, or the dotted path of an axis."""
     columns: str
@@ -236,17 +236,17 @@ class Table(Schema):
     value: str | None = None
     """The metric in the cells."""
     values: tuple[str, ...] = ()
-    """The metrics that are columns, where `columns: metrics`."""
+    """The metrics in the columns, with `columns: metrics`."""
     over: str | None = None
-    """The axis that is averaged over, usually train.seed."""
+    """The axis to average over, usually train.seed."""
     where: dict[str, Any] = {}
     """Only runs with these values; a list allows several."""
     baseline: Literal["majority"] | None = None
-    """`majority` adds the row of a classifier that always answers the training split's largest class."""
+    """`majority` adds a row for a classifier that always predicts the largest class of the training split."""
     compare: str | float | bool | None = None
-    """The row that every other row is compared with, on the same test images."""
+    """The row with which every other row is compared, on the same test images."""
     percent: bool = False
-    """Show fractions as per cent."""
+    """Show fractions as percentages."""
     published: tuple[Published, ...] = ()
     """The paper's numbers for these cells."""
 
@@ -255,11 +255,11 @@ class StudyFile(Schema):
     """A study: a set of jobs and the tables they fill."""
 
     study: Name
-    """Its name, and that of its folder of runs."""
+    """Its name, and the name of its folder of runs."""
     about: str = ""
     """One line for readers."""
     extends: str | None = None
-    """Another study to start from; what stands here goes over it."""
+    """Another study to start from; the keys of this one replace its keys."""
     data: dict[Name, Source]
     """The datasets that jobs read, by name."""
     defaults: dict[str, Any] = {}
@@ -267,6 +267,6 @@ class StudyFile(Schema):
     jobs: dict[Name, dict[str, Any]]
     """The steps of the study."""
     tables: dict[str, Table] = {}
-    """What is printed at the end."""
+    """The tables to print at the end."""
     smoke: dict[str, Any] = {}
-    """What `--smoke` lays over the study."""
+    """Changes that `--smoke` makes to the study."""

@@ -1,4 +1,4 @@
-"""Checks of a study's tables against its jobs: rows, columns and metrics that exist."""
+"""Check the tables of a study against its jobs: rows, columns and metrics must exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Facts = tuple[TaskInfo, Mapping[str, Any], Sequence[str]]
 
 
 def in_scope(table: Table, job: str, values: Mapping[str, Any]) -> bool:
-    """Whether a run of `job` at `values` belongs to the table, by its `where`."""
+    """Return whether a run of `job` at `values` belongs to the table, by its `where`."""
     known = {"job": job, **values}
     return all(
         axis in known and known[axis] in (wanted if isinstance(wanted, list) else [wanted])
@@ -26,7 +26,7 @@ def in_scope(table: Table, job: str, values: Mapping[str, Any]) -> bool:
 def table_problems(
     tables: Mapping[str, Table], jobs: Mapping[str, Sequence[Facts]], document: Document
 ) -> list[Problem]:
-    """Everything that is wrong in the tables of a study."""
+    """Return the problems in the tables of a study."""
     problems: list[Problem] = []
     axes = {axis for points in jobs.values() for _, values, _ in points for axis in values}
     for name, table in tables.items():

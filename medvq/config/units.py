@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Parse durations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str | int | float) -> float:
-    """`5 min`, `90 s`, `1.5 h` or a bare number of seconds, in seconds.
+    """Return a duration such as `5 min`, `90 s`, `1.5 h` or a bare number of seconds, in seconds.
 
     Raises:
-        ValueError: it is no duration above zero.
+        ValueError: the text is no duration, or not above zero.
     """
     match = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", str(text))
     if not match or (match[2] or "s") not in SECONDS:

@@ -1,4 +1,4 @@
-"""YAML 1.2 with the line of every key: `1e-3` is a number and `no` is a word."""
+"""Read YAML 1.2 with the line of every key; `1e-3` is a number and `no` is a word."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A YAML file as plain Python data, and where each key stood."""
+    """A YAML file as plain Python data, and the place of each key."""
 
     path: str
-    """What to call the file in messages."""
+    """Name of the file in messages."""
     text: str
     """The file's text."""
     data: dict[str, Any]
@@ -26,7 +26,7 @@ class Document:
     """`file:line` of each key path, or the command-line option that set it."""
 
     def where(self, path: KeyPath) -> str:
-        """`file:line: dotted.key` of the nearest place that the file itself holds."""
+        """Return `file:line: dotted.key` of a key, with the line of its nearest parent if the file does not hold it."""
         known = path
         while known and known not in self.places:
             known = known[:-1]
@@ -35,7 +35,7 @@ class Document:
 
 
 def dotted(path: KeyPath) -> str:
-    """`('jobs', 'a', 0)` as `jobs.a[0]`."""
+    """Return a key path as text: `('jobs', 'a', 0)` gives `jobs.a[0]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> Document:
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: it is not YAML, repeats a key, or its top is not a mapping.
+        ConfigError: the file is not YAML, repeats a key, or is not a mapping at the top.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def parse_yaml(text: str, path: str = "<text>") -> Document:
-    """Parse YAML text; `path` names it in messages. Raises ConfigError as `read_yaml` does."""
+    """Parse YAML text; `path` names it in messages. Raise ConfigError as `read_yaml` does."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -78,7 +78,11 @@ def parse_yaml(text: str, path: str = "<text>") -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """A value given on the command line, read as YAML 1.2: `1e-3`, `[1, 2]`, `{a: 1}`, `word`."""
+    """Parse a value from the command line as YAML 1.2: `1e-3`, `[1, 2]`, `{a: 1}`, `word`.
+
+    Raises:
+        UsageError: the text is not YAML.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -89,7 +93,7 @@ def parse_value(text: str) -> Any:
 
 
 def _plain(node: Any, at: KeyPath, places: dict[KeyPath, str], file: str) -> Any:
-    """The node as dicts, lists and scalars; `places` gains the file and line of every key below `at`."""
+    """Return the node as dicts, lists and scalars; add the file and line of every key below `at` to `places`."""
     if isinstance(node, dict):
         out: dict[str, Any] = {}
         for key, value in node.items():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
-from medvq.config.expand import Override
+from medvq.config.expand import Override, Point
 from medvq.config.resolve import Study, load_study
-from medvq.errors import MedvqError, NotFoundError
+from medvq.config.schema import validate
+from medvq.config.study import Resources
+from medvq.config.yamlfile import Document
+from medvq.errors import MedvqError, NotFoundError, RunsFailedError, StoppedError
 from medvq.launch.data import Found, find_data, given_for
 from medvq.launch.here import run_here
 from medvq.launch.plan import Runs, StudyPlan, jobs_for, make_plan, record
@@ -26,11 +30,13 @@ GRACE_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class Request:
     """What a user asked for."""
 
-    study: str
+    study: str | Path | Study
+    """Its name or path, or a study that was loaded before; `sets` and `smoke` belong to the first two."""
     only: Sequence[str] = ()
     sets: Sequence[str] = ()
     smoke: bool = False
-    workers: int | None = None
+    workers: int | Literal["auto"] | None = None
+    """Workers of every run; None is what the study says."""
     cache: Path | None = None
     data: Mapping[str, str]
     datasets: Path
@@ -38,13 +44,33 @@ class Request:
 
 
 def load(request: Request) -> Study:
-    """The study with everything laid over it."""
-    overrides = []
+    """Return the study with the request's options laid over it."""
+    resources: dict[str, Any] = {}
     if request.workers is not None:
-        overrides.append(Override("--workers", None, "resources.workers", request.workers))
+        resources["workers"] = request.workers
     if request.cache is not None:
-        overrides.append(Override("--cache", None, "resources.cache", str(request.cache.resolve())))
+        resources["cache"] = str(request.cache.resolve())
+    if isinstance(request.study, Study):
+        return _with_resources(request.study, resources)
+    overrides = [Override(f"--{name}", None, f"resources.{name}", value) for name, value in resources.items()]
     return load_study(request.study, sets=request.sets, overrides=overrides, smoke=request.smoke)
+
+
+def _with_resources(study: Study, changes: Mapping[str, Any]) -> Study:
+    """Return the study with other resources for every run; they are in no run's identity."""
+
+    def changed(point: Point) -> Point:
+        values = {**point.config.resources.model_dump(), **changes}
+        resources = validate(Resources, Document(path="resources", text="", data=values))
+        return replace(point, config=point.config.model_copy(update={"resources": resources}))
+
+    if not changes:
+        return study
+    return replace(
+        study,
+        jobs={job: [changed(point) for point in points] for job, points in study.jobs.items()},
+        overrides=(*study.overrides, *(f"--{name}" for name in changes)),
+    )
 
 
 def data_for(
@@ -90,9 +116,34 @@ def execute(plan: StudyPlan, watch: Watch, *, parallel: int | Literal["auto"] = 
         return stop.asked
 
 
+def unfinished(plan: StudyPlan, stopped: bool) -> MedvqError | None:
+    """Return the error that says why runs of a plan are not done, None if all are.
+
+    Args:
+        plan: the plan, after `execute`.
+        stopped: what `execute` returned.
+    """
+    states = {name: state for name, (state, _) in states_of(plan).items()}
+    left = {state for state in states.values() if state != "done"}
+    bad = sum(state in ("failed", "blocked") for state in states.values())
+    if not left:
+        return None
+    if stopped or (not bad and "stopped" in left):
+        saved = any(list(plan.folder_of(s).checkpoints.glob("step-*")) for s in plan.runs if states[s.run] != "done")
+        kept = "with a checkpoint" if saved else "before there was a checkpoint"
+        return StoppedError(f"stopped {kept}", hint="the same command goes on")
+    return RunsFailedError(f"{bad} of {len(states)} runs did not finish", hint=f"medvq status {plan.study.name}")
+
+
 @contextmanager
 def listening(stop: Stop, watch: Watch) -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a stop request; a second Ctrl-C interrupts at once."""
+    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a stop request; a second Ctrl-C interrupts at once.
+
+    Python lets only the main thread handle signals; in any other thread they keep their meaning.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:

@@ -18,6 +18,11 @@ class Pixels:
         means, stds = (torch.tensor(values, device=device) for values in zip(*self.parts, strict=True))
         self._mean, self._std = means[:, :, None, None], stds[:, :, None, None]  # (P, C, 1, 1)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images must be."""
+        return self._mean.device
+
     def normalize(self, image: Tensor, part: Tensor) -> Tensor:
         """Return uint8 images (B, C, H, W) in [0, 255] as normalized float32; `part` (B,) is the dataset of each."""
         return self.scale(image.float() / 255, part)

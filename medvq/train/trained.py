@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medvq.config.plugins import prepare
 from medvq.config.settings import ModelSettings, model_settings
 from medvq.config.task_info import find_task
-from medvq.errors import DataError
+from medvq.errors import DataError, UsageError
 from medvq.files import read_json
 from medvq.models.build import build
 from medvq.runs.folder import RunFolder
@@ -60,6 +62,26 @@ class TrainedRun:
         """
         values = 255 * images if images.is_floating_point() else images
         return self.pixels.normalize(values, torch.full((len(images),), part))
+
+    def prepare(self, images: NDArray[np.uint8]) -> Tensor:
+        """Scale images as other libraries hold them, for example Pillow or matplotlib.
+
+        Args:
+            images: (B, H, W, C) uint8 in [0, 255], of the model's `input_shape`.
+
+        Returns:
+            (B, C, H, W) float32 on the model's device.
+
+        Raises:
+            UsageError: the images have another shape or type.
+        """
+        channels, height, width = self.input_shape
+        if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels):
+            raise UsageError(
+                f"the model takes uint8 images (B, {height}, {width}, {channels}), not {images.dtype} {images.shape}",
+                hint="resize them first",
+            )
+        return self.normalize(torch.from_numpy(images).movedim(-1, 1).to(self.pixels.device))
 
     def unit(self, x: Tensor, part: int = 0) -> Tensor:
         """Scale images x (B, C, H, W) from the model's units to [0, 1] and clip them. `part` is as in `normalize`."""

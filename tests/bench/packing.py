@@ -1,4 +1,4 @@
-"""Packing beside the other writers: JPEGs whose bytes pass through. `shards.py` runs each setting in its own process.
+"""Packing compared with other writers, for JPEGs whose bytes are kept. `shards.py` runs each in its own process.
 
 Strict decoding of every image, spread over as many processes, is the yardstick: a packer that decodes nothing publishes
 damaged images. It is done by the decoder that medvq uses, in a process that has imported it, as medvq's packing runs
@@ -73,7 +73,7 @@ def others(files: list[Path]) -> dict[str, Callable[[Path], object]]:
 
 
 def measure_packing(source: Path, work: Path, processes: int, rounds: int, *, peers: bool) -> Seconds:
-    """Every contender in turn in every round; medians of the rounds, in seconds."""
+    """Run every contender in turn in every round; return medians of the rounds, in seconds."""
     files = sorted(source.rglob("*.jpg"))
     contenders: dict[str, Callable[[Path], object]] = {
         OURS: lambda out: pack(source, out, processes=processes, on_bad="skip", on_leak="report"),

@@ -1,4 +1,4 @@
-"""The other loaders, each as its own documentation says, giving (B, 3, S, S) uint8 batches of shuffled images.
+"""Other loaders, used as their documentation says, giving (B, 3, S, S) uint8 batches of shuffled images.
 
 Every peer has `write(images, folder)`, run once, and `batches(folder, size, processes)`, which returns a function
 that starts an epoch. `images` is a list of (bytes of a JPEG, or an (H, W, 3) array; label).

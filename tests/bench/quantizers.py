@@ -1,4 +1,4 @@
-"""Our EMA quantizer beside vector-quantize-pytorch's and a one-hot textbook one: forward, backward and update.
+"""Our EMA quantizer compared with vector-quantize-pytorch's and a one-hot textbook one: forward, backward, update.
 
     python tests/bench/quantizers.py --peer-python PEERS/bin/python [--quick] [--device cuda] [--keep-memory]
 
@@ -184,14 +184,14 @@ def run(kind: str, case: tuple[int, int, int], args: argparse.Namespace, keep: b
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Did both choose the same codes and move them alike? A few picks may differ where rounding decides a tie."""
+    """Return whether both chose the same codes and moved them alike; a few may differ if rounding decides a tie."""
     same = one["indices"] == other["indices"].view_as(one["indices"])
     moved = (one["codebook"] - other["codebook"]).abs().amax(1) > 1e-3
     return bool((~same).sum() <= max(2, len(same) // 1000) and moved.sum() <= 2 * (~same).sum())
 
 
 def table(args: argparse.Namespace, keep: bool) -> bool:
-    """Print one table; are all targets met?"""
+    """Print one table; return whether all targets are met."""
     threads = 1 if args.clock == "cpu" else torch.get_num_threads()
     print(f"\n{'allocator that keeps memory' if keep else 'as installed'}; {args.clock} time, {threads} threads")
     print("| N | K | D | one-hot ms | peer ms | ours ms | × one-hot | × peer | peak MB one-hot / peer / ours | equal |")
@@ -220,7 +220,7 @@ def table(args: argparse.Namespace, keep: bool) -> bool:
 
 
 def main() -> int:
-    """Run the tables; exit 1 where a target is missed."""
+    """Run the tables; exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", help="the interpreter of the environment with vector-quantize-pytorch")
     parser.add_argument("--quick", action="store_true", help="only the smaller cases")

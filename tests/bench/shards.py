@@ -1,4 +1,4 @@
-"""Packing and loading beside the others: `python tests/bench/shards.py [--rounds 5] [--data DIR] [--only pack 28]`.
+"""Packing and loading compared with others: `python tests/bench/shards.py [--rounds 5] [--data DIR] [--only pack 28]`.
 
 One run, every contender in turn in every round, medians of the rounds, then ratios. Peers are no dependency of medvq:
 
@@ -134,7 +134,7 @@ def measure(work: Path, size: int, processes: int, rounds: int, *, peers: bool) 
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and all below it."""
+    """Return the processor time of a process and its descendants."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     children = [c for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(c)) for c in children)

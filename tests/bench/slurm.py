@@ -1,4 +1,4 @@
-"""What medvq adds to SLURM: submitting against raw `sbatch`, `status` of many runs, and the way to the first step.
+"""Time that medvq adds to SLURM: submitting compared with `sbatch`, `status` of many runs, time to the first step.
 
     sudo .venv/bin/python tests/bench/slurm.py            # a table in Markdown; about 3 minutes
 
@@ -51,7 +51,7 @@ def testbed(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 class User:
-    """Somebody on the login host, in a new folder with a study of so many runs."""
+    """A user on the login host, in a new folder with a study of so many runs."""
 
     def __init__(self, data: Path, runs: int, nodes: int = 1, extra: str = "--hold") -> None:
         self.folder = Path(tempfile.mkdtemp(dir=STATE / "shared"))
@@ -70,7 +70,7 @@ class User:
 
 
 def seconds(*steps: object) -> float:
-    """Time of one call without what the testbed's own command takes."""
+    """Return the time of one call, without the time of the testbed's own command."""
     begin = time.monotonic()
     for step in steps:
         step()  # type: ignore[operator]

@@ -209,7 +209,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def bench_launchers(folder: Path, size: int) -> bool:
-    """Epoch after epoch of the same run, without its first."""
+    """Seconds of each epoch of a run except the first."""
     study = write_study(folder, size, 5)
     found: dict[str, list[float]] = {"torchrun": [], "ray": []}
     for i, name in enumerate(["torchrun", "ray"] * 2):
@@ -243,7 +243,7 @@ def bench_begin(folder: Path, size: int) -> bool:
 
 
 def bench_restart(folder: Path, size: int) -> bool:
-    """From the beginning of an attempt to its first new step, early and late in a run."""
+    """Time from the start of an attempt to its first new step, early and late in a run."""
     study, found = write_study(folder, size, 400), {}
     for name, position in (("early", 5), ("late", 300)):
         runs, seconds = f"restart-{name}", []

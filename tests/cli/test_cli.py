@@ -1,4 +1,4 @@
-"""The command line: exit codes, words, JSON on stdout, talk on stderr, nothing half-written."""
+"""The command line: exit codes, messages, JSON on stdout, messages on stderr, no half-written files."""
 
 import json
 import os
@@ -178,7 +178,7 @@ def done(tmp_path_factory, cli_in):
 
 
 def test_a_cancelled_study_stops_whole(cli):
-    """The run under way had stopped, and the next one began."""
+    """Regression: the current run stopped, and the next one began."""
     endless = [word for job in ("pretrain", "scratch") for word in ("--set", f"{job}:train.epochs=100000")]
     going = cli.start("run", "quickstart", "--smoke", "--workers", 0, *endless)
     try:
@@ -195,7 +195,7 @@ def test_a_cancelled_study_stops_whole(cli):
 
 
 class TestSmoke:
-    """One smoke study, done once, looked at in every way."""
+    """One smoke study, run once, for all tests that read its results."""
 
     def test_every_cell_is_filled(self, done):
         tables = done.json("results", "quickstart-smoke", "--format", "json")["tables"]

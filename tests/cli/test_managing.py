@@ -16,7 +16,7 @@ RUNS = ("pretrain-1", "scratch-1")
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of two runs that this process is at, in no SLURM job."""
+    """A study of two runs on which this process works, outside SLURM."""
     folder = tmp_path / "runs/study"
     (folder / "plans").mkdir(parents=True)
     (folder / "plans/1.json").write_text(json.dumps({"runs": [{"run": run, "needs": {}} for run in RUNS]}))
@@ -26,7 +26,7 @@ def study(tmp_path):
 
 
 def hold(study, run, term):
-    """Let this process, in that term, work on a run."""
+    """Let this process claim a run, in the given SLURM term."""
     folder = RunFolder(study / run)
     folder.path.mkdir(exist_ok=True)
     (folder.path / "run.json").write_text("{}")
@@ -35,7 +35,7 @@ def hold(study, run, term):
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A cluster that takes no arrays; what `scancel` was called with."""
+    """A cluster without job arrays; the arguments with which `scancel` was called."""
     told = tmp_path / "told"
     for name, does in (("scancel", f'echo "$@" >> {told}'), ("scontrol", "echo MaxArraySize = 0")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
@@ -45,7 +45,7 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_cancel_ends_a_slurm_job_that_was_sent_by_hand(cli, study, slurm):
-    """Its run was stopped and the next one began; the second time the job was requeued."""
+    """Regression: its run stopped and the next one began; the second time the job was requeued."""
     for run in RUNS:
         hold(study, run, Term(job="77", restart=0))
     assert cli("cancel", "study", "--dry-run").stdout_text.count("SLURM job 77, whole") == 2
@@ -78,7 +78,7 @@ def test_retry_with_a_profile_that_an_older_medvq_took_says_what_is_wrong_with_i
 
 
 def test_cancel_ends_what_waits_for_its_turn(cli, tmp_path, slurm):
-    """While Ray started, and between two runs, cancel said that there was nothing to end."""
+    """Regression: while Ray started, and between two runs, cancel said that there was nothing to end."""
     folder = tmp_path / "runs/study"
     (folder / "plans").mkdir(parents=True)
     (folder / "plans/1.json").write_text(json.dumps({"runs": [{"run": run, "needs": {}} for run in RUNS]}))

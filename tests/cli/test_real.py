@@ -1,4 +1,4 @@
-"""The quickstart on real images, as small as it gets: packed by its recipe, with the eight classes of the dataset."""
+"""The quickstart on a few real images, packed by their recipe, with the eight classes of the dataset."""
 
 import pytest
 

@@ -25,7 +25,7 @@ def run(tmp_path):
 
 @pytest.mark.usefixtures("run")
 def test_a_misspelt_state_is_answered_with_the_nearest(cli):
-    """The table was empty, and the exit code 0."""
+    """Regression: the table was empty and the exit code 0."""
     assert "did you mean running?" in cli("status", "--state", "done", "--state", "runing", code=2).stderr_text
 
 

@@ -1,4 +1,4 @@
-"""The mistakes of papers: off by default, named, in the identity where they are on."""
+"""Mistakes of papers: off by default, described, and in the identity if they are on."""
 
 import pytest
 

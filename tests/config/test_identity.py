@@ -1,4 +1,4 @@
-"""Identities: what is science changes them, what is not does not, and those of shipped studies stand for ever."""
+"""Identities: what changes a run's numbers changes them, nothing else does, and those of shipped studies are fixed."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from medvq.config.schema import Schema
 from medvq.keys import canonical_json, draw_key
 
 GOLDEN = json.loads(Path(__file__).with_name("identities.json").read_text())
-"""Every run of every shipped study. One that changes here is done again by everybody who has it."""
+"""Identities of every run of every shipped study. If one changes, everybody who has that run computes it again."""
 
 
 def identities(study):

@@ -1,4 +1,4 @@
-"""Profiles: checked as studies are."""
+"""Profiles are checked like studies."""
 
 import re
 from pathlib import Path

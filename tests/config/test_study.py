@@ -1,4 +1,4 @@
-"""Studies: every problem at once, with its line and the nearest name; defaults, overrides, matrix and needs."""
+"""Studies: all problems are reported together with lines and nearest names; defaults, overrides, matrix and needs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A study done once without disturbance, to compare with."""
+"""A study that is run once without disturbance, for comparison."""
 
 import json
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ NOT_SCIENCE = ("time", "attempt")
 
 
 def left(runs):
-    """What a study leaves behind, but for times and attempts: results, weights, epochs, predictions."""
+    """Everything that a study writes except times and attempts: results, weights, epochs, predictions."""
     found = {}
     for result in sorted(runs.glob("*/*/result.json")):
         folder = result.parent
@@ -31,7 +31,7 @@ def left(runs):
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory, cli_in):
-    """What to run, how to read what it leaves, and what two Ray Train workers leave when they are left alone."""
+    """A study, a function that reads what it wrote, and what two undisturbed Ray Train workers write."""
     cli = cli_in(tmp_path_factory.mktemp("alone"))
     cli(*ARGS, "--workers", 2, timeout=600)
     return SimpleNamespace(args=ARGS, left=left, undisturbed=left(cli.folder / "runs"))

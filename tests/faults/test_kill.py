@@ -1,4 +1,4 @@
-"""Whatever is killed, and whenever: the study ends with the same bytes."""
+"""A study ends with the same bytes, whatever process is killed and whenever."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ def attempts(folder):
 
 
 def steps(folder):
-    """Where the run under way is."""
+    """Return the number of steps that the current run has done."""
     found = [0]
     for path in folder.glob("runs/*/*/progress.json"):
         with contextlib.suppress(OSError, ValueError):
@@ -40,7 +40,7 @@ def steps(folder):
 
 
 def listening(pid):
-    """The addresses that a process listens on."""
+    """Return the addresses on which a process listens."""
     sockets = set()
     with contextlib.suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -55,7 +55,7 @@ def listening(pid):
 
 
 def descendants(pid):
-    """Process ids of the children of a process, and theirs."""
+    """Return the ids of all descendants of a process."""
     text = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     parents = {int(a): int(b) for a, b in (line.split() for line in text.splitlines())}
     found, more = set(), {pid}
@@ -154,7 +154,7 @@ def test_too_little_memory_is_told_and_not_tried_again(cli, more, env):
 
 
 def test_two_at_a_time_leave_what_one_after_the_other_does(cli_in, study, tmp_path):
-    """With another launcher as well: only the number of workers and threads may change bits."""
+    """Also with another launcher: only the numbers of workers and threads may change bits."""
     left = []
     for more in (("--set", "resources.launcher=torchrun"), ("--parallel", 2)):
         cli = cli_in(tmp_path / str(len(left)))

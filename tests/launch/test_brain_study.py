@@ -1,4 +1,4 @@
-"""The brain slice study: counts, shapes and words, before any data are there."""
+"""The brain slice study: parameter counts, shapes and texts, before there are any data."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def facts(study, tmp_path):
 
 
 def test_both_published_networks(tmp_path):
-    """SPEC §5: 1,717,121 with residual blocks as coded, 1,058,689 without as printed."""
+    """1,717,121 with residual blocks, as in the author's code; 1,058,689 without, as printed."""
     found = facts("brain-vqvae", tmp_path)
     totals = {job: found[job]["parameters"]["total"] for job in ("residual", "diagram")}
     assert totals == {"residual": 1717121, "diagram": 1058689}
@@ -30,7 +30,7 @@ def test_total_and_what_is_not_counted_are_the_published_number(study, tmp_path)
 
 
 def test_the_modality_is_in_every_name(tmp_path):
-    """SPEC §5, mistake 2: the report's slices were label maps; nothing here is called by the data set alone."""
+    """The report's slices were label maps, not MRI; data are named by dataset and modality."""
     study = load_study("brain-vqvae")
     assert {name.rpartition("-")[2] for name in study.data} == {"mri", "labels"}
     assert study.data["oasis-labels"].dataset == "oasis-seg"
@@ -39,7 +39,7 @@ def test_the_modality_is_in_every_name(tmp_path):
 
 
 def test_no_published_number_is_compared_with_what_it_does_not_measure():
-    """SPEC §5, mistake 1: 0.849 is of one training image a batch; only the loss is of the same images as ours."""
+    """0.849 is of one training image per batch; only the loss is of the same images as ours."""
     tables = load_study("brain-vqvae").tables
     same = {name for name, t in tables.items() for p in t.published if p.dataset in ("oasis", "oasis-seg", "adni")}
     assert same == {"reconstruction_loss"}

@@ -1,4 +1,4 @@
-"""Plans: which runs, in which order, with which names; what is missing is told before anything starts."""
+"""Plans: runs, their order and names; what is missing is reported before anything starts."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def test_a_dataset_without_test_split_is_refused(smear, tmp_path, planned):
 
 
 def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp_path, planned):
-    """The second dataset's training split is the first's test split."""
+    """The training split of the second dataset is the test split of the first."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
     from medvq.shards.pack.pack import pack

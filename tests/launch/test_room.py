@@ -11,7 +11,7 @@ from medvq.launch.room import Room, check_fit, shape_of, side_by_side
 
 
 def runs(*needs, workers="auto"):
-    """Runs 0, 1, … of which each needs those named."""
+    """Make runs 0, 1, …, each with the runs that it needs."""
     return [
         SimpleNamespace(
             run=str(i),
@@ -64,7 +64,7 @@ def test_a_run_may_go_without_gpus_and_may_insist_on_them():
 
 
 def test_more_workers_than_there_is_room_for_are_refused():
-    """Ray would wait for them without a word."""
+    """Ray would wait for them silently."""
     with pytest.raises(UsageError, match="8 workers of one GPU each, and there are 1"):
         shape_of(Resources(workers=8), 24, Room(cores=4, gpus=1))
     assert shape_of(Resources(workers=8, gpus_per_worker=0), 24, Room(cores=4, gpus=1)) == (8, 1)

@@ -27,7 +27,7 @@ QUIET = Watch(active=lambda *_: None, ended=lambda *_: None, note=lambda _: None
 
 @pytest.fixture
 def other():
-    """Another terminal, as far as owners of runs are concerned."""
+    """Another process that can own runs, as a second terminal would be."""
     with subprocess.Popen(["sleep", "60"]) as process:
         here = Process.current()
         yield dataclasses.replace(here, pid=process.pid, start=_start(process.pid))
@@ -35,7 +35,7 @@ def other():
 
 
 def test_a_folder_that_cannot_be_written_ends_the_command(cli, smear, tmp_path, text):
-    """Without an attempt on disk the run looked as if it had never begun, and was begun again for ever."""
+    """Regression: without an attempt on disk the run seemed never begun, and was started again for ever."""
     (tmp_path / "s.yaml").write_text(text)
     arguments = ("run", "s.yaml", "--only", "alone", "--workers", 0, "--data", f"cells={smear}")
     (run,) = cli.json(*arguments, "--dry-run")["runs"]
@@ -51,7 +51,7 @@ def test_a_folder_that_cannot_be_written_ends_the_command(cli, smear, tmp_path, 
 
 
 def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp_path):
-    """It was taken for an attempt of this one that had come to nothing, and the command ended with exit 6."""
+    """Regression: it was taken for a failed attempt of this process, and the command ended with exit code 6."""
     plan = planned(only=["alone"])
     record(plan)
     (spec,) = plan.runs
@@ -76,7 +76,7 @@ def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp
 
 
 def test_workers_that_die_are_mourned_for_the_run_that_they_were_at(planned, tmp_path):
-    """A run before it, which a person had stopped, was begun again, and the one that died given up unseen."""
+    """Regression: an earlier run that a person had stopped was started again, and the dead one was given up."""
     plan = planned()
     record(plan)
     said = []

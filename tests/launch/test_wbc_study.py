@@ -1,4 +1,4 @@
-"""The white blood cell study: its protocol is the one that SPEC §1 describes, with the controls beside it."""
+"""The white blood cell study: the published protocol (jobs/PUBLISHED.md), with controls beside it."""
 
 import math
 from collections import Counter
@@ -29,7 +29,7 @@ def study():
 
 
 def small(classes=0):
-    """The study's three levels and K × D, narrow and on 256 px so that it takes no time."""
+    """The study's three levels and K × D, but narrow and on 256 px, to be fast."""
     torch.manual_seed(0)
     config = SVQVAESettings(channels=8, residual_blocks=1, residual_channels=4, codebook_size=16, init="normal")
     return build(config, input_shape=(3, 256, 256), classes=classes)
@@ -41,7 +41,7 @@ def batch(n=2):
 
 
 def test_pretraining_is_staged_as_published(study):
-    """level = min((epoch − 1) div 5, 2), epochs from 1; an active level adds its image's error and β · its codes'."""
+    """level = min((epoch − 1) div 5, 2), epochs from 1; an active level adds image error + β · code error."""
     (point,) = study.jobs["pretrain"]
     task = Autoencode(small(), TaskContext(objective=point.objective, pixels=PIXELS)).train()
     assert [task.stage(epoch - 1) - 1 for epoch in (1, 5, 6, 10, 11, 50)] == [0, 0, 1, 1, 2, 2]

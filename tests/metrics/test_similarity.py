@@ -19,7 +19,7 @@ def pairs(channels=1, size=(40, 33), batch=3, seed=0):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("span", [1.0, 2.0, 255.0])
-def test_e2_ssim_is_scikit_images(channels, span):
+def test_ssim_is_scikit_images(channels, span):
     """SSIM has a Gaussian window of 11 pixels with σ 1.5 and population statistics, and is computed per image."""
     a, b = (x * span for x in pairs(channels))
     found = ssim(a, b, span)
@@ -36,14 +36,14 @@ def test_e2_ssim_is_scikit_images(channels, span):
         assert found[i].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_e1_the_range_must_be_the_true_one():
+def test_the_range_must_be_the_true_one():
     """With a data range of 255 for pixels in [0, 1], SSIM of unrelated noise is almost 1."""
     noise, other = (torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
     assert (ssim(noise, other, 1.0) < 0.1).all()
     assert (ssim(noise, other, 255.0) > 0.99).all()
 
 
-def test_e3_a_black_background_is_not_counted_in_the_foreground():
+def test_a_black_background_is_not_counted_in_the_foreground():
     """A background that is black in both images has SSIM 1 and raises the mean over the whole image."""
     image, noisy = pairs(size=(48, 48), batch=3)
     inside = torch.zeros(3, 1, 48, 48, dtype=torch.bool)
@@ -74,7 +74,7 @@ def test_as_torchmetrics(span, torchvision):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_e3_inside_a_mask_it_is_the_mean_of_scikit_images_full_map(channels):
+def test_inside_a_mask_it_is_the_mean_of_scikit_images_full_map(channels):
     """Foreground SSIM is the mean of the SSIM map over mask pixels whose window lies inside the image."""
     image, noisy = pairs(channels, size=(48, 40))
     y, x = torch.meshgrid(torch.arange(48), torch.arange(40), indexing="ij")
@@ -106,7 +106,7 @@ def test_each_image_has_a_range_of_its_own_where_one_is_given():
         assert found[i] == ssim(a[i : i + 1], b[i : i + 1], float(spans[i]))[0]
 
 
-def test_e4_mean_of_psnrs_is_not_psnr_of_the_mean():
+def test_mean_of_psnrs_is_not_psnr_of_the_mean():
     a, b = pairs()
     error = squared_error(a, b)
     found = psnr(error, 1.0)

@@ -16,13 +16,13 @@ def quantizers(ranks):
     return ranks("rank_work:train_quantizers")
 
 
-def test_t1_t2_quantizer_state_is_bit_equal_on_every_rank_after_every_step(quantizers):
+def test_quantizer_state_is_bit_equal_on_every_rank_after_every_step(quantizers):
     first, second = ({k: v for k, v in history.items() if not k.endswith("indices")} for history in quantizers)
     assert first == second
     assert len(first) > rank_work.STEPS
 
 
-def test_t1_t4_two_ranks_equal_one_rank_with_the_whole_batch(quantizers):
+def test_two_ranks_equal_one_rank_with_the_whole_batch(quantizers):
     alone = rank_work.train_quantizers(0, 1)
     for key, value in alone.items():
         if key.endswith("indices"):
@@ -31,14 +31,14 @@ def test_t1_t4_two_ranks_equal_one_rank_with_the_whole_batch(quantizers):
             close(quantizers[0][key], value)
 
 
-def test_t2_codes_were_revived_in_those_steps(quantizers, monkeypatch):
+def test_codes_were_revived_in_those_steps(quantizers, monkeypatch):
     monkeypatch.setattr(CodebookQuantizer, "_revive", lambda *_: None)
     without = rank_work.train_quantizers(0, 1)
     changed = {key.partition("/")[0] for key, value in quantizers[0].items() if without[key] != value}
     assert changed >= {"ema", "gradient", "cosine", "grouped"}
 
 
-def test_t4_a_codebook_learnt_by_gradient_is_an_ordinary_parameter():
+def test_a_codebook_learnt_by_gradient_is_an_ordinary_parameter():
     assert [name for name, _ in rank_work.CASES["gradient"]().named_parameters()] == ["codebook"]
 
 
@@ -47,7 +47,7 @@ def brains(ranks):
     return ranks("rank_work:train_vqvae")
 
 
-def test_t12_batch_norm_uses_the_global_batch(brains):
+def test_batch_norm_uses_the_global_batch(brains):
     alone = rank_work.train_vqvae(0, 1)
     for key in ("running", "codebook"):
         assert brains[0][key] == brains[1][key]
@@ -56,7 +56,7 @@ def test_t12_batch_norm_uses_the_global_batch(brains):
     close([(a + b) / 2 for a, b in zip(brains[0]["losses"], brains[1]["losses"], strict=True)], alone["losses"], 1e-4)
 
 
-def test_t12_batch_norm_equals_the_stock_one_in_value_and_gradient(ranks):
+def test_batch_norm_equals_the_stock_one_in_value_and_gradient(ranks):
     parts = ranks("rank_work:normalise")
     stock = rank_work.normalise(0, 1)
     for key in ("out", "grad", "flat", "deep"):

@@ -101,7 +101,7 @@ def test_fewer_levels_leave_the_upper_ones_alone():
     assert started == {"level0/top": True, "level0/bottom": True, "level1/top": False, "level1/bottom": False}
 
 
-def test_t13_no_gradient_flows_into_the_target_of_a_stacked_level():
+def test_no_gradient_flows_into_the_target_of_a_stacked_level():
     model = build(TINY, input_shape=(3, 32, 32))
     out = model(torch.rand(2, 3, 32, 32), draws=Draws(0, 0), target="inputs")
     assert [image.shape for image in out.images] == [target.shape for target in out.targets]

@@ -52,7 +52,7 @@ def test_codebook_is_a_parameter_that_starts_within_one_over_k():
     assert model.quantizer.codebook.abs().max() <= 1 / 32
 
 
-def test_t11_encoder_outputs_lie_on_both_sides_of_zero_unless_as_published():
+def test_encoder_outputs_lie_on_both_sides_of_zero_unless_as_published():
     for config, both in ((VQVAESettings(), True), (VQVAESettings(residual_blocks=0), True), (REPORT, False)):
         torch.manual_seed(0)
         out = build(config, input_shape=(1, 16, 16)).encoder(torch.rand(2, 1, 16, 16))
@@ -77,7 +77,7 @@ def test_the_pick_is_the_nearest_code_unless_norms_weigh_less_as_published():
 
 
 @pytest.mark.parametrize(("output", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
-def test_e5_last_activation_spans_the_declared_range(output, low, high):
+def test_last_activation_spans_the_declared_range(output, low, high):
     model = build(VQVAESettings(channels=8, code_dim=8, output=output), input_shape=(1, 16, 16)).eval()
     with torch.no_grad():
         images = model.decode(1e4 * torch.randn(4, 8, 2, 2))

@@ -39,6 +39,15 @@ def test_everything_works_outside_the_checkout(installed, tmp_path):
         [python, "-c", "import medvq; print(medvq.__file__)"], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert str(installed.parents[1]) in where.stdout, "not the checkout"
+    told = "import importlib.metadata as m, pathlib, medvq; folder = pathlib.Path(medvq.__file__).parent"
+    facts = (
+        "medvq.__version__ == m.version('medvq'), (folder / 'shipped/jobs/PUBLISHED.md').exists(), medvq.list_models()"
+    )
+    assert subprocess.run(
+        [python, "-c", f"{told}; print({facts})"], cwd=tmp_path, env=env, capture_output=True, text=True
+    ).stdout.startswith("True True ['svqvae'")
+    (wheel,) = (installed.parents[2] / "dist").glob("*.whl")
+    assert run("--version") == f"medvq {wheel.name.split('-')[1]}\n"
     assert "quickstart" in run("describe")
     run("synth", "smear", "tree", "--samples", "40", "--size", "32")
     run("shard", "tree", "ds", "--recipe", "smear")

@@ -1,4 +1,4 @@
-"""Rows of a table against one another, from what runs kept."""
+"""Comparisons of a table's rows, from the rows that runs keep of every image."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ LABEL = np.random.default_rng(0).integers(0, 2, 200)
 
 
 def run(path, right, seed, keys=None, **columns):
-    """A run that was right with this chance."""
+    """A run that is right with this probability."""
     folder = RunFolder(path)
     folder.artifacts.mkdir(parents=True)
     said = np.where(np.random.default_rng(seed).random(200) < right, LABEL, 1 - LABEL)

@@ -1,4 +1,4 @@
-"""A cell that pools runs which differ in more than the table says."""
+"""Cells that pool runs which differ in more than the table says."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What commands under way mean to do, for those who ask."""
+"""Records of what running commands still intend to do."""
 
 import json
 import subprocess

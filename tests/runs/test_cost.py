@@ -1,4 +1,4 @@
-"""What runs have cost."""
+"""Device hours of runs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The run folder: events survive torn lines, one owner writes, and the state follows from what is there."""
+"""The run folder: events survive torn lines, only the owner writes, and the state is derived from the files."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Small datasets written straight from the format's description, so that reading is tested without packing."""
+"""Small datasets written directly from the description of the format, to test reading without packing."""
 
 from __future__ import annotations
 

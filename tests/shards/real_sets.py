@@ -1,4 +1,4 @@
-"""The real sets that shipped recipes are for: where they lie, and how many images each split has."""
+"""Real sets of the shipped recipes: their folders, and the number of images in each split."""
 
 SETS = {
     "pbc": ("pbc/PBC_dataset_normal_DIB", {"train": 1400, "val": 200}),

@@ -1,4 +1,4 @@
-"""The shipped studies: what they say of papers is what the papers say, and a smoke run fills all their tables."""
+"""The shipped studies: their published numbers are those of the papers, and a smoke test fills all tables."""
 
 import pytest
 

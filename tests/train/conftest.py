@@ -1,4 +1,4 @@
-"""A small study on the small dataset, and a way to do its runs without a command line."""
+"""A small study on the small dataset, and a way to run it without the command line."""
 
 import dataclasses
 import importlib
@@ -45,7 +45,7 @@ class Runs:
         return next(s for s in self.plan.runs if s.job == job)
 
     def do(self, job="pretrain", stop_after=None, term=None):
-        """Do a run in this process; `stop_after` steps it is asked to stop. `term` as in a SLURM job."""
+        """Do a run in this process; ask it to stop after `stop_after` steps. `term` is as in a SLURM job."""
         asked = 0
 
         def ask():
@@ -79,7 +79,7 @@ class Runs:
         )
 
     def left(self, job="pretrain"):
-        """What a run leaves behind, but for times and places."""
+        """Everything that a run writes except times and places."""
         folder = self.folder(job)
         log = [{k: v for k, v in e.items() if k not in NOT_SCIENCE} for e in events.epochs(events.read(folder.events))]
         latest = json.loads((folder.checkpoints / "latest.json").read_text())

@@ -1,4 +1,4 @@
-"""Augmentation: the pixels of a global batch do not depend on how it is dealt to ranks; masks move with images."""
+"""Augmentation: pixels of a global batch do not depend on how it is divided among ranks; masks move with images."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""1, 2 and 4 ranks: the same losses, the same codebooks, each sample evaluated once."""
+"""1, 2 and 4 ranks give the same losses and codebooks, and evaluate each sample once."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ def do(runs, size, job="pretrain", stop_after=None):
 
 
 def close(one, other):
-    """Metrics agree to float tolerance; counts of codes and ranks of scores jump where two are almost equal."""
+    """Metrics agree to float tolerance; counts of codes and ranks of scores may jump if two are almost equal."""
     assert one.keys() == other.keys()
     for name in one:
         loose = name.endswith(("perplexity", "usage", "top10", "auc"))
@@ -117,7 +117,7 @@ def test_a_run_may_go_on_with_another_number_of_ranks(small):
 
 
 def test_three_ranks_go_on_bit_for_bit(small):
-    """With three, the order of sums shows: DDP's buckets must lie as they would without the stop."""
+    """With three ranks the order of sums matters: DDP's buckets must be the same as without the stop."""
     wide = ["model.channels=32", "model.residual_channels=16"]
     alone, stopped = small("alone", sets=wide), small("stopped", sets=wide)
     do(alone, 3)

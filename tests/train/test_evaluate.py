@@ -39,7 +39,7 @@ def batches(n=5):
         )
 
 
-def test_x12_evaluation_keeps_no_graph_and_no_mode():
+def test_evaluation_keeps_no_graph_and_no_mode():
     """Evaluation runs in evaluation and inference mode, restores the mode, and sorts rows by position."""
     task = Looking().train()
     found = evaluate(task, batches(), World())
@@ -50,7 +50,7 @@ def test_x12_evaluation_keeps_no_graph_and_no_mode():
     assert found.totals["n"] == 5
 
 
-def test_x10_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
+def test_counts_of_a_split_are_summed_before_the_perplexity_is_taken():
     """Perplexity is computed over the whole split, whatever the batch size."""
     torch.manual_seed(0)
     config = SVQVAESettings(levels=1, channels=8, residual_blocks=1, codebook_size=16)
@@ -88,7 +88,7 @@ jobs:
 """
 
 
-def test_x5_a_balanced_draw_is_for_training_alone(small):
+def test_a_balanced_draw_is_for_training_alone(small):
     """Held-out views contain every image once, so class frequencies are those of the dataset."""
     spec = small("runs", STUDY).spec("fit")
     datasets = {name: Dataset.open(ref.path) for name, ref in spec.datasets.items()}

@@ -1,4 +1,4 @@
-"""What runs keep of every image gives every metric back, and an interval."""
+"""From the rows that runs keep of every image, every metric and an interval can be computed."""
 
 import json
 import shutil

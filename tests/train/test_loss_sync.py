@@ -1,4 +1,4 @@
-"""The pulse: means over steps, stops and failures that take effect at one and the same step on all ranks."""
+"""LossSync: means over steps, and stops and failures that take effect at the same step on all ranks."""
 
 import pytest
 import torch

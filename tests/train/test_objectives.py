@@ -66,7 +66,7 @@ def copied(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def test_x7_a_frozen_encoder_keeps_every_weight_buffer_and_mode():
+def test_a_frozen_encoder_keeps_every_weight_buffer_and_mode():
     """Frozen parts are in evaluation mode and get neither gradients nor codebook updates."""
     task = classify(freeze="encoder")
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.1, weight_decay=0.1)
@@ -101,7 +101,7 @@ def test_feature_loss_pulls_the_code_to_that_of_the_masked_image_and_not_back():
     assert "feature" not in step(classify(feature=0.0), batch(masked=noise))
 
 
-def test_x11_logits_go_into_cross_entropy_and_as_published_their_softmax():
+def test_logits_go_into_cross_entropy_and_as_published_their_softmax():
     """With a second softmax, the loss for 5 classes cannot fall below −ln(e / (e + 4))."""
     floor = -math.log(math.e / (math.e + 4))
     for switches, lowest in (((), 0.0), (("softmax_in_head",), floor)):

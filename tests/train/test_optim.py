@@ -1,4 +1,4 @@
-"""Rates beside torch's own schedulers, optimizers beside their textbook steps, and what only changes rounding."""
+"""Rates against torch's schedulers, optimizers against textbook steps, and options that only change rounding."""
 
 import json
 
@@ -71,7 +71,7 @@ def test_a_cosine_that_has_ended_stays_at_zero():
 
 
 def test_the_published_cycle_of_the_mask_task():
-    """SPEC §3.1: top 0.01 starts at 4e-4 and ends at 4e-8, beta1 between 0.85 and 0.95."""
+    """As published in the hematologic study: a maximum of 0.01 starts at 4e-4 and ends at 4e-8, beta1 0.85 to 0.95."""
     s = settings("onecycle", optimizer={"name": "adam", "lr": 0.01})
     found = [lr_at(s, step, STEPS) for step in range(70)]
     assert found[0].lr == pytest.approx(4e-4)

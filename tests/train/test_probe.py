@@ -50,7 +50,7 @@ def test_as_a_logistic_regression_by_hand():
     assert set(found) == {f"{k}{m}" for k in ("", "knn_") for m in ("accuracy", "balanced_accuracy", "macro_f1", "auc")}
 
 
-def test_x7_validation_picks_and_test_does_not():
+def test_validation_picks_and_test_does_not():
     """The number of neighbours is chosen on validation, whatever is best on test."""
     task, train, val = probe(neighbours=(1, 31)), measured(0, 120, 2.5), measured(1, 200, 2.5)
     task.fit(train, val)

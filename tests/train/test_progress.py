@@ -1,4 +1,4 @@
-"""Where a run is, for a person who watches."""
+"""progress.json, which shows a person where a run is."""
 
 import json
 
@@ -11,7 +11,7 @@ from medvq.train.progress import Progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when the test says so."""
+    """A clock that moves only when the test says so."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now

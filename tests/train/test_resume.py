@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere ends as one left alone, bit for bit."""
+"""A run that was stopped at any step ends like an undisturbed one, bit for bit."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""TensorBoard's curves: what the events say, and no point twice however often a run was stopped."""
+"""TensorBoard's curves have the values of the events, and no point twice however often a run was stopped."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How a process that was a rank comes to its end."""
+"""How a process of a worker group ends."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ and_leave(work)
 
 @pytest.mark.parametrize(("error", "code"), [("pass", 0), ("raise ValueError('no')", 1), ("sys.exit(3)", 1)])
 def test_a_rank_ends_without_taking_the_interpreter_down(error, code):
-    """Threads of its process group, which DDP keeps, would abort the process."""
+    """Threads of the process group, which DDP keeps alive, would abort the process."""
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(error=error)], capture_output=True, text=True)
     assert done.returncode == code
     assert done.stdout == "done\n"

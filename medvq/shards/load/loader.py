@@ -7,11 +7,13 @@ processes, on what is kept in memory, nor on where an epoch was taken up again.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,9 +22,10 @@ from numpy.typing import NDArray
 from medvq.errors import MedvqError, UsageError
 from medvq.keys import draw_key
 from medvq.processes import Pool, Ticket
+from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.load.buffers import Kept, Shape, Slots, split
 from medvq.shards.load.reader import Reader
-from medvq.shards.load.view import View
+from medvq.shards.load.view import TRAIN, View, ViewPart
 from medvq.shards.load.workers import BatchRequest, SlotRequest, read_batch, start_workers
 from medvq.shards.sampling.order import (
     epoch_order,
@@ -83,9 +86,22 @@ class _Started:
 
 
 class Loader:
-    """Reads a view in global batches for one rank of a world.
+    """Reads a view of datasets in batches, in an order that depends on the seed and the epoch alone.
 
-    `processes` loader processes decode ahead; with 0 the caller's process does it when a batch is asked for.
+    `Loader.open` makes one for a single dataset. With several ranks, each rank's loader gives its slice of every
+    global batch: all ranks together see the same samples in the same order as one rank would. A `RawBatch` has
+    `image`, (B, C, H, W) uint8 in [0, 255], `label`, (B,) int64 with -1 for none, `mask`, and `keys`. The last batch
+    of an epoch is filled from the start of its order, so that all have the same size.
+
+    Example:
+        >>> import medvq
+        >>> with medvq.Loader.open("datasets/smear", split="train", batch_size=16, size=24) as loader:
+        ...     shapes = [tuple(batch.image.shape) for batch in loader.epoch(0)]
+        ...     later = [tuple(batch.image.shape) for batch in loader.epoch(0, start_step=4)]
+        >>> len(shapes), shapes[0]
+        (6, (16, 3, 24, 24))
+        >>> later == shapes[4:]
+        True
     """
 
     def __init__(
@@ -98,6 +114,20 @@ class Loader:
         processes: int = 0,
         keep_bytes: int = KEEP_BYTES,
     ) -> None:
+        """Make a loader of one rank.
+
+        Args:
+            view: the samples to read, and how their pixels are made to fit.
+            batch_size: samples of a global batch, over all ranks.
+            seed: seed of the order and of random crops.
+            rank: which of the `world` ranks this is.
+            world: number of ranks; it divides `batch_size`.
+            processes: processes that decode ahead; with 0 the caller's process decodes when a batch is asked for.
+            keep_bytes: keep decoded images in memory if they fit in this many bytes.
+
+        Raises:
+            UsageError: an argument is out of range, or the view has no samples.
+        """
         if batch_size < 1 or batch_size % world:
             raise UsageError(
                 f"{world} workers do not divide the global batch of {batch_size}",
@@ -113,6 +143,63 @@ class Loader:
         self._facts = view.order_facts()
         self._crops = any(part.fit == "crop" for part in view.parts)
         self._workers: Pool[SlotRequest, None] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        dataset: Dataset | str | os.PathLike[str],
+        *,
+        split: str = TRAIN,
+        batch_size: int,
+        size: int | tuple[int, int] | None = None,
+        channels: Literal[1, 3] | None = None,
+        subset: float = 100.0,
+        balance: Literal["none", "class"] = "none",
+        masks: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        processes: int = 0,
+    ) -> Loader:
+        """Make a loader of one split of one dataset.
+
+        Args:
+            dataset: a packed dataset, or its folder.
+            split: the split to read.
+            batch_size: images of a global batch, over all ranks.
+            size: side of the images in pixels, or (height, width); by default the size that all images have.
+            channels: 1 for grey, 3 for RGB; by default as packed.
+            subset: per cent of every class of the train split, in (0, 100]; subsets are nested.
+            balance: `class` draws all classes equally often, with replacement.
+            masks: read masks too; an image without one gets a mask that keeps everything.
+            seed: seed of the order.
+            rank: which of the `world` ranks this is.
+            world: number of ranks; it divides `batch_size`.
+            processes: processes that decode ahead.
+
+        Raises:
+            NotFoundError: there is no such dataset.
+            UsageError: the dataset has no such split, its images have different sizes and `size` is not given, or an
+                argument is out of range.
+        """
+        data = dataset if isinstance(dataset, Dataset) else Dataset.open(os.fspath(dataset))
+        image = data.manifest.image
+        if isinstance(size, int):
+            size = (size, size)
+        elif size is None:
+            if not (image.width and image.height):
+                raise UsageError("the images have different sizes", where=str(data.path), hint="give `size`")
+            size = (image.height, image.width)
+        view = View(
+            parts=(ViewPart(dataset=data),),
+            splits=(split,),
+            subset=subset,
+            balance=balance,
+            size=size,
+            channels=channels or (1 if image.channels == 1 else 3),
+            masks=masks,
+        )
+        return cls(view, batch_size, seed, rank, world, processes)
 
     def __enter__(self) -> Loader:
         return self

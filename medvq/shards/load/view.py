@@ -31,7 +31,7 @@ class ViewPart:
 
     dataset: Dataset
     weight: float = 1.0
-    """How often an image of this part is drawn against one of weight 1 (per image, as in SPEC §1)."""
+    """How often an image of this part is drawn, relative to one of weight 1."""
     fit: Fit = "resize"
     """How an image is made the view's size: resized, or a window cut out (anywhere in training, the centre else)."""
     turn: float = 0.0
@@ -79,7 +79,7 @@ class View:
     masks: bool = False
     """Load masks along; a sample without one gets 255 everywhere (keep all)."""
     mask_copies: bool = False
-    """Add a copy, black outside the mask, of every image whose mask is not empty (SPEC §3.1)."""
+    """Add a copy, black outside the mask, of every image whose mask is not empty."""
 
     def __post_init__(self) -> None:
         if not self.parts:

@@ -23,7 +23,7 @@ def ranks(
             renaming files changes no subset.
         labels: one class per sample; -1 is a class too (the unlabelled).
         has_mask: whether the sample has a mask. Among the first n of a class with M masks of N samples,
-            floor((n+1)·M/N) have one, as in the released sets of SPEC §0.
+            floor((n+1)·M/N) have one, as in the released subsets of Raabin-WBC.
         draw: another number gives another ranking.
 
     Returns:

@@ -1,6 +1,6 @@
 """A synthetic blood smear as a tree of images: the data of the quickstart, of smoke runs and of tests.
 
-Layout (SPEC §0, the course layout), patients apart between splits, masks for a tenth of the training images:
+Layout (of the Raabin-WBC course release), patients apart between splits, masks for a tenth of the training images:
 
     DEST/<train|val|test>/data/<class>/<PATIENT>_<NNNN>.png    RGB
     DEST/train/mask/<class>/<PATIENT>_<NNNN>.png               grey: 0 background, 128 cytoplasm, 255 nucleus

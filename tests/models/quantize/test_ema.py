@@ -41,13 +41,13 @@ def test_update_equals_the_formula_of_the_specification():
         np.testing.assert_allclose(quantizer.codebook, codes, rtol=1e-4, atol=1e-5)
 
 
-def test_t15_codebook_is_codes_by_dimension():
+def test_codebook_is_codes_by_dimension():
     quantizer = EMAQuantizer(32, 128)
     assert quantizer.codebook.shape == quantizer.sums.shape == (32, 128)
     assert quantizer.counts.shape == (32,)
 
 
-def test_t1_statistics_are_one_float32_sum(monkeypatch):
+def test_statistics_are_one_float32_sum(monkeypatch):
     reduced = []
     monkeypatch.setattr("medvq.models.quantize.codebook.sum_over_ranks_", lambda t: reduced.append(t.clone()) or t)
     quantizer = EMAQuantizer(8, 2, init="normal", revive=0)
@@ -59,7 +59,7 @@ def test_t1_statistics_are_one_float32_sum(monkeypatch):
     assert reduced[0][:8].sum() == 20
 
 
-def test_t3_codes_that_no_vector_chose_stay_where_they_are():
+def test_codes_that_no_vector_chose_stay_where_they_are():
     quantizer = EMAQuantizer(512, 64, init="normal", revive=0)
     before = quantizer.codebook.clone()
     train_step(quantizer, before[:4] + 0.01)
@@ -67,14 +67,14 @@ def test_t3_codes_that_no_vector_chose_stay_where_they_are():
     assert quantizer.codebook.norm(dim=1).max() < 20
 
 
-def test_t3_sums_agree_with_counts_after_the_start():
+def test_sums_agree_with_counts_after_the_start():
     quantizer = EMAQuantizer(8, 2)
     quantizer(grid(torch.randn(200, 2)).requires_grad_(), Draws(0, 0))
     assert torch.equal(quantizer.counts, torch.ones(8))
     assert torch.equal(quantizer.sums, quantizer.codebook)
 
 
-def test_t3_codes_of_another_scale_than_the_data_come_into_use():
+def test_codes_of_another_scale_than_the_data_come_into_use():
     """If codes are ten times longer than encoder outputs, almost none is ever chosen without revival."""
     z = 0.1 * torch.randn(1024, 16, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
@@ -88,7 +88,7 @@ def test_t3_codes_of_another_scale_than_the_data_come_into_use():
     assert used[0.2] > 50
 
 
-def test_t5_beta_weighs_the_encoder_term_and_no_gradient_reaches_the_codes():
+def test_beta_weighs_the_encoder_term_and_no_gradient_reaches_the_codes():
     quantizer = EMAQuantizer(8, 3, beta=0.5, init="normal", revive=0)
     z = grid(torch.randn(20, 3)).requires_grad_()
     out = quantizer(z)
@@ -102,7 +102,7 @@ def test_t5_beta_weighs_the_encoder_term_and_no_gradient_reaches_the_codes():
     assert not quantizer.codebook.requires_grad
 
 
-def test_t5_straight_through_gradient_is_unchanged():
+def test_straight_through_gradient_is_unchanged():
     quantizer = EMAQuantizer(8, 3, init="normal")
     z = grid(torch.randn(20, 3)).requires_grad_()
     weight = torch.randn_like(z)
@@ -110,7 +110,7 @@ def test_t5_straight_through_gradient_is_unchanged():
     assert torch.equal(z.grad, weight)
 
 
-def test_t5_both_gradients_add_up():
+def test_both_gradients_add_up():
     quantizer = EMAQuantizer(8, 3, init="normal")
     z = grid(torch.randn(20, 3)).requires_grad_()
     weight = torch.randn_like(z)
@@ -123,7 +123,7 @@ def test_t5_both_gradients_add_up():
     torch.testing.assert_close(gradient(lambda out: (out.z_q * weight).sum() + out.penalty), through + commitment)
 
 
-def test_t4_k_means_starts_once_from_training_data():
+def test_k_means_starts_once_from_training_data():
     z = grid(20 + torch.randn(300, 2))
     quantizer = EMAQuantizer(8, 2)
     drawn = quantizer.codebook.clone()
@@ -141,7 +141,7 @@ def test_t4_k_means_starts_once_from_training_data():
     assert torch.equal(quantizer.codebook, first)
 
 
-def test_t4_a_resumed_codebook_does_not_start_again():
+def test_a_resumed_codebook_does_not_start_again():
     one = EMAQuantizer(8, 2)
     train_step(one, torch.randn(100, 2))
     other = EMAQuantizer(8, 2)
@@ -150,13 +150,13 @@ def test_t4_a_resumed_codebook_does_not_start_again():
     assert torch.equal(other.codebook, one.codebook)
 
 
-def test_t4_start_without_draws_is_refused():
+def test_start_without_draws_is_refused():
     with pytest.raises(ValueError, match="needs draws"):
         EMAQuantizer(8, 2, name="level0/top")(grid(torch.randn(9, 2)).requires_grad_())
 
 
 @pytest.mark.parametrize("vectors", [1, 3, 8])
-def test_t4_fewer_vectors_than_codes_give_finite_distinct_codes(vectors):
+def test_fewer_vectors_than_codes_give_finite_distinct_codes(vectors):
     z = torch.randn(vectors, 2, generator=torch.Generator().manual_seed(0))
     codes = start_codes(z, 8, Draws(0, 0), "kmeans")
     assert codes.shape == (8, 2)
@@ -180,7 +180,7 @@ def test_k_means_moves_codes_that_are_left_without_vectors():
     assert torch.cdist(points, found).min(1).values.max() < 1e-5
 
 
-def test_t2_revival_resets_code_count_and_sum():
+def test_revival_resets_code_count_and_sum():
     quantizer = EMAQuantizer(16, 2, decay=0.5, init="normal", revive=0.1)
     quantizer.codebook[8:] += 1000
     quantizer.sums[8:] = quantizer.codebook[8:]
@@ -194,7 +194,7 @@ def test_t2_revival_resets_code_count_and_sum():
     assert quantizer.counts.min() >= 0.05 * fair
 
 
-def test_t2_threshold_is_relative_to_the_mean_use():
+def test_threshold_is_relative_to_the_mean_use():
     """With fewer vectors than codes, an absolute threshold would replace codes that are used regularly."""
     quantizer = EMAQuantizer(256, 2, init="normal", revive=0.1)
     quantizer.counts.fill_(1e-3)
@@ -204,7 +204,7 @@ def test_t2_threshold_is_relative_to_the_mean_use():
     torch.testing.assert_close(quantizer.codebook, before, rtol=1e-2, atol=1e-2)
 
 
-def test_t2_revived_codes_are_vectors_of_the_batch():
+def test_revived_codes_are_vectors_of_the_batch():
     quantizer = EMAQuantizer(8, 2, init="normal", revive=0.1)
     quantizer.counts[3] = 0
     quantizer.codebook[3] = 1e6
@@ -226,7 +226,7 @@ def test_values_that_are_not_finite_are_named_and_kept_out():
     assert torch.equal(quantizer.codebook, before)
 
 
-def test_t8_moving_averages_advance_under_bfloat16():
+def test_moving_averages_advance_under_bfloat16():
     """In bfloat16, 100 + 0.01 · (101 − 100) rounds to 100, so averages would never change."""
     quantizer = EMAQuantizer(1, 1, init="normal", revive=0).bfloat16()
     quantizer.counts.fill_(100)

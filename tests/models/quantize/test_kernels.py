@@ -26,14 +26,14 @@ def test_equals_brute_force(dim, size):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e2, 1e4])
-def test_t9_a_common_offset_does_not_cancel_the_answer_away(offset):
+def test_a_common_offset_does_not_cancel_the_answer_away(offset):
     generator = torch.Generator().manual_seed(1)
     vectors = offset + torch.randn(500, 8, generator=generator)
     codes = offset + torch.randn(100, 8, generator=generator)
     assert torch.equal(nearest_codes(vectors, codes), brute_force(vectors, codes))
 
 
-def test_t9_ties_go_to_the_lowest_index():
+def test_ties_go_to_the_lowest_index():
     codes = torch.randn(40, 16, generator=torch.Generator().manual_seed(0)).repeat(20, 1)
     vectors = codes[:40] + 0.01
     assert int(nearest_codes(vectors, codes).max()) < 40
@@ -77,7 +77,7 @@ def test_chunks_do_not_change_the_answer(monkeypatch):
     assert torch.equal(nearest_codes(vectors, codes), whole)
 
 
-def test_t9_reduced_matmul_precision_of_the_caller_is_not_used_and_is_kept(monkeypatch):
+def test_reduced_matmul_precision_of_the_caller_is_not_used_and_is_kept(monkeypatch):
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
     inside, addmm = [], torch.addmm
 
@@ -96,7 +96,7 @@ def test_t9_reduced_matmul_precision_of_the_caller_is_not_used_and_is_kept(monke
     assert inside == ["ieee", "ieee"]
 
 
-def test_t9_centring_keeps_near_ties_rare(monkeypatch):
+def test_centring_keeps_near_ties_rare(monkeypatch):
     """Without centring, rounding errors would exceed the differences, and every vector would need float64."""
     resolved, resolve = [], module._Scorer._resolve_ties
     monkeypatch.setattr(

@@ -27,7 +27,7 @@ def image(dim, batch=2, seed=0):
     return torch.randn(batch, dim, 3, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def test_t5_gradient_codebook_loss_is_the_codes_and_commitment_the_encoders():
+def test_gradient_codebook_loss_is_the_codes_and_commitment_the_encoders():
     quantizer, z = GradientQuantizer(8, 3, beta=0.5, init="normal"), image(3).requires_grad_()
     out = quantizer(z)
     expected = (z - quantizer.lookup(out.indices)).square().mean()
@@ -47,7 +47,7 @@ def test_t5_gradient_codebook_loss_is_the_codes_and_commitment_the_encoders():
     assert of_encoder[1].abs().sum() > 0
 
 
-def test_t5_reconstruction_does_not_move_a_gradient_codebook():
+def test_reconstruction_does_not_move_a_gradient_codebook():
     quantizer, z = GradientQuantizer(8, 3, init="normal"), image(3).requires_grad_()
     quantizer(z).z_q.sum().backward()
     assert quantizer.codebook.grad is None or not quantizer.codebook.grad.any()
@@ -110,7 +110,7 @@ LEVELS = st.lists(st.integers(2, 6), min_size=1, max_size=4)
 
 @given(LEVELS)
 @settings(max_examples=30, deadline=None)
-def test_t17_every_index_is_reachable_and_stands_for_one_code(levels):
+def test_every_index_is_reachable_and_stands_for_one_code(levels):
     quantizer = FSQuantizer(levels, len(levels)).eval()
     total = math.prod(levels)
     everything = torch.arange(total).view(1, 1, total)
@@ -125,7 +125,7 @@ def test_t17_every_index_is_reachable_and_stands_for_one_code(levels):
 
 @given(LEVELS, st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_t17_each_number_goes_to_the_nearest_level(levels, seed):
+def test_each_number_goes_to_the_nearest_level(levels, seed):
     z = image(len(levels), seed=seed)
     codes = FSQuantizer(levels, len(levels)).eval()(z).z_q
     for d, count in enumerate(levels):
@@ -134,12 +134,12 @@ def test_t17_each_number_goes_to_the_nearest_level(levels, seed):
         torch.testing.assert_close((codes[:, d] - bounded).abs(), (bounded[..., None] - grid).abs().amin(-1))
 
 
-def test_t17_two_levels_split_at_zero():
+def test_two_levels_split_at_zero():
     z = torch.tensor([-3.0, -0.1, 0.1, 3.0]).view(1, 1, 1, 4)
     assert FSQuantizer((2,), 1).eval()(z).z_q.flatten().tolist() == [-1, -1, 1, 1]
 
 
-def test_t8_fsq_indices_are_right_where_bfloat16_cannot_count():
+def test_fsq_indices_are_right_where_bfloat16_cannot_count():
     quantizer = FSQuantizer((8, 5, 5, 5), 4).bfloat16()
     bounded = 1.998 * torch.rand(64, 4, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.999
     out = quantizer(torch.atanh(bounded).bfloat16())

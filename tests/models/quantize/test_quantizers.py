@@ -47,7 +47,7 @@ def test_every_registered_quantizer_has_a_case_of_its_class():
 
 
 @everyone
-def test_t14_shapes_and_types(name):
+def test_shapes_and_types(name):
     quantizer, z = made(name), images().requires_grad_()
     out = quantizer(z, Draws(0, 0))
     assert out.z_q.shape == z.shape
@@ -97,7 +97,7 @@ def test_gradient_of_the_output_reaches_the_input(name):
 
 
 @everyone
-def test_t10_evaluation_and_no_grad_change_nothing(name):
+def test_evaluation_and_no_grad_change_nothing(name):
     quantizer = started(name)
     before = state(quantizer)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_t10_evaluation_and_no_grad_change_nothing(name):
 
 
 @everyone
-def test_t10_a_training_pass_changes_nothing_before_the_update(name):
+def test_a_training_pass_changes_nothing_before_the_update(name):
     quantizer = started(name)
     before = state(quantizer)
     quantizer(images(2).requires_grad_(), Draws(0, 2))
@@ -117,7 +117,7 @@ def test_t10_a_training_pass_changes_nothing_before_the_update(name):
 
 
 @everyone
-def test_t10_accumulated_passes_make_one_update(name):
+def test_accumulated_passes_make_one_update(name):
     whole, parts = started(name), started(name)
     z = images(4, batch=4)
     whole(z.clone().requires_grad_(), Draws(0, 1))
@@ -130,7 +130,7 @@ def test_t10_accumulated_passes_make_one_update(name):
 
 
 @everyone
-def test_t10_activation_checkpointing_counts_a_pass_once(name):
+def test_activation_checkpointing_counts_a_pass_once(name):
     plain, saved = started(name), started(name)
     z = images(4).requires_grad_()
 
@@ -148,7 +148,7 @@ def test_t10_activation_checkpointing_counts_a_pass_once(name):
 
 
 @everyone
-def test_t6_losses_do_not_depend_on_how_often_the_batch_is_repeated(name):
+def test_losses_do_not_depend_on_how_often_the_batch_is_repeated(name):
     quantizer, z = started(name).eval(), images(6)
     once, twice = quantizer(z), quantizer(torch.cat([z, z]))
     assert once.losses.keys() == twice.losses.keys()
@@ -174,7 +174,7 @@ def test_same_seed_same_everything(name):
 
 
 @everyone
-def test_t8_float32_inside_autocast(name):
+def test_float32_inside_autocast(name):
     quantizer, z = started(name).eval(), images(9, batch=200)
     plain = quantizer(z)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -189,7 +189,7 @@ def test_t8_float32_inside_autocast(name):
 
 @everyone
 @pytest.mark.parametrize("cast", ["half", "bfloat16", "double"])
-def test_t8_casting_the_model_leaves_the_state_float32(name, cast):
+def test_casting_the_model_leaves_the_state_float32(name, cast):
     quantizer = started(name)
     before = state(quantizer)
     model = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 1, 1), "quantizer": quantizer})

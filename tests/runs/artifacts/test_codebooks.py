@@ -1,4 +1,4 @@
-"""Pictures of codes: colours that say what is near, and files that appear."""
+"""Images of codes: near codes have similar colours, and the files are written."""
 
 import numpy as np
 import pytest

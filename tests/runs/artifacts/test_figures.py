@@ -1,4 +1,4 @@
-"""Figures say what the arrays say, come out whole, and leave pyplot alone."""
+"""Figures show the values of the arrays, are written as a whole, and do not touch pyplot."""
 
 import subprocess
 import sys

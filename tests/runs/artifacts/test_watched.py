@@ -1,4 +1,4 @@
-"""What is told of the test split's epochs."""
+"""Metrics of the test split over epochs."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_last_and_mean_of_the_last_ten():
     assert not any("best" in name or "auc" in name for name in found)
 
 
-def test_x1_best_on_test_only_where_it_is_asked_for():
+def test_best_on_test_only_where_it_is_asked_for():
     """Trap X1: test chooses nothing, unless a study says so, and then its name does."""
     found = watched_metrics(HISTORY, BETTER, best_on_test=True)
     assert found["test/accuracy_best_on_test"] == 0.7

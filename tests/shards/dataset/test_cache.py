@@ -1,4 +1,4 @@
-"""Staging to a node's own disk: whole, checked, made once, and never half there."""
+"""Copies of datasets on a node's own disk: complete, checked, made once."""
 
 import os
 import threading

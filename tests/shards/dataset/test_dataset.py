@@ -1,4 +1,4 @@
-"""Datasets opened for reading: bytes are checked, and processes share nothing they should not."""
+"""Datasets opened for reading: bytes are checked, and processes do not share open files."""
 
 import os
 import pickle

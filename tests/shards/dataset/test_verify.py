@@ -118,7 +118,7 @@ def test_a_changed_index_or_manifest_is_found(dataset: Path) -> None:
 
 
 def test_deep_finds_what_checksums_cannot(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shard whose checksums are right but whose image never was."""
+    """A shard with right checksums and an image that was damaged before it was packed."""
     from medvq.shards.pack import write
 
     real = write.TarWriter.add

@@ -1,4 +1,4 @@
-"""Damaged images: every one gets an answer, and damage that can be found is."""
+"""Damaged images: each is accepted or refused, never a crash, and damage that can be found is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of every kind of image: kept to the byte, or converted by a stated rule."""
+"""Every kind of image: its bytes are kept, or it is converted by a stated rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of masks: their values, and how they lie beside their images."""
+"""Masks: their values, and their orientation relative to their images."""
 
 from __future__ import annotations
 

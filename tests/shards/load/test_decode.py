@@ -120,7 +120,7 @@ def test_a_window_can_lie_anywhere():
 @pytest.mark.parametrize("at", [(0.5, 0.5), (0.0, 0.0), (0.999, 0.2)])
 @pytest.mark.parametrize("shape", [(60, 60, 3), (50, 71, 1)])
 def test_a_turned_window_is_the_turned_image_cut(degrees, at, shape, torchvision):
-    """Turning only what the window needs gives what turning the whole image and cutting it gives."""
+    """Rotating only what the window needs equals rotating the whole image and cutting the window."""
     import torch
 
     rng = np.random.default_rng(0)

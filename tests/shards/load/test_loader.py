@@ -1,4 +1,4 @@
-"""Loading: the same batches whoever reads them, wherever an epoch is taken up, and nothing left behind."""
+"""Loading: the same batches in any number of processes and from any step on, and no process or memory left behind."""
 
 import gc
 import hashlib
@@ -40,7 +40,7 @@ def dataset(tmp_path_factory, write_dataset):
 
 
 def content(batches):
-    """What makes batches equal: positions, pixels, labels and masks, as bytes that add up over ranks."""
+    """Positions, pixels, labels and masks of a batch as bytes, which can be joined over ranks."""
     fields = ("positions", "image", "label", "mask")
     return [tuple(b"" if (x := getattr(b, f)) is None else x.numpy().tobytes() for f in fields) for b in batches]
 

@@ -1,4 +1,4 @@
-"""Ten million samples: opening, an epoch's order and resuming take seconds and a few hundred MB."""
+"""With ten million samples, opening, ordering an epoch and resuming take seconds and a few hundred MB."""
 
 import binascii
 import json

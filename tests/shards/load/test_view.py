@@ -1,4 +1,4 @@
-"""Views: which samples, in which numbering, drawn how."""
+"""Views: which samples they hold, how these are numbered, and how they are drawn."""
 
 import itertools
 from collections import Counter
@@ -83,7 +83,7 @@ def test_limit_keeps_every_class_and_the_proportions(uneven):
 def test_class_balanced_draws_show_every_class_as_often(uneven):
     balanced = view(uneven, balance="class")
     facts = balanced.order_facts()
-    assert len(facts) == 42  # an epoch is as long as the view (SPEC §1)
+    assert len(facts) == 42  # an epoch is as long as the view
     many = view(uneven, balance="class", draws=30_000)
     labels = many.labels()[epoch_order(many.order_facts(), 0, 0, 10)].ravel()
     assert np.bincount(labels) / len(labels) == pytest.approx([1 / 3] * 3, abs=0.02)

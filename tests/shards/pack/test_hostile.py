@@ -1,4 +1,4 @@
-"""Trees as they come from hard disks and the web: every entry is accounted for, and nothing bad enters."""
+"""Folders as they come from disks and the web: every entry is accounted for, and nothing bad enters."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ LIARS = {
 
 
 def peak_of(code: str, *arguments: str) -> int:
-    """By how many MB `code` raises the memory of a process that has imported what it needs."""
+    """Return by how many MB `code` raises the memory of a process whose imports are done."""
     before = r"""
 import re, sys
 import numpy as np

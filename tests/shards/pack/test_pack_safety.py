@@ -1,4 +1,4 @@
-"""Killed anywhere, out of space, not allowed, two at once: DEST is whole or not there, and nothing lies beside it."""
+"""Kills, full disks, missing rights, two at once: DEST is complete or absent, and nothing is left beside it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 
 class Killed(BaseException):
-    """Stands for kill -9: no handler of the program sees it."""
+    """Stands for kill -9: no handler of the program catches it."""
 
 
 # 9 parts and 6 shards, two renames each.
@@ -218,7 +218,7 @@ PACK_AND_TELL = "from medvq.errors import MedvqError\ntry:\n" + "".join(
 
 
 def packed_in_a_mount(source: Path, where: Path, size: str, mode: str, processes: int) -> list[str]:
-    """What is printed by packing to a real tmpfs of `size`, in mounts of its own, and what then lies in it."""
+    """Pack to a real tmpfs of `size` in a mount namespace; return what is printed and the files then in it."""
     if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounts of one's own are not allowed here")
     arguments = [str(source), str(where), size, mode, sys.executable, PACK_AND_TELL, str(processes)]

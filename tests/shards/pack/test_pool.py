@@ -1,4 +1,4 @@
-"""Tasks in forked workers: each once, whatever their number; nobody lives on when one goes wrong."""
+"""Tasks in forked workers: each runs once, whatever their number, and no worker survives an error."""
 
 from __future__ import annotations
 

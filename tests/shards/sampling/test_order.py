@@ -1,4 +1,4 @@
-"""The order of samples: global batches do not depend on who reads them, and every sample has its turn."""
+"""The order of samples: global batches do not depend on the number of ranks, and every sample is drawn."""
 
 from collections import Counter
 
@@ -77,7 +77,7 @@ def test_evaluation_sees_every_sample_once(n, batch, world):
 
 
 def test_draws_follow_the_mass_of_the_groups():
-    # SPEC §1: 1,419 images of weight 4 and 1,081 of weight 1 give the first a share of 0.840.
+    # The published mixture: 1,419 images of weight 4 and 1,081 of weight 1 give the first a share of 0.840.
     groups = np.repeat([0, 1], [1419, 1081])
     facts = OrderFacts(key={}, samples=2500, groups=groups, mass=(4 * 1419.0, 1081.0), draws=2500)
     order = epoch_order(facts, 0, 0, 24)

@@ -1,4 +1,4 @@
-"""What a recipe asks for and the source has not is an error or a note, and never silence."""
+"""What a recipe asks for and the source does not have is an error or a note, never silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes of sets that are not to be had here, on trees with the names that the published sets have."""
+"""Recipes of sets that are not available here, on folders with the names of the published sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The synthetic smear: the same bytes every time, whole or not there, and a data set that a study can use."""
+"""The synthetic smear: the same bytes every time, complete or absent, and usable by a study."""
 
 import csv
 import re

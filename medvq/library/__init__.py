@@ -1,0 +1,1 @@
+"""The functions that `import medvq` shows: thin, documented wrappers around the rooms below."""
