@@ -118,7 +118,7 @@ class RunProgress:
         if self._bars and spec.run in self._tasks:
             self._bars.remove_task(self._tasks.pop(spec.run))
         shown = [f"{k} {v:.4g}" for k, v in status.metrics.items() if k.startswith("test/")]
-        words = ", ".join(shown[:4]) if status.state == "done" else ""
+        words = ", ".join(shown[:4]) if status.state == "done" else status.reason or ""
         if status.failure:
             words = "\n".join([status.failure["error"], *status.failure["traceback"], f"log: {status.failure['log']}"])
         self.note(f"{self._name(spec)}  {status.state}  {words}".replace("\n", "\n    "))

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvq.errors import MissingError, UsageError
-from medvq.results.cells import FilledTable, fill
+from medvq.results.cells import FilledTable, fill, in_order
 from medvq.results.formats.base import find_format
-from medvq.results.formats.json import as_json
 from medvq.runs.collect import collect, study_folders
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ class ResultTable:
         `ci_high` the 95 % interval of the mean, `published` the paper's number, `runs` the names of the runs.
         Fractions stay fractions: only the text shows per cent.
         """
-        cells: list[dict[str, Any]] = as_json(self.study, [self.filled])["tables"][self.name]["cells"]
-        return cells
+        return [cell.as_record() for cell in in_order(self.filled)]
 
     def to_pandas(self) -> DataFrame:
         """Return `to_dicts` as a DataFrame, one line a cell.

@@ -30,6 +30,8 @@ class RunStatus:
     """The live process that works on the run."""
     failure: dict[str, Any] | None
     """The last failure of a failed run, `{error, traceback, log}`."""
+    reason: str | None
+    """Why a listener stopped the last attempt; None if it ended otherwise."""
     asked: bool
     """Whether the last attempt ended because it was asked to stop."""
     progress: dict[str, Any] | None
@@ -63,6 +65,7 @@ def status_of(folder: RunFolder) -> RunStatus:
         epoch=done[-1]["epoch"] if done else None,
         holder=holder,
         failure=failure if state == "failed" else None,
+        reason=ends[-1].get("reason") if state == "stopped" and "listener" in ends[-1] else None,
         asked=state == "stopped" and ends[-1]["event"] == "stopped",
         progress=read_json(folder.progress) if holder else None,
         work=device_hours(log, time.time() if holder else None),

@@ -80,7 +80,7 @@ class Recorder:
             metrics: metrics of the epoch that the session has just finished, by full name.
 
         Returns:
-            Whether a listener asks to stop the run before its last epoch. It is the same on all ranks.
+            Whether a listener asks to stop the run. It is the same on all ranks.
 
         Raises:
             ListenerError: a listener failed; a checkpoint was written before.
@@ -89,8 +89,8 @@ class Recorder:
         request = self._record_epoch(metrics) if self._writes else None
         if session.spec.config.resources.listeners:
             request = session.world.broadcast(request)
-        self._request = None if session.finished else request
-        return self._request is not None
+        self._request = request
+        return request is not None
 
     def stop(self) -> None:
         """Write a checkpoint and why the run stops. All ranks have agreed to stop."""

@@ -139,7 +139,9 @@ def lab(tmp_path):
 def test_all_the_way(lab, cli, workers, launcher):
     listeners = "resources.listeners=['my_lab.watch:Once']"
     command = ("run", "own.yaml", "--workers", workers, "--set", listeners, "--set", f"resources.launcher={launcher}")
-    (run,) = cli.json(*command, code=7)["runs"]
+    stopped = cli(*command, "--json", code=7)
+    assert "stopped  one epoch is enough for today" in stopped.stderr_text
+    (run,) = json.loads(stopped.stdout_text)["runs"]
     assert (run["state"], run["metrics"].keys() >= {"val/confidence"}) == ("stopped", True)
     folder = lab / run["folder"]
     last = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])
