@@ -13,20 +13,31 @@ from medvq.config.resolve import load_study
 from medvq.errors import ConfigError
 
 HERE = Path(__file__).parent
+FINDINGS = ["blast", "normal", "smudge"]
 
 
-def lay(folder: Path) -> None:
-    """Put the package and its study into a folder."""
-    shutil.copytree(HERE / "outside_lab", folder / "outside_lab", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HERE / "doors.yaml", folder)
+@pytest.fixture
+def lay(package):
+    """Puts the package and its study into a folder."""
+
+    def _lay(folder: Path) -> None:
+        package(folder)
+        shutil.copy(HERE / "doors.yaml", folder)
+
+    return _lay
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, cli_in):
-    """The study, run once."""
+def lab(tmp_path_factory, cli_in, package, scans):
+    """The study on images from the package's own source, run once."""
     folder = tmp_path_factory.mktemp("lab")
-    lay(folder)
+    package(folder)
+    shutil.copy(HERE / "doors.yaml", folder)
+    scans(folder / "scans.db", 60, (16, 16), FINDINGS)
+    splits = "splits: {make: {test: 0.25, val: 0.25}}"
+    (folder / "scans.yaml").write_text(f"container: outside_lab.sources:Database\n{splits}\n")
     cli = cli_in(folder)
+    cli("shard", "scans.db", "datasets/scans", "--recipe", "scans.yaml", "--processes", "1")
     cli.runs = {run["job"]: run for run in cli.json("run", "doors.yaml", "--workers", "0")["runs"]}
     return cli
 
@@ -57,6 +68,13 @@ def test_a_metric_is_in_the_epochs_the_result_and_the_table(lab):
     cells = lab.json("results", "doors")["tables"]["accuracy"]["cells"]
     means = {c["row"]: c["mean"] for c in cells if c["column"] == "test/specificity"}
     assert means == {"clean": None, "signs": None, "teacher": run["metrics"]["test/specificity"], "student": None}
+
+
+def test_a_table_format_renders_the_table(lab):
+    lines = lab("results", "doors", "--format", "outside_lab.formats:Sentences").stdout_text.splitlines()
+    accuracy = lab.runs["teacher"]["metrics"]["test/accuracy"]
+    assert f"the test/accuracy of teacher is {accuracy:.3g}" in lines
+    assert len(lines) == 3, "the accuracy of two classifiers, the specificity of one"
 
 
 def test_a_listener_hears_of_every_epoch(lab):
@@ -93,7 +111,7 @@ def test_needed_models_are_frozen(lab, monkeypatch):
     assert not teacher.model(x).requires_grad
     stored = load_file(checkpoint.find(folder.checkpoints, "best") / "model.safetensors")
     assert all(torch.equal(value, stored[name]) for name, value in teacher.model.state_dict().items())
-    assert teacher.classes == ("basophil", "eosinophil", "lymphocyte", "monocyte", "neutrophil")
+    assert teacher.classes == tuple(FINDINGS)
     assert teacher.input_shape == (3, 16, 16)
     assert teacher.metrics == lab.runs["teacher"]["metrics"]
 
@@ -129,7 +147,7 @@ def test_what_is_wrong_in_the_study_is_said(lab, tmp_path, monkeypatch, old, new
         ("(Objective)", "(object)", "does not derive from medvq.config.settings.Objective"),
     ],
 )
-def test_what_is_wrong_in_the_package_is_said_when_it_is_loaded(tmp_path, cli, old, new, words):
+def test_what_is_wrong_in_the_package_is_said_when_it_is_loaded(tmp_path, cli, lay, old, new, words):
     lay(tmp_path)
     tasks = tmp_path / "outside_lab" / "tasks.py"
     assert old in tasks.read_text()

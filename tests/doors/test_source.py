@@ -1,7 +1,6 @@
 """A package outside medvq adds a container of images, and a recipe names it."""
 
 import json
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -13,21 +12,15 @@ from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.shards.source.resolve import read_source
 
-HERE = Path(__file__).parent
 RECIPE = "container: outside_lab.sources:Database\nsplits: {make: {test: 0.25}}\non_bad: skip\n"
 
 
 @pytest.fixture
-def lab(tmp_path, cli):
+def lab(tmp_path, cli, package, scans):
     """A folder with the package, a database of 40 scans of 20 patients, and a recipe."""
-    shutil.copytree(HERE / "outside_lab", tmp_path / "outside_lab", ignore=shutil.ignore_patterns("__pycache__"))
-    draw = np.random.default_rng(0)
+    package(tmp_path)
+    scans(tmp_path / "scans.db", 40, (12, 10), ["a", "b"], cut=7)
     with sqlite3.connect(tmp_path / "scans.db") as database:
-        database.execute("CREATE TABLE scans (name, height, width, grey, finding, patient)")
-        for i in range(40):
-            grey = draw.integers(0, 256, (12, 10), dtype=np.uint8).tobytes()
-            row = (f"scan {i}", 12, 10, grey[: 50 if i == 7 else 120], "ab"[i % 2], f"p{i // 2}")
-            database.execute("INSERT INTO scans VALUES (?, ?, ?, ?, ?, ?)", row)
         database.execute("INSERT INTO scans VALUES ('scan 40', 12, 10, x'00', NULL, 'p20')")
     (tmp_path / "scans.yaml").write_text(RECIPE)
     return cli
