@@ -14,6 +14,19 @@ SHOWN = 8
 """Number of names that a note lists."""
 
 
+def refuse_metadata(recipe: Recipe, what: str, where: str) -> None:
+    """Raise UsageError if the recipe names keys of metadata of a container that has none.
+
+    Args:
+        recipe: the recipe.
+        what: the container in words.
+        where: its path.
+    """
+    if recipe.metadata:
+        hint = "remove `metadata` from the recipe, and use `tables` or patterns"
+        raise UsageError(f"{what} has no metadata, which the recipe names", where=where, hint=hint)
+
+
 def refuse_unknown_splits(splits: Splits, found: Collection[str], names: Collection[str]) -> None:
     """Raise UsageError if the recipe renames, keeps or divides a split that the source does not have.
 

@@ -11,6 +11,7 @@ from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.shards.image.bad import BadImage
 from medvq.shards.source.base import Left, Listing, Source
+from medvq.shards.source.checks import refuse_metadata
 from medvq.shards.source.detect import Layout, detect
 from medvq.shards.source.guess import guess_table
 from medvq.shards.source.patterns import compile_pattern
@@ -46,11 +47,12 @@ class FolderSource(Source):
         """List the files, and detect layout and table of labels if the recipe has no patterns of images.
 
         Raises:
-            UsageError: the folder holds no image, or its layout cannot be detected.
+            UsageError: the folder holds no image, its layout cannot be detected, or the recipe names metadata.
         """
         found, recipe = self.found, self.recipe
         if not found.images:
             raise UsageError("the source holds no image", where=str(self.path), hint=_what_there_is(found))
+        refuse_metadata(recipe, "a folder of images", str(self.path))
         found.base = self.path
         if not recipe.images:
             detected = detect([e.path for e in found.images])

@@ -21,6 +21,7 @@ from medvq.errors import DataError, UsageError
 from medvq.shards.image.arrays import npy_bytes
 from medvq.shards.image.bad import BadImage
 from medvq.shards.source.base import Listing, Source, SourceEntry
+from medvq.shards.source.checks import refuse_metadata
 from medvq.shards.source.scan import scan
 
 
@@ -46,9 +47,11 @@ class NpzSource(Source):
         """List the rows without reading the images.
 
         Raises:
-            UsageError: the file holds no `*_images`, or volumes instead of images, or several classes per image.
+            UsageError: the file holds no `*_images`, or volumes instead of images, or several classes per image; or the
+                recipe names metadata.
             DataError: the file is damaged.
         """
+        refuse_metadata(self.recipe, "an .npz file", str(self.file))
         shapes = _shapes(self.file)
         splits = [n.removesuffix("_images") for n in shapes if n.endswith("_images")]
         if not splits:

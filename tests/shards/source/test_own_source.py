@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trees import class_folders
 
 from medvq.config.recipe import SOURCES, Recipe, load_recipe
 from medvq.errors import UsageError
@@ -96,6 +97,14 @@ def test_a_recipe_names_its_container(tmp_path: Path, name: str, why: str) -> No
     with pytest.raises(UsageError, match=why) as e:
         load_recipe(tmp_path / "r.yaml")
     assert str(e.value.where).endswith("r.yaml:2: container")
+
+
+def test_metadata_of_a_container_that_has_none_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 4, 4), np.uint8))
+    class_folders(tmp_path / "s", {"a": 2, "b": 2})
+    for source in ("x.npz", "s"):
+        with pytest.raises(UsageError, match="has no metadata, which the recipe names"):
+            read_source(tmp_path / source, Recipe(metadata={"group": "patient"}))
 
 
 def test_a_container_of_a_recipe_without_a_file_is_checked_too(tmp_path: Path) -> None:
