@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medvq.metrics.codebook import codebook_use
-from medvq.results.intervals import interval_of, kept_of, majority, resampled_of
+from medvq.results.intervals import interval_of, majority, read_common, resampled_metric
 from medvq.runs.folder import RunFolder
 from medvq.runs.state import status_of
 
@@ -38,8 +38,8 @@ def test_every_metric_of_every_split_comes_out_of_what_was_kept(small):
             name = metric.partition("/")[2]
             if name in OF_CODES:
                 continue
-            (columns,) = kept_of([folder], metric)
-            found = resampled_of(columns, name)(np.ones((1, len(columns["key"]))))
+            (columns,) = read_common([folder], metric)
+            found = resampled_metric(columns, name)(np.ones((1, len(columns["key"]))))
             assert found[0] == pytest.approx(value, rel=1e-6), metric
             interval = interval_of([folder], metric)
             assert interval.low - 1e-9 <= value <= interval.high + 1e-9, metric

@@ -17,7 +17,7 @@ from medvq.shards.image.decode import decode
 from medvq.shards.load.decode import decode_image
 from medvq.shards.pack import examine
 from medvq.shards.pack.pack import pack
-from medvq.shards.source.folder import Origin
+from medvq.shards.source.folder import FolderSource
 from medvq.shards.source.samples import Sample
 
 
@@ -89,7 +89,7 @@ def test_damage_in_the_middle_of_a_jpeg_is_found() -> None:
 def test_what_is_only_stripped_is_not_written_twice(source: Path, tmp_path: Path) -> None:
     files = sorted(source.rglob("*.jpg"))
     samples = [Sample(str(p.relative_to(source)), p.stat().st_size, 0, p.stem) for p in files]
-    for part in examine.parts_of(samples, tmp_path, Origin(str(source)), Recipe()):
+    for part in examine.parts_of(samples, tmp_path, FolderSource(source, Recipe()), Recipe()):
         found = examine.parsed(examine.examine_part(part))
         assert list(tmp_path.iterdir()) == []
         assert all(e.image is not None and e.image.pieces is not None for e in found)
