@@ -141,7 +141,7 @@ class Resources(Schema):
     compile: bool = False
     """Compile the parts between codebooks with `torch.compile` for training; agrees to float tolerance."""
     checkpoint_every: Annotated[str, AfterValidator(_duration)] = "5 min"
-    """Time between checkpoints; the end of an epoch writes one as well once a tenth of it has passed."""
+    """Time between checkpoints. The end of an epoch also writes one, if a tenth of this time has passed."""
     listeners: tuple[str, ...] = ()
     """Import paths of classes that are told about every epoch, such as `my_lab.watch:Printer`; see
     `medvq.train.listener`."""
@@ -174,7 +174,7 @@ class Job(Schema):
     train: Train
     """How it trains."""
     as_published: tuple[str, ...] = ()
-    """Mistakes of the paper that are switched on, by name; `medvq describe` lists them. Tables say which were on."""
+    """Mistakes of papers that are switched on, by name; `medvq describe` lists them, and tables say which were on."""
     metrics: Annotated[tuple[str, ...], Field(json_schema_extra={"neutral": True})] = ()
     """Import paths of metrics that are computed beside the task's own, such as `my_lab.metrics:specificity`; see
     `medvq.metrics.metric`."""

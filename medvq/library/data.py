@@ -33,7 +33,8 @@ def pack(
     does not depend on the number of processes.
 
     Args:
-        source: folder of images, or a `.npz` file.
+        source: folder of images, a MedMNIST `.npz` file, WebDataset `.tar` shards (a file, a folder or a glob), or what
+            a class of your own reads, if the recipe names one.
         dest: folder to create. If it already holds this dataset, nothing is written.
         recipe: name or path of a recipe, or a `Recipe`. Without one, the layout is detected.
         size: side of the packed images in pixels, or (height, width); by default as the recipe says, else the images
@@ -98,7 +99,7 @@ def open_dataset(dest: str | os.PathLike[str]) -> Dataset:
     Returns:
         The dataset. `len()` is its number of samples; `name`, `digest`, `classes`, `splits` and `manifest` describe
         it; `column(name)` is a column of its index, and `read(row)` the encoded bytes of one image.
-        `medvq.Loader.open` reads it in batches.
+        `medvq.Loader.open` reads it in batches, `webdataset(split)` is a pipeline of the webdataset library.
 
     Raises:
         NotFoundError: there is no dataset.
@@ -114,6 +115,9 @@ def open_dataset(dest: str | os.PathLike[str]) -> Dataset:
         ('basophil', 'eosinophil', 'lymphocyte', 'monocyte', 'neutrophil')
         >>> dataset.manifest.splits["train"].samples
         84
+        >>> sample = next(iter(dataset.webdataset("train", decode="rgb8")))
+        >>> sample["png"].shape, type(sample["cls"])
+        ((32, 32, 3), <class 'int'>)
     """
     from medvq.shards.dataset.dataset import Dataset
 

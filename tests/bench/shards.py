@@ -101,7 +101,7 @@ def decode_ours(path: Path, size: int) -> torch.Tensor:
 
 
 def compare(work: Path, size: int, processes: int, rounds: int, *, peers: bool) -> Rates:
-    """`measure` in a process of its own, so that no setting meets the threads and processes of another."""
+    """Run `measure` in a process of its own, away from the threads and processes of other settings."""
     arguments = ["--measure", str(work), str(size), str(processes), "--rounds", str(rounds)]
     arguments += [] if peers else ["--no-peers"]
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
@@ -110,7 +110,7 @@ def compare(work: Path, size: int, processes: int, rounds: int, *, peers: bool) 
 
 
 def measure(work: Path, size: int, processes: int, rounds: int, *, peers: bool) -> Rates:
-    """Every contender in turn in every round; medians of the rounds."""
+    """Run every contender in turn in every round; return medians of the rounds."""
     contenders = {
         OURS: ours(work / "medvq", size, processes, keep_bytes=0),
         KEPT: ours(work / "medvq", size, processes, keep_bytes=1 << 30),

@@ -322,7 +322,7 @@ def bench_augment(folder: Path, size: int) -> bool:
 
 
 def main() -> int:
-    """Run the parts asked for; exit 1 where a target is missed."""
+    """Run the requested parts; exit with 1 if a target is missed."""
     parts = {
         "loop": bench_loop,
         "launchers": bench_launchers,

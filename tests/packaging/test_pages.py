@@ -34,9 +34,11 @@ def test_every_package_is_shipped():
     assert packages | shipped == set(PYPROJECT["tool"]["setuptools"]["packages"])
 
 
-def test_the_changelog_begins_with_this_version():
+def test_pages_name_this_version():
     versions = re.findall(r"^## ([\d.]+)$", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert versions[0] == medvq.__version__
+    written = re.findall(r"medvq-(\d+\.\d+\.\d+)", "".join(page.read_text() for page in PAGES))
+    assert set(written) <= {medvq.__version__}
 
 
 def anchors(page):

@@ -17,7 +17,7 @@ def test_last_and_mean_of_the_last_ten():
 
 
 def test_best_on_test_only_where_it_is_asked_for():
-    """Trap X1: test chooses nothing, unless a study says so, and then its name does."""
+    """Test chooses nothing, unless a study says so; the metric's name then says it too."""
     found = watched_metrics(HISTORY, BETTER, best_on_test=True)
     assert found["test/accuracy_best_on_test"] == 0.7
     assert found["test/loss_best_on_test"] == pytest.approx(0.3)
