@@ -33,7 +33,7 @@ def pack(
     does not depend on the number of processes.
 
     Args:
-        source: folder of images, or a `.npz` file.
+        source: folder of images, `.npz` file, `.tar` shards, or what the recipe's `container` opens.
         dest: folder to create. If it already holds this dataset, nothing is written.
         recipe: name or path of a recipe, or a `Recipe`. Without one, the layout is detected.
         size: side of the packed images in pixels, or (height, width); by default as the recipe says, else the images
