@@ -124,14 +124,14 @@ class Dataset:
         under `json`. All stages of webdataset can be appended:
 
         ```python
-        train = Dataset.open("datasets/smear").webdataset("train", shuffle=1000, decode="torchrgb")
+        train = medvq.open_dataset("datasets/smear").webdataset("train", shuffle=1000, decode="torchrgb")
         loader = DataLoader(train.to_tuple("png;jpg;npy", "cls").batched(32), batch_size=None, num_workers=2)
         ```
 
         Each sample comes exactly once in an epoch, over all ranks and workers. Ranks (`RANK` and `WORLD_SIZE`, else
         torch.distributed) and workers share out whole shards, so that they get unequal numbers of samples, and none if
-        there are fewer shards. Damage within a shard is not noticed; `medvq verify` does. `medvq.shards.load.loader.
-        Loader` has neither limit.
+        there are fewer shards. Damage within a shard is not noticed; `medvq verify` notices it. `medvq.Loader` has
+        neither limit.
 
         Args:
             split: the split.

@@ -158,11 +158,14 @@ def test_a_folder_that_webdataset_would_misread_is_told(tmp_path: Path, write_da
 
 
 def test_the_readme_shows_this_pipeline(packed: Path) -> None:
-    names = {"DEST": packed}
-    exec(README.read_text().split("```python\n")[1].split("```")[0], names)
+    import medvq
+
+    names = {"DEST": packed, "medvq": medvq}
+    stock, ours = (block.split("```")[0] for block in README.read_text().split("```python\n")[1:3])
+    exec(stock, names)
     shown = list(names["stream"])
-    ours = Dataset.open(packed).webdataset("train", shuffle=1000, decode="rgb8").to_tuple("png;jpg;npy", "cls")
-    made = list(ours)
+    exec(ours, names)
+    made = list(names["stream"])
     assert [label for _, label in shown] == [label for _, label in made]
     assert len(made) == 50
     for (a, _), (b, _) in zip(shown, made, strict=True):
