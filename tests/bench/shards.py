@@ -40,7 +40,8 @@ from PIL import Image
 
 from medvq.config.recipe import Recipe
 from medvq.shards.dataset.dataset import Dataset
-from medvq.shards.load.decode import decode_image, resize
+from medvq.shards.load.decode import decode_image
+from medvq.shards.load.geometry import resize
 from medvq.shards.load.loader import Loader
 from medvq.shards.load.view import View, ViewPart
 from medvq.shards.pack.pack import pack

@@ -1,6 +1,7 @@
-"""Memory that a process and its loader processes share: batches under way, and decoded images kept for the next epoch.
+"""Memory shared by a process and its loader processes: batches in progress, and decoded images for the next epoch.
 
-All of it is anonymous (no names in /dev/shm, nothing left behind by a kill) and reaches the loader processes by fork.
+The memory is anonymous: it has no name in /dev/shm, a killed process leaves nothing behind, and loader processes get it
+by fork.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.shards.load.decode import Pixels
+from medvq.shards.image.arrays import Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What a batch looks like in memory."""
+    """The shape of a batch in memory."""
 
     batch: int
     height: int
@@ -28,12 +29,12 @@ class Shape:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of all images of a batch."""
+        """Number of bytes of the images of a batch."""
         return self.batch * self.height * self.width * self.channels
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of a batch, masks and all."""
+        """Number of bytes of a batch with its masks."""
         return self.image_bytes + (self.batch * self.height * self.width if self.masks else 0)
 
 
@@ -44,16 +45,16 @@ class Buffers:
     images: Pixels
     """(B, H, W, C)."""
     masks: Pixels | None
-    """(B, H, W), or None where the view has no masks."""
+    """(B, H, W); None if the view has no masks."""
 
 
 def shared_bytes(size: int) -> NDArray[np.uint8]:
-    """(size,) zeros that stay the same memory after a fork; pages are taken when first written."""
+    """Return (size,) zeros that parent and children share after a fork; pages are allocated when first written."""
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)[:size]
 
 
 def split(flat: NDArray[np.uint8], shape: Shape) -> Buffers:
-    """The arrays of one batch in `flat` (shape.total_bytes,)."""
+    """Return `flat`, (shape.total_bytes,), as the arrays of one batch."""
     space = (shape.batch, shape.height, shape.width)
     images = flat[: shape.image_bytes].reshape(*space, shape.channels)
     masks = flat[shape.image_bytes : shape.total_bytes].reshape(space) if shape.masks else None
@@ -61,7 +62,7 @@ def split(flat: NDArray[np.uint8], shape: Shape) -> Buffers:
 
 
 class Slots:
-    """A fixed number of batch buffers. One that is lent comes back by itself when nobody holds it any more."""
+    """A fixed number of batch buffers. A lent buffer is free again when its array is collected."""
 
     def __init__(self, count: int, shape: Shape) -> None:
         self.shape = shape
@@ -71,7 +72,7 @@ class Slots:
         self._lent: set[int] = set()
 
     def take(self) -> int | None:
-        """A free slot, or None."""
+        """Take a free slot; return None if there is none."""
         return self._free.popleft() if self._free else None
 
     def give_back(self, slot: int) -> None:
@@ -80,7 +81,10 @@ class Slots:
         self._free.append(slot)
 
     def lend(self, slot: int, most: int) -> NDArray[np.uint8]:
-        """(total_bytes,) the bytes of `slot`: itself, free again when the array dies, or a copy if `most` are lent."""
+        """Return the bytes of `slot`, (total_bytes,), lent until the array is collected.
+
+        If `most` slots are lent already, return a copy and free the slot at once.
+        """
         if len(self._lent) >= most:
             out = self._flat[slot].copy()
             self.give_back(slot)
@@ -91,13 +95,13 @@ class Slots:
         return lease
 
     def borrow(self, most: int) -> NDArray[np.uint8]:
-        """(total_bytes,) memory for a batch: a slot that comes back by itself, or new where `most` are lent already."""
+        """Return memory for a batch, (total_bytes,): a free slot, or new memory if `most` are lent already."""
         slot = self.take() if len(self._lent) < most else None
         return np.empty(self.shape.total_bytes, np.uint8) if slot is None else self.lend(slot, most)
 
 
 class Kept:
-    """Decoded images of a whole view, each kept from the first time it is read."""
+    """Decoded images of a whole view; each is kept from the first time it is read."""
 
     def __init__(self, samples: int, shape: Shape) -> None:
         self._shape = Shape(
@@ -105,22 +109,22 @@ class Kept:
         )
         self.buffers = split(shared_bytes(self._shape.total_bytes), self._shape)
         self.have = np.zeros(samples, np.bool_)
-        """(samples,) which are there; only the main process writes it, after it was told that the pixels are."""
+        """(samples,) whether an image is kept. Only the main process writes it, after the pixels are there."""
 
     @staticmethod
     def bytes_for(samples: int, shape: Shape) -> int:
-        """What keeping `samples` images would take."""
+        """Return the number of bytes that `samples` images take."""
         return samples * shape.total_bytes // shape.batch
 
     def copy_in(self, positions: NDArray[np.int64], read: Buffers) -> None:
-        """Keep samples that are in the first places of `read`."""
+        """Copy samples from the first places of `read` to `positions`."""
         n = len(positions)
         self.buffers.images[positions] = read.images[:n]
         if read.masks is not None and self.buffers.masks is not None:
             self.buffers.masks[positions] = read.masks[:n]
 
     def copy_out(self, positions: NDArray[np.int64], into: Buffers) -> None:
-        """Copy kept samples to the first places of `into`."""
+        """Copy the samples at `positions` to the first places of `into`."""
         n = len(positions)
         np.take(self.buffers.images, positions, axis=0, out=into.images[:n], mode="clip")
         if into.masks is not None and self.buffers.masks is not None:

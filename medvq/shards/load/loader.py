@@ -1,7 +1,7 @@
-"""Batches of a view as torch tensors: this rank's slice of every global batch, in an order that outlives restarts.
+"""Batches of a view as torch tensors: this rank's slice of every global batch, in a reproducible order.
 
-The pixels of a batch depend on the view, the seed and the step alone: not on the number of workers, of loader
-processes, on what is kept in memory, nor on where an epoch was taken up again.
+The pixels of a batch depend on the view, the seed and the step alone. They do not depend on the number of workers or
+loader processes, on what is kept in memory, or on the step at which an epoch is resumed.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from medvq.shards.sampling.order import (
 )
 
 KEEP_BYTES = 1 << 30
-"""A view whose decoded images fit in this (per rank) is decoded once and kept in memory."""
+"""A view whose decoded images take at most so many bytes (per rank) is decoded once and kept in memory."""
 
 _HELD = 3
-"""Batches that a caller may hold without a copy being made."""
+"""Number of batches that a caller may hold before batches are copied out of the slots."""
 
 _AHEAD = 3
-"""Batches under way for each loader process."""
+"""Number of batches requested in advance from each loader process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,18 +57,18 @@ class RawBatch:
     image: torch.Tensor
     """(B, C, H, W) uint8 in [0, 255], channels last in memory."""
     label: torch.Tensor
-    """(B,) int64 places in `view.classes`, -1 where there is none."""
+    """(B,) int64 indices into `view.classes`, -1 for a sample without a label."""
     mask: torch.Tensor | None
-    """(B, 1, H, W) uint8, 255 keep; None where the view has no masks."""
+    """(B, 1, H, W) uint8, where 255 means keep; None if the view has no masks."""
 
     @property
     def part(self) -> torch.Tensor:
-        """(B,) int64: which of the view's parts each sample is from."""
+        """(B,) int64 index of the part of the view that each sample is from."""
         return torch.from_numpy(self.view.samples.part[self.positions.numpy()].astype(np.int64))
 
     @cached_property
     def keys(self) -> list[str]:
-        """The samples' keys; looked up when asked for, because training does not need them."""
+        """The samples' keys. They are looked up on first use, as training does not need them."""
         return self.view.keys(self.positions.numpy())
 
     def __len__(self) -> int:
@@ -77,9 +77,9 @@ class RawBatch:
 
 @dataclass(frozen=True, eq=False)
 class _Started:
-    """A batch under way: in a loader process, or (without a ticket) to be read when it is asked for."""
+    """A batch in progress in a loader process, or (without a ticket) one to read when it is asked for."""
 
-    work: BatchRequest
+    request: BatchRequest
     slot: int | None
     workers: Pool[SlotRequest, None] | None
     ticket: Ticket[None] | None
@@ -208,21 +208,23 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """End the loader processes; reading starts them again."""
+        """End the loader processes; reading again starts new ones."""
         if self._workers is not None:
             self._workers.close()
             self._workers = None
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full global batches an epoch."""
+        """Number of global batches in an epoch."""
         return steps_per_epoch(len(self._facts), self.batch_size)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[RawBatch]:
-        """The rank's batches of `epoch` from step `start_step` on, at the same cost wherever that is.
+        """Yield the rank's batches of `epoch` from `start_step` on; earlier steps are not read.
 
         Raises:
+            UsageError: the epoch does not have that step.
             DataError: a sample is damaged.
+            MedvqError: a loader process died.
         """
         if not 0 <= start_step <= self.steps_per_epoch:
             raise UsageError(f"step {start_step} is not in an epoch of {self.steps_per_epoch} steps")
@@ -234,13 +236,13 @@ class Loader:
         )
 
     def evaluate(self) -> Iterator[RawBatch]:
-        """The rank's share of the view's samples: over all ranks each exactly once, crops from the centre."""
+        """Yield the rank's share of the view: over all ranks each sample exactly once, crops from the centre."""
         return self._batches(
             BatchRequest(p, None) for p in eval_slices(len(self.view), self.batch_size, self.rank, self.world)
         )
 
     def shares(self, epoch: int) -> dict[str, float]:
-        """The realised share of each dataset in an epoch."""
+        """Return the realised share of each dataset in an epoch, by name."""
         order = epoch_order(self._facts, self.seed, epoch, self.batch_size)
         realised = shares(order, self.view.samples.part, len(self.view.parts))
         out: dict[str, float] = {}
@@ -249,7 +251,7 @@ class Loader:
         return out
 
     def _crops_of(self, step: int) -> NDArray[np.float64] | None:
-        """(B, 3) this rank's slice of where the global batch of `step` is cut, and how far it is turned."""
+        """Return (B, 3) draws in [0, 1): this rank's slice of the windows and angles of the global batch at `step`."""
         if not self._crops:
             return None
         where = random_unit(random_bits(draw_key(self.seed, step, "crop"), 2 * self.batch_size))
@@ -271,45 +273,45 @@ class Loader:
 
     @cached_property
     def _kept(self) -> Kept | None:
-        """Where decoded images stay, if they fit and are the same every time."""
+        """Memory for decoded images, if they fit and are the same in every epoch."""
         shape, samples = self._slots.shape, len(self.view)
         fits = not self._crops and Kept.bytes_for(samples, shape) <= self._keep_bytes
         return Kept(samples, shape) if fits else None
 
-    def _batches(self, works: Iterable[BatchRequest]) -> Iterator[RawBatch]:
-        """Keep `_AHEAD` batches a loader process under way, and hand them out in order."""
-        under_way: deque[_Started] = deque()
+    def _batches(self, requests: Iterable[BatchRequest]) -> Iterator[RawBatch]:
+        """Yield batches in order, with `_AHEAD` batches per loader process in progress."""
+        in_progress: deque[_Started] = deque()
         try:
-            for work in works:
-                under_way.append(self._start(work))
-                if len(under_way) > _AHEAD * self.processes:
-                    yield self._finish(under_way.popleft())
-            while under_way:
-                yield self._finish(under_way.popleft())
+            for request in requests:
+                in_progress.append(self._start(request))
+                if len(in_progress) > _AHEAD * self.processes:
+                    yield self._finish(in_progress.popleft())
+            while in_progress:
+                yield self._finish(in_progress.popleft())
         finally:
-            for started in under_way:
+            for started in in_progress:
                 self._abandon(started)
 
-    def _start(self, work: BatchRequest) -> _Started:
-        """Begin to read a batch in a loader process, unless there is none or nothing to decode."""
-        have = None if self._kept is None else self._kept.have[work.positions]
+    def _start(self, request: BatchRequest) -> _Started:
+        """Begin to read a batch in a loader process, if there is one and an image has to be decoded."""
+        have = None if self._kept is None else self._kept.have[request.positions]
         slot = None
         if self.processes and not (have is not None and have.all()):
             slot = self._slots.take()
         if slot is None:
-            return _Started(work, None, None, None)
+            return _Started(request, None, None, None)
         if self._workers is None:
             self._workers = start_workers(self.processes, self._reader, self._slots.buffers, self._kept)
-        return _Started(work, slot, self._workers, self._workers.submit(SlotRequest(work, slot, have)))
+        return _Started(request, slot, self._workers, self._workers.submit(SlotRequest(request, slot, have)))
 
     def _finish(self, started: _Started) -> RawBatch:
-        """The batch, waited for or read here and now."""
-        work = started.work
+        """Wait for the batch, or read it now, and return it."""
+        request = started.request
         if started.ticket is None or started.workers is None or started.slot is None:
             memory = self._slots.borrow(_HELD)
-            have = None if self._kept is None else self._kept.have[work.positions]
+            have = None if self._kept is None else self._kept.have[request.positions]
             with _one_thread():
-                read_batch(self._reader, work, split(memory, self._slots.shape), self._kept, have)
+                read_batch(self._reader, request, split(memory, self._slots.shape), self._kept, have)
         else:
             try:
                 started.workers.wait(started.ticket)
@@ -318,11 +320,11 @@ class Loader:
                 raise
             memory = self._slots.lend(started.slot, _HELD)
         if self._kept is not None:
-            self._kept.have[work.positions] = True
-        return self._batch(work.positions, torch.from_numpy(memory))
+            self._kept.have[request.positions] = True
+        return self._batch(request.positions, torch.from_numpy(memory))
 
     def _abandon(self, started: _Started) -> None:
-        """Free the slot of a batch that nobody wants, when its loader process has stopped writing to it."""
+        """Free the slot of a batch that is not needed, once its loader process has finished writing to it."""
         if started.slot is not None and started.workers is not None and started.ticket is not None:
             with contextlib.suppress(MedvqError):
                 started.workers.wait(started.ticket)
@@ -339,7 +341,7 @@ class Loader:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Read with one torch thread: an image takes 0.1 ms to resize, and sharing that out only loses on a busy node."""
+    """Use one torch thread: resizing an image takes 0.1 ms, too little to gain from several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,6 +1,6 @@
-"""Reads the samples of a view into arrays that are given: the one place where bytes become a batch.
+"""Read the samples of a view into given arrays: the one place where bytes become a batch.
 
-The main process and the loader processes run the same code, so that a batch has the same bytes whoever reads it.
+The main process and the loader processes run this code, so that a batch has the same pixels whoever reads it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,28 @@ from numpy.typing import NDArray
 from medvq.errors import DataError
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.dataset.manifest import INSIDE
+from medvq.shards.image.arrays import Pixels
 from medvq.shards.load.buffers import Buffers
-from medvq.shards.load.decode import (
-    Pixels,
-    cover,
-    crop_window,
-    decode_image,
-    decode_mask,
-    is_npy,
-    npy_layout,
-    resize,
-    resize_nearest,
-    turned_window,
-)
+from medvq.shards.load.decode import decode_image, decode_mask, is_npy, npy_layout
+from medvq.shards.load.geometry import cover, crop_window, resize, resize_nearest, rotated_window
 from medvq.shards.load.view import View, ViewPart
 
 KEEP = 255
+"""The value of a mask for samples without one, and outside a rotated image: keep the pixel."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a window is cut out, in [0, 1) down and across, and by how many degrees the image is turned before."""
+    """How a window is cut out of an image."""
 
     at: tuple[float, float] = (0.5, 0.5)
+    """Position in [0, 1), down and across."""
     degrees: float = 0.0
+    """Angle by which the image is rotated first, counter-clockwise."""
 
     @classmethod
     def of(cls, drawn: NDArray[np.float64], most: float) -> Cut:
-        """The cut for three draws in [0, 1), turned by at most `most` degrees either way."""
+        """Return the cut for three draws in [0, 1), with a rotation by at most `most` degrees either way."""
         down, across, turn = map(float, drawn)
         return cls((down, across), (2 * turn - 1) * most)
 
@@ -50,7 +44,7 @@ CENTRE = Cut()
 
 
 class Reader:
-    """Reads samples of one view."""
+    """Reads the samples of one view."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -59,16 +53,19 @@ class Reader:
         self._has_mask = view.has_mask() if view.masks or view.samples.copies else None
         self._raw = len(view.parts) == 1 and self._has_mask is None and _all_raw(view.parts[0].dataset, view.size)
         for part in view.parts:
-            # Loaded before any fork, so that the loader processes share these pages.
+            # Columns are loaded before any fork, so that the loader processes share their memory.
             members = ("image", "mask") if self._has_mask is not None else ("image",)
             for name in ("shard", *(f"{m}_{c}" for m in members for c in ("offset", "length", "crc32"))):
                 part.dataset.column(name)
 
     def read(self, positions: Sequence[int], crops: NDArray[np.float64] | None, into: Buffers) -> None:
-        """Fill the first len(positions) places of `into`.
+        """Read the samples at `positions` into the first places of `into`.
 
-        `crops` (B, 3) in [0, 1) is where windows are cut (down, across) and how far they are turned; None cuts the
-        centre, unturned.
+        Args:
+            positions: B positions in the view.
+            crops: (B, 3) in [0, 1): where windows are cut, down and across, and how far the image is rotated. None cuts
+                the centre and does not rotate.
+            into: arrays with room for at least B samples.
 
         Raises:
             DataError: a sample is damaged; the message names its shard and key.
@@ -79,12 +76,12 @@ class Reader:
             part, row = self.view.parts[self._part[position]], int(self._row[position])
             cut = CENTRE if crops is None else Cut.of(crops[i], part.turn)
             try:
-                self._one(part, row, position, cut, into, i)
+                self._read_one(part, row, position, cut, into, i)
             except (ValueError, OSError, SyntaxError) as e:
                 raise DataError(f"the sample cannot be decoded: {e}", where=part.dataset.where(row)) from e
 
     def _read_raw(self, positions: Sequence[int], into: Buffers) -> bool:
-        """A whole batch of raw images of the view's size in one copy; False where they are something else."""
+        """Copy a batch of raw images of the view's size at once; return False if the files are something else."""
         files = self.view.parts[0].dataset.read_many(self._row[np.asarray(positions)])
         first = files[0]
         if not is_npy(first):
@@ -99,7 +96,7 @@ class Reader:
         into.images[: len(files)] = pixels.reshape(len(files), *shape)
         return True
 
-    def _one(self, part: ViewPart, row: int, position: int, cut: Cut, into: Buffers, place: int) -> None:
+    def _read_one(self, part: ViewPart, row: int, position: int, cut: Cut, into: Buffers, place: int) -> None:
         size = self.view.size
         image: Pixels = decode_image(part.dataset.read(row), self.view.channels)
         mask = self._mask(part, row, position, image.shape[:2])
@@ -108,12 +105,12 @@ class Reader:
         if part.fit == "crop":
             whole = cover(image.shape[:2], size)
             image, mask = resize(image, whole), None if mask is None else resize_nearest(mask, whole)
+            window = crop_window(whole, size, cut.at)
             if cut.degrees:
-                image = turned_window(image, size, cut.at, cut.degrees, part.corner, "bilinear")
+                image = rotated_window(image, window, cut.degrees, part.corner, "bilinear")
                 if mask is not None:
-                    mask = turned_window(mask[:, :, None], size, cut.at, cut.degrees, (KEEP,), "nearest")[:, :, 0]
+                    mask = rotated_window(mask[:, :, None], window, cut.degrees, (KEEP,), "nearest")[:, :, 0]
             else:
-                window = crop_window(whole, size, cut.at)
                 image, mask = image[window], None if mask is None else mask[window]
         elif image.shape[:2] != size:
             image = resize(image, size)
@@ -122,13 +119,13 @@ class Reader:
             into.masks[place] = KEEP if mask is None else resize_nearest(mask, size)
 
     def _mask(self, part: ViewPart, row: int, position: int, shape: tuple[int, int]) -> Pixels | None:
-        """The sample's mask at the size of its image, or None where it has none or none is wanted."""
+        """Return the sample's mask at the size of its image; None if it has none or the view needs none."""
         if self._has_mask is None or not self._has_mask[position]:
             return None
         return resize_nearest(decode_mask(part.dataset.read(row, "mask")), shape)
 
 
 def _all_raw(dataset: Dataset, size: tuple[int, int]) -> bool:
-    """Whether all images of a dataset are raw arrays of `size`."""
+    """Return whether all images of a dataset are raw arrays of `size`."""
     image = dataset.manifest.image
     return (image.height, image.width) == size and bool(np.all(dataset.columns.codes("ext", ("npy",)) == 0))

@@ -1,7 +1,7 @@
 """A view: the samples that a job reads of one or more datasets, and how their pixels are made to fit.
 
-A view numbers its samples 0..n-1 ("positions"). The numbering follows the content (the sha256 of the source bytes),
-not names or shards, so that two datasets of one digest give the same positions whatever their keys.
+A view numbers its samples 0..n-1 ("positions"). The numbering follows the content (the sha256 of the source bytes), not
+names or shards: two datasets with the same digest give the same positions whatever their keys are.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.errors import DataError, UsageError, suggest
+from medvq.errors import UsageError
 from medvq.shards.dataset.dataset import Dataset
-from medvq.shards.dataset.manifest import INSIDE
-from medvq.shards.sampling.order import OrderFacts, sorting_of
-from medvq.shards.sampling.subset import ranks, take
+from medvq.shards.load.select import EVERY_SPLIT, TRAIN, limited, rows_of, with_kept_pixels
+from medvq.shards.sampling.order import OrderFacts
 
-TRAIN = "train"
-EVERY_SPLIT = ("all",)
+__all__ = ["EVERY_SPLIT", "TRAIN", "Fit", "View", "ViewPart"]
+
 COPY_SUFFIX = "#masked"
 Fit = Literal["resize", "crop"]
 
@@ -31,26 +30,27 @@ class ViewPart:
 
     dataset: Dataset
     weight: float = 1.0
-    """How often an image of this part is drawn, relative to one of weight 1."""
+    """How often an image of this part is drawn, relative to an image of a part with weight 1."""
     fit: Fit = "resize"
-    """How an image is made the view's size: resized, or a window cut out (anywhere in training, the centre else)."""
+    """How an image gets the view's size: it is resized, or a window is cut out (at random in training, else the
+    centre)."""
     turn: float = 0.0
-    """Degrees by which an image is turned, either way, before a window is cut out in training: the window then has
-    corners of its own, and not the ones that turning it afterwards would leave empty."""
+    """Largest angle in degrees by which an image is rotated, either way, before a window is cut out in training. The
+    corners of the window then show the image, where a rotation after cutting would leave them empty."""
     corner: tuple[int, ...] = ()
-    """What lies outside a turned image: a value 0..255 for every channel of the view."""
+    """Values outside a rotated image, 0..255 for each channel of the view."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Where each of a view's n samples is."""
+    """Where the n samples of a view are."""
 
     part: NDArray[np.int16]
-    """(n,) which part."""
+    """(n,) index of the part."""
     row: NDArray[np.int32]
     """(n,) row in the part's index."""
     copies: int = 0
-    """The last so many samples are masked copies."""
+    """Number of masked copies; they are the last samples."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -62,24 +62,25 @@ class View:
 
     parts: tuple[ViewPart, ...]
     splits: tuple[str, ...] = (TRAIN,)
-    """Splits to read; `("all",)` reads every split."""
+    """Splits to read; `EVERY_SPLIT` reads all."""
     subset: float = 100.0
-    """Percent of every class of the train split; the other splits are always whole."""
+    """Percent of each class of the train split; the other splits are always whole."""
     draw: int = 0
     """Which ranking the subset is taken from."""
     balance: Literal["none", "class"] = "none"
-    """`class` draws with replacement, every class as often."""
+    """`class` draws with replacement, every class equally often."""
     limit: int | None = None
-    """At most so many samples, in the proportions of the classes."""
+    """Largest number of samples, taken in the proportions of the classes."""
     draws: int | None = None
-    """Samples an epoch, drawn with replacement by weight; None: each once (or that many, where weights differ)."""
+    """Number of samples in an epoch, drawn with replacement by weight. None: each sample once, or as many draws if
+    weights differ."""
     size: tuple[int, int]
     """(H, W) in pixels."""
     channels: Literal[1, 3] = 3
     masks: bool = False
-    """Load masks along; a sample without one gets 255 everywhere (keep all)."""
+    """Whether to load masks; a sample without one gets 255 everywhere (keep all)."""
     mask_copies: bool = False
-    """Add a copy, black outside the mask, of every image whose mask is not empty."""
+    """Whether to add a copy, black outside the mask, of each image whose mask is not empty."""
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -106,15 +107,15 @@ class View:
         """Part and row of every position.
 
         Raises:
-            UsageError: a split is not there, or nothing is left.
+            UsageError: a dataset lacks a split, or no sample is left.
         """
-        rows = [self._rows_of(part) for part in self.parts]
+        rows = [rows_of(part.dataset, self.splits, self.subset, self.draw) for part in self.parts]
         part = np.repeat(np.arange(len(rows), dtype=np.int16), [len(r) for r in rows])
         row = np.concatenate(rows)
         if self.limit is not None and self.limit < len(row):
-            keep = _spread(self._labels_at(part, row), self.limit)
+            keep = limited(self._labels_at(part, row), self.limit)
             part, row = part[keep], row[keep]
-        copies = self._with_mask(part, row) if self.mask_copies else np.empty(0, np.int64)
+        copies = self._to_copy(part, row) if self.mask_copies else np.empty(0, np.int64)
         if len(row) == 0:
             raise UsageError(f"no sample is left of {', '.join(p.dataset.name for p in self.parts)}")
         if len(copies):
@@ -122,11 +123,11 @@ class View:
         return Samples(part=part, row=row, copies=len(copies))
 
     def rows(self) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
-        """(n,) part and (n,) row in that part's index, of every position; masked copies come last."""
+        """Return (n,) part and (n,) row in that part's index, of every position; masked copies come last."""
         return self.samples.part, self.samples.row
 
     def labels(self) -> NDArray[np.int16]:
-        """(n,) places in `classes`, -1 where there is none."""
+        """Return (n,) indices into `classes`, -1 for a sample without a label."""
         return self._labels
 
     @cached_property
@@ -134,11 +135,14 @@ class View:
         return self._labels_at(*self.rows())
 
     def has_mask(self) -> NDArray[np.bool_]:
-        """(n,) whether the sample has a mask of its own."""
+        """Return (n,) whether the sample has a mask of its own."""
         return self._gather("has_mask", np.dtype(np.bool_))
 
     def keys(self, positions: NDArray[np.integer[Any]] | None = None) -> list[str]:
-        """Unique keys: of several datasets they start with the dataset's name, those of copies end in #masked."""
+        """Return the unique keys of `positions`; None: of all.
+
+        With several datasets a key starts with the dataset's name. The key of a masked copy ends in `#masked`.
+        """
         at = np.arange(len(self)) if positions is None else np.asarray(positions)
         out = [""] * len(at)
         part, row = self.rows()
@@ -146,7 +150,7 @@ class View:
         names = [p.dataset.name for p in self.parts]
         for i, p in enumerate(self.parts):
             here = np.flatnonzero(part[at] == i)
-            # Two parts of one name are told apart by their place.
+            # Parts with the same name are told apart by their index.
             lead = f"{names[i]}/" if names.count(names[i]) == 1 else f"{i}:{names[i]}/"
             lead = lead if len(names) > 1 else ""
             for k, key in zip(here, p.dataset.keys(row[at[here]]), strict=True):
@@ -154,7 +158,7 @@ class View:
         return out
 
     def key(self) -> dict[str, Any]:
-        """The canonical description of all that the order depends on; what is at its neutral value is left out."""
+        """Return the canonical description of all that the order depends on, without fields at their neutral value."""
         return {
             "parts": [{"digest": p.dataset.digest, "weight": p.weight} for p in self.parts],
             "splits": sorted(self.splits),
@@ -166,10 +170,10 @@ class View:
         }
 
     def order_facts(self) -> OrderFacts:
-        """What `order.epoch_order` needs.
+        """Return what `order.epoch_order` needs.
 
         Raises:
-            UsageError: balance by class over samples without a label.
+            UsageError: `balance: class` over samples without a label.
         """
         n = len(self)
         weights = [p.weight for p in self.parts]
@@ -179,8 +183,8 @@ class View:
         label = self.labels() if self.balance == "class" else np.zeros(n, np.int16)
         if label.min() < 0:
             raise UsageError("balance: class needs a label on every sample", hint="use balance: none")
-        # A group is the samples of one part and one class; its mass is its number of samples times their weight,
-        # scaled so that every class has the same mass.
+        # A group is the samples of one part and one class. Its mass is its number of samples times their weight, scaled
+        # to give every class the same mass.
         stride = int(label.max()) + 1
         code = part.astype(np.int32) * stride + label
         counts = np.bincount(code)
@@ -193,25 +197,6 @@ class View:
         return OrderFacts(
             key=self.key(), samples=n, groups=places[code], mass=tuple(mass.tolist()), draws=self.draws or n
         )
-
-    def _rows_of(self, part: ViewPart) -> NDArray[np.int32]:
-        """Rows of a part that are in the view, in content order."""
-        data = part.dataset
-        everything = self.splits == EVERY_SPLIT
-        for split in () if everything else self.splits:
-            if split not in data.splits:
-                raise UsageError(f"{data.name} has no split {split!r}", hint=suggest(split, data.splits))
-        content = data.columns.leading_bits("sha256")
-        keep = None
-        if not everything and set(self.splits) != set(data.splits):
-            keep = np.isin(data.column("split"), [data.splits.index(s) for s in self.splits])
-        if self.subset < 100 and TRAIN in data.splits:
-            inside = _in_subset(data, self.subset, self.draw)
-            keep = inside if keep is None else keep & inside
-        if keep is None:
-            return sorting_of(content).astype(np.int32)
-        rows = np.flatnonzero(keep).astype(np.int32)
-        return rows[sorting_of(content[keep])]
 
     def _labels_at(self, part: NDArray[np.int16], row: NDArray[np.int32]) -> NDArray[np.int16]:
         out = np.full(len(row), -1, np.int16)
@@ -228,47 +213,9 @@ class View:
             out[part == i] = p.dataset.column(column)[row[part == i]]
         return out
 
-    def _with_mask(self, part: NDArray[np.int16], row: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Places of the samples whose mask keeps something; each distinct mask is decoded once."""
-        from medvq.shards.load.decode import decode_mask
-
-        out: list[int] = []
-        for i, p in enumerate(self.parts):
-            here = np.flatnonzero((part == i) & p.dataset.column("has_mask")[np.where(part == i, row, 0)])
-            sums = p.dataset.columns.texts("mask_sha256", row[here])
-            keeps: dict[str, bool] = {}
-            for at, name in zip(here.tolist(), sums, strict=True):
-                if name not in keeps:
-                    keeps[name] = bool((decode_mask(p.dataset.read(int(row[at]), "mask")) >= INSIDE).any())
-                if keeps[name]:
-                    out.append(at)
-        return np.asarray(out, np.int64)
-
-
-def _in_subset(data: Dataset, percent: float, draw: int) -> NDArray[np.bool_]:
-    """(samples,) False for the train samples that are not in the subset of `percent` %."""
-    train = data.column("split") == data.splits.index(TRAIN)
-    label = data.column("label")[train]
-    rank = data.column("rank")[train] if draw == 0 else _other_ranks(data, train, label, draw)
-    if len(rank) and rank.min() < 0:
-        raise DataError("a train sample has no subset rank", where=str(data.path), hint="pack the dataset again")
-    values, counts = np.unique(label, return_counts=True)
-    first = take(dict(zip(values.tolist(), counts.tolist(), strict=True)), percent)
-    keep = np.ones(len(data), np.bool_)
-    keep[train] = rank < np.asarray([first[v] for v in values.tolist()])[np.searchsorted(values, label)]
-    return keep
-
-
-def _other_ranks(data: Dataset, train: NDArray[np.bool_], label: NDArray[np.int16], draw: int) -> NDArray[np.int32]:
-    """(train samples,) rank of each in its class for another `draw` than the one in the index."""
-    return ranks(data.columns.texts("sha256", np.flatnonzero(train)), label, data.column("has_mask")[train], draw)
-
-
-def _spread(labels: NDArray[np.int16], limit: int) -> NDArray[np.int64]:
-    """The places of `limit` samples, in the proportions of the classes, the first of each class before any second."""
-    order = np.argsort(labels, kind="stable")
-    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
-    within = np.arange(len(labels)) - np.repeat(start, count)
-    share = np.empty(len(labels))
-    share[order] = within / np.repeat(count, count)
-    return np.sort(np.argsort(share, kind="stable")[:limit])
+    def _to_copy(self, part: NDArray[np.int16], row: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the positions of samples whose mask keeps a pixel, part by part."""
+        here = [np.flatnonzero(part == i) for i in range(len(self.parts))]
+        return np.concatenate(
+            [at[with_kept_pixels(p.dataset, row[at])] for at, p in zip(here, self.parts, strict=True)]
+        )

@@ -29,29 +29,29 @@ class BatchRequest:
 class SlotRequest:
     """A batch to read into a slot of shared memory."""
 
-    work: BatchRequest
+    batch: BatchRequest
     slot: int
     have: NDArray[np.bool_] | None
     """(B,) which samples are kept in memory already; None if nothing is kept."""
 
 
 def read_batch(
-    reader: Reader, work: BatchRequest, into: Buffers, kept: Kept | None, have: NDArray[np.bool_] | None
+    reader: Reader, batch: BatchRequest, into: Buffers, kept: Kept | None, have: NDArray[np.bool_] | None
 ) -> None:
-    """Read `work` into `into`: copy the samples that `have` (B,) marks from `kept`, decode the others and keep them.
+    """Read `batch` into `into`: copy the samples that `have` (B,) marks from `kept`, decode the others and keep them.
 
     Raises:
         DataError: a sample is damaged.
     """
     if kept is None or have is None:
-        reader.read(work.positions.tolist(), work.crops, into)
+        reader.read(batch.positions.tolist(), batch.crops, into)
         return
-    missing = work.positions[~have]
+    missing = batch.positions[~have]
     if len(missing):
         reader.read(missing.tolist(), None, into)
         kept.copy_in(missing, into)
-    if len(missing) < len(work.positions):
-        kept.copy_out(work.positions, into)
+    if len(missing) < len(batch.positions):
+        kept.copy_out(batch.positions, into)
 
 
 def start_workers(count: int, reader: Reader, buffers: list[Buffers], kept: Kept | None) -> Pool[SlotRequest, None]:
@@ -59,7 +59,7 @@ def start_workers(count: int, reader: Reader, buffers: list[Buffers], kept: Kept
 
     def read(request: SlotRequest) -> None:
         try:
-            read_batch(reader, request.work, buffers[request.slot], kept, request.have)
+            read_batch(reader, request.batch, buffers[request.slot], kept, request.have)
         except MedvqError:
             raise
         except Exception as e:

@@ -100,8 +100,8 @@ def test_reading_does_not_import_torch_nor_opening_pyarrow(tiny_dataset):
     code = """
 import importlib, sys
 from medvq.shards.dataset.dataset import Dataset
-for name in ("load.view", "sampling.order", "load.decode", "load.reader", "load.buffers", "load.workers",
-             "dataset.cache", "dataset.columns"):
+for name in ("load.view", "load.select", "load.geometry", "load.decode", "load.reader", "load.buffers", "load.workers",
+             "sampling.order", "dataset.cache", "dataset.columns"):
     importlib.import_module(f"medvq.shards.{name}")
 data = Dataset.open(sys.argv[1])
 assert not {"pyarrow", "PIL", "torch"} & sys.modules.keys(), sys.modules.keys()

@@ -19,7 +19,7 @@ from PIL import Image
 from medvq.config.recipe import load_recipe
 from medvq.errors import DataError, MedvqError, UsageError
 from medvq.shards.dataset.dataset import Dataset
-from medvq.shards.load.decode import resize
+from medvq.shards.load.geometry import resize
 from medvq.shards.load.loader import Loader
 from medvq.shards.load.view import View, ViewPart
 from medvq.shards.pack.pack import pack

@@ -61,7 +61,7 @@ PROBE = """
     from medvq.shards.dataset.dataset import Dataset
     from medvq.shards.load.loader import Loader
     from medvq.shards.load.reader import Reader
-    from medvq.shards.load.view import Part, View
+    from medvq.shards.load.view import View, ViewPart
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -72,7 +72,7 @@ PROBE = """
         global clock
         out[name], clock = time.perf_counter() - clock, time.perf_counter()
 
-    view = View(parts=(Part(dataset=Dataset.open(sys.argv[1])),), size=(64, 64), **json.loads(sys.argv[2]))
+    view = View(parts=(ViewPart(dataset=Dataset.open(sys.argv[1])),), size=(64, 64), **json.loads(sys.argv[2]))
     loader = Loader(view, 1000, 0, rank=1, world=4)
     out["samples"] = len(view)
     lap("open")
