@@ -92,6 +92,33 @@ class Runs:
         )
 
 
+EVERY_CHANGE = {
+    "flip": True,
+    "rotate": 30,
+    "scale": {"factor": [0.8, 1.2], "p": 0.7},
+    "translate": 0.1,
+    "elastic": {"displacement": 1, "spacing": 8, "p": 0.5},
+    "brightness": 0.3,
+    "contrast": 0.3,
+    "saturation": 0.3,
+    "hue": 0.2,
+    "blur": {"sigma": [0.1, 2], "p": 0.5},
+    "noise": [0, 0.05],
+}
+
+
+@pytest.fixture
+def every_change():
+    """Settings of `augment` with every random change on."""
+    return EVERY_CHANGE
+
+
+@pytest.fixture
+def augmented():
+    """The `--set` that switches every random change on."""
+    return [f"data.augment={json.dumps(EVERY_CHANGE)}"]
+
+
 @pytest.fixture
 def small(smear, tmp_path):
     """Makes the runs of the small study in a folder."""

@@ -153,7 +153,8 @@ MORE = [
 
 
 @pytest.mark.parametrize("sets", MORE, ids=str)
-def test_every_way_to_train_goes_on_bit_for_bit(small, sets):
+def test_every_way_to_train_goes_on_bit_for_bit(small, sets, augmented):
+    sets = [*sets, *augmented] if "train.accumulate=4" in sets else sets
     alone, stopped = small("alone", sets=sets), small("stopped", sets=sets)
     assert alone.do() == "done"
     assert stopped.do(stop_after=2) == "stopped"

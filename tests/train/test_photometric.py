@@ -1,7 +1,5 @@
 """Colour, blur and noise: as torchvision changes each image, by draws that no number of workers changes."""
 
-import json
-
 import pytest
 import torch
 
@@ -17,16 +15,6 @@ from medvq.train.photometric import CHANGES, add_noise, blur, recolour
 from medvq.train.pixels import Pixels
 
 COLOUR = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.2}
-EVERYTHING = {
-    "flip": True,
-    "rotate": 30,
-    "scale": {"factor": [0.8, 1.2], "p": 0.7},
-    "translate": 0.1,
-    "elastic": {"displacement": 1, "spacing": 8, "p": 0.5},
-    **COLOUR,
-    "blur": {"sigma": [0.1, 2], "p": 0.5},
-    "noise": [0, 0.05],
-}
 KERNELS = {
     "brightness": "adjust_brightness",
     "contrast": "adjust_contrast",
@@ -147,8 +135,8 @@ def test_nothing_is_on_by_default(built):
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_every_number_of_workers_sees_the_same_pixels(built, world):
-    settings = Augment(**EVERYTHING)
+def test_every_number_of_workers_sees_the_same_pixels(built, every_change, world):
+    settings = Augment(**every_change)
     whole = list(built(settings))
     ranks = [list(built(settings, rank, world)) for rank in range(world)]
     assert len(whole) > 2
@@ -159,15 +147,15 @@ def test_every_number_of_workers_sees_the_same_pixels(built, world):
         assert not torch.allclose(batch.x, plain, atol=0.1)
 
 
-def test_a_resumed_epoch_sees_the_same_pixels(built):
-    settings = Augment(**EVERYTHING)
+def test_a_resumed_epoch_sees_the_same_pixels(built, every_change):
+    settings = Augment(**every_change)
     for (whole, _, _), (resumed, _, _) in zip(list(built(settings))[2:], built(settings, start=2), strict=True):
         assert torch.equal(whole.x, resumed.x)
 
 
-def test_parts_of_an_accumulated_batch_see_the_same_pixels(built):
+def test_parts_of_an_accumulated_batch_see_the_same_pixels(built, every_change):
     """The parts are cut from the finished batch; masks and labels go with them."""
-    for batch, draws, _ in built(Augment(**EVERYTHING)):
+    for batch, draws, _ in built(Augment(**every_change)):
         parts = [part for part, _ in in_parts(batch, draws, 3)]
         assert torch.equal(batch.x, torch.cat([p.x for p in parts]))
         assert torch.equal(batch.masked, torch.cat([p.masked for p in parts]))
@@ -200,17 +188,3 @@ def test_corners_keep_the_fill_when_colours_change(built):
     """Colour changes before an image moves: what comes from outside is the mean colour, 0, in every image."""
     for batch, _, _ in built(Augment(scale=[0.5, 0.5], brightness=1, hue=0.5)):
         assert (batch.x[:, :, 0, 0] == 0).all()
-
-
-def test_a_run_with_everything_resumes_and_accumulates_to_the_same_numbers(small):
-    sets = [f"pretrain:data.augment.{name}={json.dumps(value)}" for name, value in EVERYTHING.items()]
-    sets.append("pretrain:train.epochs=1")
-    whole, stopped = small("whole", sets=sets), small("stopped", sets=sets)
-    assert whole.do() == "done"
-    assert stopped.do(stop_after=2) == "stopped"
-    assert stopped.do() == "done"
-    assert stopped.left() == whole.left()
-    parts = small("parts", sets=[*sets, "pretrain:train.accumulate=3"])
-    assert parts.do() == "done"
-    (a, *_), (b, *_) = whole.left(), parts.left()
-    assert b["metrics"] == pytest.approx(a["metrics"], rel=1e-3)
