@@ -84,15 +84,17 @@ class CodebookQuantizer(Quantizer):
     @classmethod
     def from_settings(cls, settings: Any, codebooks: CodebookSettings, name: str) -> Self:
         """Create the quantizer from the settings of a study; see `Quantizer.from_settings`."""
-        return cls(
-            codebooks.codebook_size,
-            codebooks.code_dim,
-            beta=codebooks.beta,
-            decay=codebooks.decay,
-            init=codebooks.init,
-            revive=codebooks.revive,
-            name=name,
-        )
+        return cls(codebooks.codebook_size, codebooks.code_dim, **cls.options(settings, codebooks), name=name)
+
+    @classmethod
+    def options(cls, settings: Any, codebooks: CodebookSettings) -> dict[str, Any]:
+        """Return the keyword arguments that the settings of a study determine, besides the name."""
+        return {
+            "beta": codebooks.beta,
+            "decay": codebooks.decay,
+            "init": codebooks.init,
+            "revive": codebooks.revive,
+        }
 
     def quantize(self, z: Tensor, draws: Draws | None) -> Quantized:
         """Quantize z (B, D, H, W) float32.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,18 +43,9 @@ class CosineQuantizer(EMAQuantizer):
         self._set_codes(self.codebook)
 
     @classmethod
-    def from_settings(cls, settings: CosineSettings, codebooks: CodebookSettings, name: str) -> Self:
-        """Create the quantizer from the settings of a study; see `Quantizer.from_settings`."""
-        return cls(
-            codebooks.codebook_size,
-            codebooks.code_dim,
-            dim=settings.dim,
-            beta=codebooks.beta,
-            decay=codebooks.decay,
-            init=codebooks.init,
-            revive=codebooks.revive,
-            name=name,
-        )
+    def options(cls, settings: CosineSettings, codebooks: CodebookSettings) -> dict[str, Any]:
+        """Return the keyword arguments that the settings of a study determine, besides the name."""
+        return {"dim": settings.dim, **super().options(settings, codebooks)}
 
     def project(self, z: Tensor) -> Tensor:
         """Project the input (B, D, H, W) to unit vectors (B, d, H, W)."""
