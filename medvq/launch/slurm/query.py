@@ -119,6 +119,18 @@ def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENC
     raise kind("; ".join(lines) or how, where=command[0])
 
 
+def job_id(said: str) -> str:
+    """Return the id in what `sbatch` prints, such as `Submitted batch job 12`.
+
+    Raises:
+        SilentError: there is none.
+    """
+    found = re.search(r"job (\d+)", said)
+    if found is None:
+        raise SilentError("sbatch names no job")
+    return found[1]
+
+
 def queue(users: Iterable[int], patience: float = PATIENCE) -> dict[str, Queued]:
     """Every task of these users that SLURM still knows, and shows to this one, by id; one call."""
     whose = ",".join(map(str, sorted(users)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,48 +38,58 @@ class Sent:
 
 
 def sbatch_text(slurm: Slurm, sent: Sent) -> str:
-    """The batch script. submitit writes the header; signals, requeueing and the command are ours.
+    """Return the batch script: header, setup lines, command.
 
-    submitit's own `--signal` would reach Ray's processes and end them, so the signal goes to the batch shell (`B:`).
+    The signal before the time limit goes to the batch shell only (`B:`): sent to all processes, it would end Ray's.
     """
-    from submitit.slurm.slurm import _make_sbatch_string
+    blocks = [
+        ["#!/bin/bash"],
+        ["# Parameters", *_header(_options(slurm, sent))],
+        ["# setup", *(f"#SBATCH {option}" for option in slurm.extra), *_traps(sent), *slurm.setup],
+        ["# command", _command(slurm, sent)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
+
+def _options(slurm: Slurm, sent: Sent) -> dict[str, str | int | None]:
+    """Return the options of sbatch by name; those that are None are left out, an empty one has no value."""
     gpus = f"gpu:{slurm.gpu_type}:{slurm.gpus_per_node}" if slurm.gpu_type else f"gpu:{slurm.gpus_per_node}"
-    more = {
+    return {
+        "account": slurm.account,
         "array": indices(sent.tasks) + (f"%{slurm.parallel}" if slurm.parallel else ""),
+        "comment": sent.key,
+        "constraint": slurm.constraint,
+        "cpus-per-task": slurm.cpus_per_node,
+        "dependency": sent.dependency,
+        "exclude": ",".join(excluded(slurm, sent.exclude)) or None,
+        "gres": gpus if slurm.gpus_per_node else None,
+        "job-name": sent.name,
         "kill-on-invalid-dep": "yes" if sent.dependency else None,
+        "mail-type": "END,FAIL" if slurm.mail else None,
+        "mail-user": slurm.mail,
+        "mem": f"{slurm.memory_gb}GB",
+        "nodes": slurm.nodes,
+        "ntasks-per-node": 1,
+        "open-mode": "append",
         "output": str(sent.record.with_name(f"{sent.number}-%a.out")),
-        "requeue": True,
+        "partition": slurm.partition,
+        "qos": slurm.qos,
+        "requeue": "",
         "signal": f"B:USR1@{math.ceil(seconds(slurm.grace))}",
+        "time": max(1, math.ceil(seconds(slurm.time) / 60)),
     }
-    return _make_sbatch_string(
-        command=_command(slurm, sent),
-        folder=sent.record.parent,
-        job_name=sent.name,
-        partition=slurm.partition,
-        account=slurm.account,
-        qos=slurm.qos,
-        time=max(1, math.ceil(seconds(slurm.time) / 60)),
-        nodes=slurm.nodes,
-        ntasks_per_node=1,
-        cpus_per_task=slurm.cpus_per_node,
-        gres=gpus if slurm.gpus_per_node else None,
-        mem=f"{slurm.memory_gb}GB",
-        constraint=slurm.constraint,
-        exclude=",".join(excluded(slurm, sent.exclude)) or None,
-        dependency=sent.dependency,
-        comment=sent.key,
-        mail_user=slurm.mail,
-        mail_type="END,FAIL" if slurm.mail else None,
-        wckey=None,  # type: ignore[arg-type]
-        stderr_to_stdout=True,
-        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *_listening(sent), *slurm.setup],
-        additional_parameters={k: v for k, v in more.items() if v is not None},
-        use_srun=False,
-    )
 
 
-def _listening(sent: Sent) -> list[str]:
+def _header(options: Mapping[str, str | int | None]) -> list[str]:
+    """Return the `#SBATCH` lines, sorted by name; values are quoted as for a shell."""
+    return [
+        f"#SBATCH --{name}" + (f"={shlex.quote(str(value))}" if value != "" else "")
+        for name, value in sorted(options.items())
+        if value is not None
+    ]
+
+
+def _traps(sent: Sent) -> list[str]:
     """Before the profile's own lines, which may take long: a signal would end bash, and so the job."""
     started = shlex.quote(str(sent.record.with_suffix(".job")))
     traps = ["asked=", "trap 'asked=USR1' USR1", "trap 'asked=TERM' TERM"]

@@ -240,16 +240,12 @@ def _sbatch(intent: Submission, lock: int) -> str:
         SilentError: it may have arrived or not: `settle` finds out.
         MedvqError: it has surely not been taken.
     """
-    from submitit.core.utils import FailedSubmissionError
-    from submitit.slurm.slurm import SlurmExecutor
-
     script = intent.path.with_suffix(".sbatch")
     try:
         said = query.call("sbatch", str(script), keep_open=[lock])
-        job = SlurmExecutor._get_job_id_from_submission_command(said)
-    except (MedvqError, FailedSubmissionError) as e:
-        words = e.error if isinstance(e, MedvqError) else "sbatch names no job"
-        silent = isinstance(e, query.SilentError | FailedSubmissionError)
+        job = query.job_id(said)
+    except MedvqError as e:
+        words, silent = e.error, isinstance(e, query.SilentError)
         if isinstance(e, MissingError) or (not silent and query.REFUSED.search(words)):
             intent.settle(False)
             raise MedvqError(f"SLURM refuses: {words}", where=str(script)) from e
