@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medvq.errors import UsageError
 from medvq.models.ranks import rank, sum_over_ranks_, world_size
 
-
 BatchNorm = _BatchNorm
 """The base class of all BatchNorms, for which torch has no public name."""
 
