@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medvq.cli.options import DryRun, Json, print_json
+from medvq.cli.options import DryRun, Json, OnCluster, Wait, print_json
 from medvq.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from medvq.shards.dataset.verify import Finding
 
 Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder of a packed dataset.")]
 
@@ -31,17 +34,33 @@ def shard(
     on_leak: Annotated[
         str | None, typer.Option(metavar="fail|report", help="What to do if splits share patients or images.")
     ] = None,
+    profile: OnCluster = None,
+    wait: Wait = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Pack a folder of images into a dataset of WebDataset shards.
 
     [dim]medvq shard data/smear datasets/smear[/]
+
+    [dim]medvq shard data/slides datasets/slides --profile cpu --wait[/]
     """
-    from medvq.cli.packing import pack_folder, packed_text, remarks, settings_of
+    from medvq.cli.on_cluster import pack_on_cluster, refuse_wait
+    from medvq.cli.packing import check_options, pack_folder, packed_text, remarks, settings_of
 
     settings = settings_of(recipe, size=size, store=store, opaque_keys=opaque_keys)
-    report = pack_folder(source, dest, settings, processes, on_bad, on_leak, dry_run=dry_run)
+    check_options(processes, on_bad, on_leak)
+    report: dict[str, Any] | None
+    if profile is None:
+        refuse_wait(wait)
+        report = pack_folder(source, dest, settings, processes, on_bad, on_leak, dry_run=dry_run)
+    else:
+        report = pack_on_cluster(
+            source, dest, settings, processes=processes, on_bad=on_bad, on_leak=on_leak, profile=profile, wait=wait,
+            dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+    if report is None:
+        return
     for line in [] if dry_run else remarks(report):
         typer.echo(line, err=True)
     if as_json:
@@ -55,15 +74,31 @@ def shard(
 def verify(
     dest: Dest,
     deep: Annotated[bool, typer.Option("--deep", help="Decode every image as well.")] = False,
+    profile: OnCluster = None,
+    wait: Wait = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Check every byte of a dataset against its manifest.
 
     [dim]medvq verify datasets/smear --deep[/]
-    """
-    from medvq.shards.dataset.verify import verify as check
 
-    findings = check(dest, deep=deep)
+    [dim]medvq verify datasets/slides --deep --profile cpu --wait[/]
+    """
+    from medvq.cli.on_cluster import refuse_wait, verify_on_cluster
+
+    findings: list[Finding] | None
+    if profile is None:
+        refuse_wait(wait)
+        if dry_run:
+            raise UsageError("verify changes nothing here", where="--dry-run", hint="it goes with --profile")
+        from medvq.shards.dataset.verify import verify as check
+
+        findings = check(dest, deep=deep)
+    else:
+        findings = verify_on_cluster(dest, deep=deep, profile=profile, wait=wait, dry_run=dry_run, as_json=as_json)
+    if findings is None:
+        return
     if as_json:
         problems = [{"shard": f.shard, "key": f.key, "problem": f.problem} for f in findings]
         print_json({"ok": not findings, "problems": problems})

@@ -59,8 +59,9 @@ def retry(
     """
     from medvq.cli.submitting import decision_text
     from medvq.config.profile import load_profile
-    from medvq.launch.room import check_fit
+    from medvq.launch.capacity import check_fit
     from medvq.launch.slurm import manage, submit
+    from medvq.launch.slurm.decide import summary
     from medvq.runs.collect import study_folders
 
     (folder,) = study_folders(study, runs)
@@ -73,7 +74,7 @@ def retry(
         seen = submit.survey(plan, retry=failed, offline=True)
     else:
         seen = submit.send(plan, place, retry=failed, say=_say)
-    print_json(submit.summary(plan, seen)) if as_json else typer.echo(decision_text(folder.name, seen))
+    print_json(summary(plan, seen)) if as_json else typer.echo(decision_text(folder.name, seen))
 
 
 def prune(

@@ -38,6 +38,13 @@ Smoke = Annotated[
     bool, typer.Option("--smoke", help="Run the smallest version on synthetic images, in runs/<study>-smoke.")
 ]
 
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="PROFILE", help="Do it with SLURM jobs; a path, or a name in ./slurm or shipped."
+    ),
+]
+Wait = Annotated[bool, typer.Option("--wait", help="With --profile: wait until it is done.")]
 Parallel = Annotated[
     str,
     typer.Option("--parallel", metavar="N|auto", help="Number of runs at the same time; auto for as many as fit."),

@@ -41,6 +41,15 @@ def settings_of(recipe: str | None, *, size: str | None, store: str | None, opaq
     return settings.model_copy(update=given)
 
 
+def check_options(processes: int, on_bad: str | None, on_leak: str | None) -> None:
+    """Raise UsageError if an option of `medvq shard` has a value that it cannot have."""
+    for option, value, known in (("--on-bad", on_bad, ("fail", "skip")), ("--on-leak", on_leak, ("fail", "report"))):
+        if value is not None and value not in known:
+            raise UsageError(f"unknown value {value!r}", where=option, hint=suggest(value, known))
+    if processes < 0:
+        raise UsageError(f"cannot work with {processes} processes", where="--processes")
+
+
 def pack_folder(
     source: Path,
     dest: Path,
@@ -51,22 +60,18 @@ def pack_folder(
     *,
     dry_run: bool,
 ) -> dict[str, Any]:
-    """Pack a folder and return the report as JSON data; with `dry_run`, return how the source was understood.
-
-    Raises:
-        UsageError: the value of an option is invalid.
-    """
-    for option, value, known in (("--on-bad", on_bad, ("fail", "skip")), ("--on-leak", on_leak, ("fail", "report"))):
-        if value is not None and value not in known:
-            raise UsageError(f"unknown value {value!r}", where=option, hint=suggest(value, known))
-    if processes < 0:
-        raise UsageError(f"cannot work with {processes} processes", where="--processes")
+    """Pack a folder and return the report as JSON data; with `dry_run`, return how the source was understood."""
     if dry_run:
         from medvq.shards.pack.preview import facts_of_source
 
         return facts_of_source(source, settings)
     from medvq.shards.pack.pack import pack
+    from medvq.shards.pack.workspace import JOBS, Staging
 
+    if (Staging(dest).jobs / JOBS).exists():
+        from medvq.launch.slurm.datasets.pack import forget_ended_jobs
+
+        forget_ended_jobs(dest)
     with counting("packing") as progress:
         report = pack(
             source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress

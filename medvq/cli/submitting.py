@@ -10,7 +10,7 @@ import typer
 from medvq.cli.options import Data, Datasets, DryRun, Json, Only, Runs, Sets, Smoke, StudyName, pairs, print_json
 
 if TYPE_CHECKING:
-    from medvq.launch.slurm.submit import Decision
+    from medvq.launch.slurm.decide import Decision
 
 ProfileName = Annotated[
     str,
@@ -41,9 +41,10 @@ def submit(
     [dim]medvq submit quickstart --profile gpu --dry-run[/]
     """
     from medvq.config.profile import load_profile
+    from medvq.launch.capacity import check_fit
     from medvq.launch.plan import record
-    from medvq.launch.room import check_fit
     from medvq.launch.slurm import submit as slurm
+    from medvq.launch.slurm.decide import summary
     from medvq.launch.start import Request, plan_for
     from medvq.launch.watch import Watch
 
@@ -56,28 +57,28 @@ def submit(
     plan = plan_for(request, None if dry_run else watch)
     check_fit(plan.runs, slurm.slurm_of(place))
     if dry_run:
-        seen = slurm.survey(plan, retry=retry, offline=True)
-        scripts = slurm.texts(plan, place, seen)
+        decision = slurm.survey(plan, retry=retry, offline=True)
+        scripts = slurm.scripts(plan, place, decision)
         if as_json:
-            print_json({**slurm.summary(plan, seen), "scripts": scripts})
+            print_json({**summary(plan, decision), "scripts": scripts})
             return
-        typer.echo(decision_text(plan.study.name, seen))
+        typer.echo(decision_text(plan.study.name, decision))
         for script in scripts:
             typer.echo(f"\n{script}")
         return
     record(plan)
-    seen = slurm.send(plan, place, retry=retry, say=watch.note)
-    print_json(slurm.summary(plan, seen)) if as_json else typer.echo(decision_text(plan.study.name, seen))
+    decision = slurm.send(plan, place, retry=retry, say=watch.note)
+    print_json(summary(plan, decision)) if as_json else typer.echo(decision_text(plan.study.name, decision))
 
 
-def decision_text(study: str, seen: Decision) -> str:
+def decision_text(study: str, decision: Decision) -> str:
     """Return what is done with each run as text, one line for each run that is not done."""
     counts: dict[str, int] = {}
-    for action in seen.actions.values():
+    for action in decision.actions.values():
         counts[action] = counts.get(action, 0) + 1
-    width = max((len(run) for run in seen.actions), default=0)
+    width = max((len(run) for run in decision.actions), default=0)
     lines = [f"{study}: " + ", ".join(f"{n} {action}" for action, n in counts.items())]
-    lines += [f"  {run:<{width}}  {action}" for run, action in seen.actions.items() if action != "done"]
+    lines += [f"  {run:<{width}}  {action}" for run, action in decision.actions.items() if action != "done"]
     return "\n".join(lines)
 
 

@@ -132,7 +132,7 @@ def logs(
 
 
 def _facts(study: str | None, runs: Path, plan: str | None) -> list[dict[str, Any]]:
-    from medvq.launch.slurm.cluster import look
+    from medvq.launch.slurm.cluster import ask_slurm
     from medvq.launch.status import facts
     from medvq.runs.collect import collect, collect_all, study_folders
 
@@ -141,7 +141,7 @@ def _facts(study: str | None, runs: Path, plan: str | None) -> list[dict[str, An
     number = int(plan) if plan and plan != "all" else None
     folders = study_folders(study, runs)
     found: list[Collected] = [collect_all(f) if plan == "all" else collect(f, number) for f in folders]
-    cluster = look(found)
+    cluster = ask_slurm(found)
     return [facts(c, cluster) for c in found]
 
 

@@ -100,9 +100,9 @@ class Slurm(Schema):
     grace: Duration = "3 min"
     """Time before the limit, and at preemption, to write a checkpoint."""
     requeues: int = Field(default=50, ge=0)
-    """How often a run is started again after preemption, the time limit or a lost node."""
+    """How often a run is restarted after preemption, the time limit or a lost node."""
     parallel: int | None = Field(default=None, ge=1)
-    """Largest number of runs of one group at a time."""
+    """Largest number of runs of one array at a time; None: all. Datasets are packed by that many tasks; None: 16."""
     mail: str | None = None
     """Address to which SLURM sends mail when a run ends or fails."""
     extra: tuple[Annotated[str, AfterValidator(_options)], ...] = ()

@@ -1,4 +1,4 @@
-"""Whether the datasets of a study can give its jobs what they need, and keep apart what must be apart."""
+"""Checks that the datasets of a study have what its jobs need, and that no training image is a test image."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from medvq.launch.data import Found
 
 
 def check_data(study: Study, jobs: Iterable[str], found: Mapping[str, Found | None]) -> None:
-    """Splits, classes, labels and masks that the jobs need are there.
+    """Check that datasets have the splits, classes, labels and masks that the jobs need.
 
     Raises:
-        UsageError: with everything that is missing.
+        UsageError: something is missing; the message lists everything.
     """
     problems: dict[tuple[str, str], Problem] = {}
     for job in jobs:
@@ -37,7 +37,7 @@ def check_data(study: Study, jobs: Iterable[str], found: Mapping[str, Found | No
 
 
 def _unselected(study: Study, point: Point) -> Iterator[Problem]:
-    """Needs of a best checkpoint where nothing was held out that could choose one."""
+    """Yield needs of a best checkpoint from jobs that hold out no images to choose it by."""
     for role, need in point.config.needs.items():
         held_out = all(study.data[p.config.data.use].held_out for p in study.jobs[need.job])
         if need.checkpoint == "best" and not held_out:
@@ -49,7 +49,7 @@ def _unselected(study: Study, point: Point) -> Iterator[Problem]:
 
 
 def _lacking(point: Point, source: Source, data: Found) -> Iterator[Problem]:
-    """What a dataset lacks for a job."""
+    """Yield what a job needs and a dataset lacks."""
     has = {name: split.samples for name, split in data.manifest.splits.items()}
     for split in ("train", *source.held_out) if source.held_out else ():
         if not has.get(split):
@@ -89,18 +89,18 @@ class Seen:
 
     found: Found
     everything: bool
-    """Whether all its splits were trained on."""
+    """Whether the run trained on all splits of the dataset."""
 
 
 def check_disjoint(seen: Seen, test: Found, *, job: str, needed: str) -> None:
-    """No image that a needed run trains on is in this run's test split.
+    """Check that no training image of a needed run is in the test split of this run.
 
     Raises:
-        DataError: some are.
+        DataError: some training images are.
     """
     training = seen.found
     if training.ref.digest == test.ref.digest and not seen.everything:
-        return  # the leak check of packing covers one dataset
+        return  # packing has checked for leaks between the splits of one dataset
     import numpy as np
 
     from medvq.shards.dataset.dataset import Dataset

@@ -1,4 +1,4 @@
-"""The datasets of a study: found, and drawn where a study asks for it."""
+"""Find the datasets of a study, and draw synthetic ones."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A dataset that is there."""
+    """A dataset that exists."""
 
     ref: DatasetRef
     manifest: Manifest
 
 
 def used_data(study: Study, jobs: Iterable[str]) -> dict[str, Source]:
-    """The entries of `data` that the jobs read."""
+    """Return the entries of `data` that the jobs read."""
     names = dict.fromkeys(p.config.data.use for job in jobs for p in study.jobs[job])
     return {name: study.data[name] for name in names}
 
 
 def place_of(origin: Source | Ingredient, path: str | None, name: str, datasets: Path, study_folder: Path) -> Path:
-    """Where a dataset is, or will be; `path` is what `--data` gave for it."""
+    """Return the folder of a dataset, which may not exist yet; `path` is the value of `--data` for it."""
     if path is not None:
         return Path(path).resolve()
     if origin.synth:
@@ -47,7 +47,7 @@ def place_of(origin: Source | Ingredient, path: str | None, name: str, datasets:
 
 
 def given_for(study: Study, given: Mapping[str, str]) -> dict[str, str]:
-    """`--data` by dataset: `NAME=…` for an entry, `NAME.PART=…` or just `PART=…` for a part of a mixture.
+    """Resolve the names of `--data`: `NAME=…` for an entry, `NAME.PART=…` or `PART=…` for a part of a mixture.
 
     Raises:
         UsageError: the study has no such dataset.
@@ -72,14 +72,21 @@ def find_data(
     make: Say | None,
     absent: dict[str, MedvqError] | None = None,
 ) -> dict[str, Found | None]:
-    """The datasets that jobs read, by name. Missing synthetic ones are drawn, saying so to `make`; without it, None.
+    """Return the datasets that jobs read, by name.
 
-    With `absent`, what cannot be had is None as well, and why goes there.
+    Args:
+        study: the study.
+        jobs: names of its jobs.
+        given: folders from `--data`, by dataset.
+        datasets: the folder of packed datasets.
+        study_folder: the folder of the study's runs, which also holds synthetic datasets.
+        make: is told when a missing synthetic dataset is drawn; with None it is not drawn, and its value is None.
+        absent: if given, a dataset that cannot be read has the value None, and its error is added here.
 
     Raises:
-        UsageError: `given` names a dataset that the study lacks.
-        NotFoundError: a dataset is not there.
-        DataError: its manifest is damaged.
+        UsageError: `given` names a dataset that the study does not have.
+        NotFoundError: a dataset does not exist.
+        DataError: the manifest of a dataset is damaged.
     """
     paths = given_for(study, given)
     found: dict[str, Found | None] = {}
@@ -101,10 +108,10 @@ def find_data(
 
 
 def _at(path: Path, name: str) -> Found:
-    """The dataset at `path`.
+    """Return the dataset in the folder `path`.
 
     Raises:
-        NotFoundError: it is not there. DataError: its manifest is damaged.
+        NotFoundError: it does not exist. DataError: its manifest is damaged.
     """
     try:
         manifest = read_manifest(path)
@@ -118,7 +125,7 @@ def _at(path: Path, name: str) -> Found:
 
 
 def draw(synth: Synthetic, path: Path, say: Say) -> None:
-    """Draw and pack a synthetic dataset; two processes that want it make it once."""
+    """Draw and pack a synthetic dataset. If two processes call this at once, only one of them draws it."""
     from medvq.config.locate import find
     from medvq.config.recipe import load_recipe
     from medvq.shards.pack.pack import pack

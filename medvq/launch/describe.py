@@ -1,4 +1,4 @@
-"""What a study would do, before anything runs: runs, steps, layers, parameters, checkpoint size."""
+"""Describe a study before it runs: runs, steps, layers, parameters, checkpoint size."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 ASSUMED = (64, 64)
-"""Height and width in pixels where neither the study nor a dataset says them."""
+"""Height and width in pixels that are assumed if neither the study nor a dataset gives them."""
 
 
 def studies() -> list[dict[str, str]]:
-    """The studies that can be named: name, about, path."""
+    """Return name, description and path of every study beside the user and of those shipped."""
     found = []
     for name, path in known("jobs").items():
         try:
@@ -38,13 +38,13 @@ def studies() -> list[dict[str, str]]:
 
 
 def studies_text(found: list[dict[str, str]]) -> str:
-    """The studies, a line each."""
+    """Format studies, one per line."""
     width = max((len(s["study"]) for s in found), default=0)
     return "\n".join(f"{s['study']:<{width}}  {s['about']}" for s in found)
 
 
 def describe(request: Request, job: str | None) -> dict[str, Any]:
-    """The facts of every job, or of one."""
+    """Return the facts of all jobs of a study, or of one job."""
     absent: dict[str, MedvqError] = {}
     study, found = data_for(request, absent=absent)
     plan = make_plan(study, found, runs=request.runs, only=request.only)
@@ -99,7 +99,7 @@ def _job(plan: StudyPlan, job: str, found: dict[str, Found | None]) -> dict[str,
 
 
 def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """Parameters, layers and the size of a checkpoint, without computing anything."""
+    """Return parameters, layers and checkpoint size of a model, without computing with it."""
     from medvq.models.count import count, head_parameters, layers
 
     network = _built(point, shape, classes)
@@ -124,7 +124,7 @@ def _network(point: Point, shape: tuple[int, int, int], classes: int) -> dict[st
 
 
 def _built(point: Point, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The model of a point, without memory for its weights."""
+    """Return the model of a point on the meta device, which takes no memory for weights."""
     import torch
 
     from medvq.models.build import build
@@ -135,7 +135,7 @@ def _built(point: Point, shape: tuple[int, int, int], classes: int) -> nn.Module
 
 
 def _steps(spec: RunSpec) -> int:
-    """Optimizer steps of a run whose datasets are there."""
+    """Return the number of optimizer steps of a run whose datasets exist."""
     from medvq.train.view import training_view
 
     train = spec.config.train
@@ -144,7 +144,7 @@ def _steps(spec: RunSpec) -> int:
 
 
 def text(facts: dict[str, Any]) -> str:
-    """The facts for a person."""
+    """Format the result of `describe`."""
     lines = [f"{facts['study']}: {facts['about']}"]
     lines += [f"  data {name}: {why.splitlines()[0]}" for name, why in facts["missing"].items()]
     for name, job in facts["jobs"].items():
@@ -179,7 +179,7 @@ def text(facts: dict[str, Any]) -> str:
 
 
 def _schedule(record: str | dict[str, Any]) -> str:
-    """A name alone, or `cosine (t_max 100)`."""
+    """Format a schedule, such as `cosine (t_max 100)`."""
     if isinstance(record, str):
         return record
     rest = ", ".join(f"{key} {value}" for key, value in record.items() if key != "name")

@@ -1,4 +1,4 @@
-"""What is installed and whether it will work: a list of checks, each with its mend."""
+"""`medvq doctor`: check what is installed and whether it will work; each problem comes with its fix."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ PACKAGES = ("torch", "pyarrow")
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 """Names of optional packages that differ from the name of their module."""
 SHM = 10**9
-"""Bytes of /dev/shm below which workers that read images may run out of it."""
+"""Bytes of /dev/shm; with less, workers that read images may run out of shared memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line."""
+    """The result of one check."""
 
     level: Literal["ok", "warn", "fail"]
     what: str
     mend: str = ""
+    """What to do about it."""
 
 
 def examine(profile: str | None, runs: Path) -> list[Check]:
-    """All checks of this machine, and of a profile's cluster."""
+    """Check this machine and, if a profile is given, its cluster."""
     found = [*_packages(), *_machine(), *_folder(runs)]
     if profile is not None:
         found += [Check(level=level, what=what, mend=mend) for level, what, mend in checkup(profile, runs)]

@@ -1,4 +1,4 @@
-"""What a run said, over all its attempts."""
+"""The logs of a run, over all its attempts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAUSE = 0.5
 
 
 def pieces(folder: RunFolder, *, rank: int, attempt: int | None, follow: bool) -> Iterator[str]:
-    """The text of the logs in order, a heading before each; with `follow` until the run is done or has failed.
+    """Yield the text of the logs in order, each after a heading; with `follow`, until the run is done or has failed.
 
     Raises:
         NotFoundError: there is no log.
@@ -44,7 +44,7 @@ def pieces(folder: RunFolder, *, rank: int, attempt: int | None, follow: bool) -
 
 
 def as_data(folder: RunFolder, rank: int, attempt: int | None) -> list[dict[str, Any]]:
-    """`[{file, attempt, rank, lines}]` in order; `attempt` is null for what the batch script printed.
+    """Return `[{file, attempt, rank, lines}]` in order; `attempt` is None for the output of the batch script.
 
     Raises:
         NotFoundError: there is no log.
@@ -69,7 +69,7 @@ def _none(folder: RunFolder, rank: int, attempt: int | None) -> NotFoundError:
 
 
 def _files(folder: RunFolder, rank: int, attempt: int | None) -> list[Path]:
-    """The batch script's output, then the attempts in order."""
+    """Return the output of the batch script, then the logs of the attempts in order."""
     numbered = [(int(m[1]), p) for p in folder.logs.glob(f"attempt-*-rank-{rank}.log") if (m := _NUMBER.match(p.name))]
     found = [p for n, p in sorted(numbered) if attempt in (None, n)]
     if attempt is None and rank == 0:

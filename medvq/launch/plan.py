@@ -1,4 +1,4 @@
-"""From a study to its runs: one per point, named, identified, needs resolved."""
+"""From a study to its runs: one per point, with a name, an identity and the runs that it needs."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from medvq.runs.spec import NeedRef, RunSpec, write_spec
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Runs of one study, needs first."""
+    """Runs of one study; each comes after the runs that it needs."""
 
     runs: tuple[RunSpec, ...]
     folder: Path
     """`runs/<study>`."""
 
     def folder_of(self, run: RunSpec) -> RunFolder:
-        """Where a run is kept."""
+        """Return the folder of a run."""
         return RunFolder(self.folder / run.run)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan(Runs):
-    """What is to be done."""
+    """The runs of a study that is to be done."""
 
     study: Study
 
 
 def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
-    """The jobs to do: those asked for and what they need, needs first; all where none is named.
+    """Return the requested jobs and the jobs that they need, in topological order; without a request, all jobs.
 
     Raises:
         NotFoundError: the study has no such job.
@@ -63,7 +63,13 @@ def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
 
 
 def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, only: Sequence[str] = ()) -> StudyPlan:
-    """The runs of a study, given its datasets. Writes nothing.
+    """Return the runs of a study, given its datasets. Nothing is written.
+
+    Args:
+        study: the study.
+        found: its datasets by name; None for those that are not there.
+        runs: the folder of all runs.
+        only: the requested jobs; empty means all.
 
     Raises:
         UsageError: a dataset lacks what a job needs.
@@ -87,14 +93,14 @@ def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, on
                         check_disjoint(seen, test, job=job, needed=needed.run)
             spec = _spec(study, point, found, needs)
             by_point[id(point)] = spec
-            # Whatever the runs that it starts from have seen, it has seen too.
+            # Images that a needed run was trained on count as training images of this run, too.
             trained_on[spec.run] = _seen(study, point, found) + [s for n in needs.values() for s in trained_on[n.run]]
             specs.append(spec)
     return StudyPlan(study=study, runs=tuple(specs), folder=runs / study.name)
 
 
 def _seen(study: Study, point: Point, found: Mapping[str, Found | None]) -> list[Seen]:
-    """The datasets that a run of `point` trains on, as far as they are there."""
+    """Return the datasets that a run of `point` trains on and that are there."""
     entry = point.config.data.use
     source = study.data[entry]
     there = [found[name] for name in source.origins(entry)]
@@ -102,7 +108,7 @@ def _seen(study: Study, point: Point, found: Mapping[str, Found | None]) -> list
 
 
 def _tests(study: Study, point: Point, found: Mapping[str, Found | None]) -> list[Found]:
-    """The datasets whose test split a run of `point` is measured on."""
+    """Return the datasets that are there and on whose test split a run of `point` is measured."""
     entry = point.config.data.use
     source = study.data[entry]
     there = [found[name] for name in source.origins(entry)] if source.held_out else []
@@ -137,13 +143,13 @@ def _spec(study: Study, point: Point, found: Mapping[str, Found | None], needs: 
 
 
 def slug(axis: str, value: Any) -> str:
-    """`data.subset`, 10 as `subset10`: short, and safe as part of a folder's name."""
+    """Return a short text for a value of an axis that is safe in a folder name: `data.subset`, 10 gives `subset10`."""
     last = axis.rpartition(".")[2]
     return re.sub(r"[^A-Za-z0-9.]+", "_", f"{last}{value}").strip("_")
 
 
 def record(plan: StudyPlan) -> PlanRecord:
-    """Write the plan and the run.json of every run; the plan's number is kept where nothing has changed."""
+    """Write the plan and the run.json of every run; an unchanged plan keeps its number."""
     make_folder(plan.folder)
     facts: dict[str, Any] | None = None
     for spec in plan.runs:

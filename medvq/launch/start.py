@@ -1,4 +1,4 @@
-"""`medvq run`: read a study, plan it, do what is missing."""
+"""`medvq run`: read a study, plan its runs, do what is missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRACE_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asked for."""
+    """The arguments of a command that works on a study."""
 
     study: str | Path | Study
     """Its name or path, or a study that was loaded before; `sets` and `smoke` belong to the first two."""
@@ -44,7 +44,7 @@ class Request:
 
 
 def load(request: Request) -> Study:
-    """Return the study with the request's options laid over it."""
+    """Return the study with the options of the request applied."""
     resources: dict[str, Any] = {}
     if request.workers is not None:
         resources["workers"] = request.workers
@@ -76,7 +76,7 @@ def _with_resources(study: Study, changes: Mapping[str, Any]) -> Study:
 def data_for(
     request: Request, *, make: Callable[[str], None] | None = None, absent: dict[str, MedvqError] | None = None
 ) -> tuple[Study, dict[str, Found | None]]:
-    """The study, and the datasets of the jobs that are asked for; `make` and `absent` as for `find_data`."""
+    """Return the study and the datasets of the requested jobs; `make` and `absent` are passed to `find_data`."""
     study = load(request)
     found = find_data(
         study,
@@ -91,7 +91,13 @@ def data_for(
 
 
 def plan_for(request: Request, say: Watch | None) -> StudyPlan:
-    """The runs. If nobody is told none will be done: nothing is drawn, and absent data leave identities open."""
+    """Return the runs of the requested jobs.
+
+    Args:
+        request: the arguments of the command.
+        say: is told when synthetic data are drawn. None means that the plan is only shown: nothing is drawn, and runs
+            whose data are missing have no identity yet.
+    """
     absent: dict[str, MedvqError] = {}
     study, found = data_for(request, make=say.note if say else None, absent=None if say else absent)
     given = given_for(study, request.data)
@@ -102,7 +108,7 @@ def plan_for(request: Request, say: Watch | None) -> StudyPlan:
 
 
 def states_of(plan: Runs) -> dict[str, tuple[State, RunStatus]]:
-    """The state of every run of a plan, by name."""
+    """Return the state and the status of every run of a plan, by name."""
     statuses = {spec.run: status_of(plan.folder_of(spec)) for spec in plan.runs}
     runs = [{"run": s.run, "needs": {r: n.model_dump() for r, n in s.needs.items()}} for s in plan.runs]
     states = with_needs(runs, statuses)
@@ -110,7 +116,7 @@ def states_of(plan: Runs) -> dict[str, tuple[State, RunStatus]]:
 
 
 def execute(plan: StudyPlan, watch: Watch, *, parallel: int | Literal["auto"] = 1, budget: float | None = None) -> bool:
-    """Record the plan and do it here, within `budget` seconds; returns whether it was stopped."""
+    """Record the plan and run it here, for at most `budget` seconds; return whether it was stopped."""
     with stopping(plan.folder) as stop, listening(stop, watch), limited(stop, watch, budget):
         run_here(plan, stop, watch, parallel, begin=lambda: record(plan))
         return stop.asked
@@ -137,7 +143,7 @@ def unfinished(plan: StudyPlan, stopped: bool) -> MedvqError | None:
 
 @contextmanager
 def listening(stop: Stop, watch: Watch) -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a stop request; a second Ctrl-C interrupts at once.
+    """Turn Ctrl-C, SIGTERM and SIGUSR1 into a stop request; a second Ctrl-C raises KeyboardInterrupt.
 
     Python lets only the main thread handle signals; in any other thread they keep their meaning.
     """
@@ -148,9 +154,9 @@ def listening(stop: Stop, watch: Watch) -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not stop.asked:  # batch scripts repeat it
+        if not stop.asked:  # batch scripts repeat the signal
             watch.note(
-                f"{signal.Signals(number).name}: writing a checkpoint and stopping; Ctrl-C again gives up at once"
+                f"{signal.Signals(number).name}: writing a checkpoint and stopping; press Ctrl-C again to stop at once"
             )
         stop.ask()
 

@@ -1,4 +1,4 @@
-"""The runs of a plan, for a person and for programs: what their folders say, and where they are on a cluster."""
+"""The status of the runs of a plan, as text and as data: from their folders, and from the cluster."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from medvq.launch.slurm.cluster import SILENT, Cluster, Place, settled, use
+from medvq.launch.slurm.cluster import SILENT, Cluster, ClusterRun, resource_use, state_with_slurm
 from medvq.runs.collect import Collected, RunEntry
 from medvq.runs.commands import announced_runs
 from medvq.runs.submission import last_lines
 
 SHOWN = 3
-"""Metrics of a run in a table."""
+"""Number of metrics of a run that the table shows."""
 
 
 def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any]:
-    """`{study, plan, runs: [{run, job, values, state, folder, attempts, metrics, …}], notes}`."""
+    """Return `{study, plan, runs: [{run, job, values, state, folder, attempts, metrics, …}], notes}`.
+
+    Args:
+        collected: the runs, from their folders.
+        cluster: what SLURM says of them; None if it was not asked.
+    """
     seen = cluster or Cluster()
     found: list[dict[str, Any]] = []
     states: dict[str, str] = {}
     here = announced_runs(collected.folder)
     for entry, record in zip(collected.entries, collected.plan.runs, strict=True):
-        place = seen.places.get(entry.folder.path)
-        state, why = settled(entry, place, seen.silent)
+        place = seen.runs.get(entry.folder.path)
+        state, why = state_with_slurm(entry, place, seen.silent)
         needs = [n["run"] for n in record["needs"].values()]
         unsure = state in ("planned", "stopped") or why == SILENT
         if unsure and any(states.get(n) in ("failed", "blocked") for n in needs):
@@ -33,18 +38,18 @@ def facts(collected: Collected, cluster: Cluster | None = None) -> dict[str, Any
             state, why = "queued", f"its turn comes in {here[entry.run]}"
         states[entry.run] = state
         found.append(_run(entry, place, state, why))
-    places = [p for e in collected.entries if (p := seen.places.get(e.folder.path))]
+    places = [p for e in collected.entries if (p := seen.runs.get(e.folder.path))]
     return {
         "study": collected.study,
         "plan": collected.plan.number,
         "runs": found,
-        "notes": [*seen.unknown, *use(places)],
+        "notes": [*seen.unknown, *resource_use(places)],
     }
 
 
-def _run(entry: RunEntry, place: Place | None, state: str, why: str) -> dict[str, Any]:
+def _run(entry: RunEntry, place: ClusterRun | None, state: str, why: str) -> dict[str, Any]:
     status = entry.status
-    failure = status.failure if state == "failed" else None  # else it has been sent again
+    failure = status.failure if state == "failed" else None  # in other states the run was sent again since
     if state == "failed" and failure is None and place is not None:
         log = str(place.submission.log(place.index))
         failure = {"error": why, "traceback": last_lines(Path(log)), "log": log}
@@ -69,11 +74,11 @@ def _run(entry: RunEntry, place: Place | None, state: str, why: str) -> dict[str
 
 
 def text(found: dict[str, Any], states: tuple[str, ...] = ()) -> str:
-    """One table; what failed says why.
+    """Return a table of the runs; a failed run is followed by the reason.
 
     Args:
-        found: what `facts` gives.
-        states: only runs in these states; all where it is empty.
+        found: the result of `facts`.
+        states: show only runs in these states; empty shows all.
     """
     counts = Counter(r["state"] for r in found["runs"])
     summary = ", ".join(f"{n} {state}" for state, n in counts.items())
@@ -117,7 +122,7 @@ def _metrics(metrics: dict[str, float]) -> str:
 
 
 def _hours(runs: list[dict[str, Any]]) -> str:
-    """What all runs have cost."""
+    """Return the GPU hours and core hours of all runs, in words."""
     words = []
     for device, name in (("gpu", "GPU hours"), ("cpu", "core hours")):
         costs = [r["hours"] for r in runs if r["hours"] and r["hours"]["device"] == device]
@@ -128,7 +133,7 @@ def _hours(runs: list[dict[str, Any]]) -> str:
 
 
 def clock(left: float) -> str:
-    """Seconds as 1:11 or 2:03:04."""
+    """Format seconds as `1:11`, `2:03:04` or `1.5 d`."""
     return (
         time.strftime("%-M:%S" if left < 3600 else "%-H:%M:%S", time.gmtime(left))
         if left < 86400

@@ -1,4 +1,4 @@
-"""Requests to stop, and what a person who waits is told."""
+"""Requests to stop a command, and the progress that it reports to a person."""
 
 from __future__ import annotations
 
@@ -20,53 +20,56 @@ CANCEL = ".cancel"
 
 @dataclass
 class Stop:
-    """A request to stop, from a signal handler to the workers."""
+    """A request to stop, which a signal handler passes on to the workers."""
 
     file: Path
+    """Workers stop if this file exists."""
     asked: bool = False
+    """Whether a stop was requested."""
 
     def ask(self) -> None:
-        """Ask every worker to write a checkpoint and stop."""
+        """Request that every worker writes a checkpoint and stops."""
         self.asked = True
-        with contextlib.suppress(FileNotFoundError):  # the last group has just ended
+        with contextlib.suppress(FileNotFoundError):  # the last group has just ended, and removed the folder
             self.file.touch()
 
 
 @dataclass
 class Watch:
-    """What a person who waits is told."""
+    """Callbacks that report progress to a person."""
 
     active: Callable[[RunSpec, RunStatus], None]
-    """The state of a run under way, a few times a second."""
+    """Called with the status of a running run, a few times a second."""
     ended: Callable[[RunSpec, RunStatus], None]
-    """A run has come to an end, good or bad."""
+    """Called when a run is done, has failed or was stopped."""
     note: Callable[[str], None]
-    """A line of talk."""
+    """Called with a line of text."""
     starting: Callable[[int, int, str], None] = field(default=lambda runs, workers, launcher: None)
-    """A group of workers is being started for some runs."""
+    """Called with (runs, workers, launcher) when a group of workers is started."""
 
 
 def cancel_study(folder: Path) -> None:
-    """Ask those who do runs of a study outside SLURM to stop."""
+    """Request that commands which do runs of a study outside of SLURM stop."""
     (folder / CANCEL).touch()
 
 
 def cancelled(folder: Path) -> int | None:
-    """Changes when somebody asks by `cancel_study`; SLURM has its own way, and would start a job again."""
+    """Return a value that changes when `cancel_study` is called; None inside SLURM jobs, which SLURM cancels itself."""
     file = folder / CANCEL
     return file.stat().st_mtime_ns if allocation() is None and file.exists() else None
 
 
 @contextlib.contextmanager
 def stopping(shared: Path) -> Iterator[Stop]:
-    """A stop request with a place of its own; inside a SLURM job it is in `shared`, which every node sees."""
+    """Give a stop request with a file of its own; inside a SLURM job the file is in `shared`, which every node sees."""
     given = allocation()
     if given is None:
         process = Process.current()
         with tempfile.TemporaryDirectory(prefix=f"medvq-{process.pid}-{process.start}-stop-") as folder:
             yield Stop(Path(folder) / "stop")
         return
-    # A start of the job that was killed may have left its own; old processes that live on must not stop this one.
+    # An earlier start of the job that was killed may have left its file. Each start has another name, so that
+    # processes of an earlier start that still live do not see this one.
     for left in make_folder(shared).glob(f".stop-{given.job}-*"):
         left.unlink(missing_ok=True)
     file = shared / f".stop-{given.job}-{given.restart}"
@@ -78,7 +81,7 @@ def stopping(shared: Path) -> Iterator[Stop]:
 
 @contextlib.contextmanager
 def limited(stop: Stop, watch: Watch, seconds: float | None) -> Iterator[None]:
-    """Ask to stop when so many seconds have passed."""
+    """Request a stop after `seconds`; None sets no limit."""
 
     def end() -> None:
         stop.ask()

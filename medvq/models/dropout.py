@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from medvq.models.draws import Draws
 
@@ -31,7 +31,7 @@ def dropping(draws: Draws) -> Iterator[None]:
         _steps.pop()
 
 
-class KeyedDropout(_DropoutNd):
+class KeyedDropout(nn.Dropout):
     """`nn.Dropout`, or `nn.Dropout1d`, `2d` or `3d`, with keyed masks.
 
     Inside `dropping(draws)` the mask of a training pass comes from `draws`. Elsewhere the layer behaves like torch's.
@@ -42,7 +42,7 @@ class KeyedDropout(_DropoutNd):
     """Name of the layer in the model; it keys the draws."""
     whole_channels: bool
     """Whether whole channels of (B, C, …) are dropped, as `nn.Dropout1d`, `2d` and `3d` do."""
-    stock: type[_DropoutNd]
+    stock: type[Any]
     """The class of torch that the layer had."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,8 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from medvq.errors import UsageError
 from medvq.models.ranks import rank, sum_over_ranks_, world_size
 
+BatchNorm = _BatchNorm
+"""The base class of all BatchNorms, for which torch has no public name."""
 
-class _GlobalBatchNorm(_BatchNorm):
+
+class _GlobalBatchNorm(BatchNorm):
     """BatchNorm that takes its training statistics over the images of all ranks.
 
     On one rank it equals torch's BatchNorm. Unlike `nn.SyncBatchNorm` it also runs on CPU. In training, every rank
@@ -65,7 +68,7 @@ def convert_global_batchnorm(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if type(module) in global_versions:
             module.__class__ = global_versions[type(module)]
-        elif isinstance(module, _BatchNorm) and not isinstance(module, _GlobalBatchNorm):
+        elif isinstance(module, BatchNorm) and not isinstance(module, _GlobalBatchNorm):
             raise UsageError(
                 f"{name} is a {type(module).__name__}, which cannot take its statistics over the global batch",
                 hint="use nn.BatchNorm1d, 2d or 3d, or a norm without batch statistics, such as nn.GroupNorm",

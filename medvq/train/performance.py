@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from medvq.config.study import Resources
 from medvq.models.dropout import KeyedDropout
+from medvq.models.norm import BatchNorm
 from medvq.models.quantize.base import Quantizer
 from medvq.shards.load.loader import RawBatch
 from medvq.train.optim import FUSED_ON
@@ -34,7 +34,7 @@ def compilable(model: nn.Module) -> list[nn.Module]:
     Those layers are not compiled, because Inductor has miscompiled updates of moving averages on the CPU and cannot
     trace communication between ranks.
     """
-    if not any(isinstance(m, Quantizer | _BatchNorm | KeyedDropout) for m in model.modules()):
+    if not any(isinstance(m, Quantizer | BatchNorm | KeyedDropout) for m in model.modules()):
         return [model] if any(True for _ in model.parameters()) else []
     return [part for child in model.children() for part in compilable(child)]
 

@@ -11,7 +11,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from medvq.config.extensions import with_metrics
@@ -21,6 +20,7 @@ from medvq.errors import UsageError
 from medvq.keys import draw_key
 from medvq.metrics.metric import Metric, evaluate_metrics
 from medvq.models.draws import Draws
+from medvq.models.norm import BatchNorm
 from medvq.registry import import_object
 from medvq.runs.spec import RunSpec
 from medvq.shards.load.loader import Loader
@@ -57,7 +57,7 @@ class Session:
         self.loss_sync = LossSync(self.world)
         if self.position.meter:
             self.loss_sync.load(self.position.meter)
-        if self.settings.accumulate > 1 and any(isinstance(m, _BatchNorm) for m in self.task.modules()):
+        if self.settings.accumulate > 1 and any(isinstance(m, BatchNorm) for m in self.task.modules()):
             raise UsageError(
                 "train.accumulate cannot be used with BatchNorm, whose statistics are those of the whole batch",
                 hint="use more workers instead, or a smaller batch_size",

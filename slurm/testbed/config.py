@@ -1,4 +1,4 @@
-"""The configuration files of the testbed's SLURM, as text."""
+"""The text of the configuration files of the testbed's SLURM."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CONTROLLER = "ctl"
 def slurm_conf(
     state: Path, nodes: list[str], *, cpus: int, memory: int, gpus: int, cgroup: bool, accounting: bool
 ) -> str:
-    """slurm.conf; `memory` in MB per node.
+    """Return slurm.conf; `memory` is in MB per node.
 
-    Short timers, so that tests see in seconds what takes minutes on a cluster; what they would be by default is beside
-    them. GPUs are character devices that nothing opens.
+    Timers are short, so that tests see in seconds what takes minutes on a cluster; comments give SLURM's defaults. GPUs
+    are character devices that nothing opens.
     """
     storage = (
         f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost={CONTROLLER}\n"
@@ -33,7 +33,7 @@ def slurm_conf(
 SlurmctldHost={CONTROLLER}({address(CONTROLLER)})
 SlurmUser=root
 AuthType=auth/munge
-# A requeued job starts again after cred_expire + 1 s (120)
+# A requeued job restarts after cred_expire + 1 s (default 120)
 AuthInfo=cred_expire=5
 MpiDefault=none
 ReturnToService=2
@@ -46,18 +46,18 @@ SlurmctldLogFile={state}/log/slurmctld.log
 SlurmdLogFile={state}/log/slurmd-%n.log
 ProctrackType={track}
 TaskPlugin={task}
-# Lets a machine of two cores declare nodes of four
+# Allows nodes that declare more cores than the machine has
 SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
-# A lost node is down after 10 s (300); a job has 5 s between SIGTERM and SIGKILL (30)
+# A lost node is down after 10 s (default 300); a job has 5 s between SIGTERM and SIGKILL (default 30)
 SlurmdTimeout=10
 SlurmctldTimeout=10
 KillWait=5
 MinJobAge=300
 InactiveLimit=0
 MessageTimeout=20
-# SIGUSR1 of --signal comes at preemption too
+# The signal of --signal is sent at preemption, too
 SlurmctldParameters=preempt_send_user_signal
 JobRequeue=1
 SchedulerType=sched/backfill
@@ -79,18 +79,18 @@ PartitionName=high PriorityTier=10 GraceTime=0 PreemptMode=OFF
 
 
 def first_job(state: Path) -> int:
-    """Where SLURM job ids begin: two testbeds on one machine share its cgroups, whose names are made of them."""
+    """Return the first job id. Two testbeds on one machine share its cgroups, which are named after job ids."""
     return zlib.crc32(str(state).encode()) % 60_000 * 1000 + 1
 
 
 def gres_conf(state: Path, gpus: int) -> str:
-    """gres.conf: the pretended GPUs of every node."""
+    """Return gres.conf: the fake GPUs of every node."""
     files = f"gpu[0-{gpus - 1}]" if gpus > 1 else "gpu0"
     return f"Name=gpu Type=fake File={state}/devices/{files}\n"
 
 
 def cgroup_conf() -> str:
-    """cgroup.conf, read only where processes are tracked by cgroup v1."""
+    """Return cgroup.conf, which is read only if processes are tracked by cgroup v1."""
     return (
         "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\n"
         "ConstrainRAMSpace=yes\nConstrainDevices=no\nConstrainCores=no\n"
@@ -98,7 +98,7 @@ def cgroup_conf() -> str:
 
 
 def slurmdbd_conf(state: Path) -> str:
-    """slurmdbd.conf: the database is on a socket that only root can use."""
+    """Return slurmdbd.conf; the database listens on a socket that only root can use."""
     return f"""AuthType=auth/munge
 DbdHost={CONTROLLER}
 SlurmUser=root
@@ -113,10 +113,10 @@ CommitDelay=1
 
 
 def hosts(nodes: list[str]) -> str:
-    """/etc/hosts of every host of the testbed."""
+    """Return /etc/hosts of every host of the testbed."""
     return "127.0.0.1 localhost\n" + "".join(f"{address(n)} {n}\n" for n in [CONTROLLER, *nodes])
 
 
 def address(host: str) -> str:
-    """The address of a host on the testbed's own network."""
+    """Return the address of a host in the testbed's own network."""
     return f"{NETWORK}.1" if host == CONTROLLER else f"{NETWORK}.{10 + int(host.removeprefix('node'))}"

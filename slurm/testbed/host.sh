@@ -1,6 +1,6 @@
 #!/bin/bash
-# The first process of a host of the testbed: its mounts and name, then a parent for orphans.
-# Killing it takes everything on the host along, as a power cut does.
+# The first process of a host of the testbed: it sets mounts and host name, then waits, as the parent of orphans.
+# Killing it kills everything on the host, as a power cut does.
 # host.sh NAME STATE OUTER SHARED...
 set -e
 name=$1 state=$2
@@ -12,7 +12,7 @@ mkdir -p /run/munge 2>/dev/null || true
 mount -t tmpfs -o mode=755,size=1m tmpfs /run/munge
 mount --bind "$state/munge" /run/munge
 if [ "$name" != ctl ]; then
-    # What is under /tmp and shared stays reachable through `outer`.
+    # Shared folders under /tmp stay reachable through `outer`.
     mkdir -p "$state/hosts/$name/outer"
     mount --rbind /tmp "$state/hosts/$name/outer"
     mount -t tmpfs -o size=4g,mode=1777 tmpfs /tmp

@@ -1,4 +1,4 @@
-"""Hosts of the testbed: namespaces of their own, joined by a bridge that lives in the controller's."""
+"""The hosts of the testbed: namespaces that are connected by a bridge in the controller's namespace."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ BRIDGE = "br0"
 
 
 class TestbedError(Exception):
-    """Something of the testbed does not come up."""
+    """A part of the testbed does not start or stop."""
 
 
 def wait_until(what: Callable[[], bool], seconds: float, failure: str) -> None:
-    """Poll until `what` holds.
+    """Poll until `what` returns something true.
 
     Raises:
-        TestbedError: it does not within the time.
+        TestbedError: it did not within the time.
     """
     end = time.monotonic() + seconds
     while not what():
@@ -35,7 +35,7 @@ def wait_until(what: Callable[[], bool], seconds: float, failure: str) -> None:
 
 
 def quiet(*command: str | Path) -> bool:
-    """Run a command and say whether it succeeded within 20 s."""
+    """Run a command, and return whether it succeeded within 20 s."""
     try:
         done = subprocess.run([str(c) for c in command], capture_output=True, timeout=20, check=False)
     except subprocess.TimeoutExpired:
@@ -44,7 +44,7 @@ def quiet(*command: str | Path) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """Start time of a live process in clock ticks; None once it is gone or a zombie."""
+    """Return the start time of a process in clock ticks; None if it has ended or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -54,19 +54,19 @@ def started(pid: int) -> str | None:
 
 @dataclass(frozen=True)
 class Host:
-    """A host: the namespaces of one process. Its record is `pid start` of that process, as this machine counts."""
+    """A host: the namespaces of one process. The file `pid` has the process id and the start time of that process."""
 
     name: str
     state: Path
 
     @property
     def folder(self) -> Path:
-        """What is kept about the host."""
+        """The folder with the host's files."""
         return self.state / "hosts" / self.name
 
     @property
     def pid(self) -> int | None:
-        """The host's first process; None where it is down."""
+        """Process id of the host's first process; None if the host is down."""
         try:
             pid, start = (self.folder / "pid").read_text().split()
         except (OSError, ValueError):
@@ -74,7 +74,7 @@ class Host:
         return int(pid) if started(int(pid)) == start else None
 
     def inside(self, *command: str | Path, root: Path | None = None) -> list[str]:
-        """The command line that runs a command on this host."""
+        """Return the command line that runs a command on this host."""
         pid = self.pid
         if pid is None:
             raise TestbedError(f"{self.name} is down")
@@ -83,11 +83,11 @@ class Host:
         return ["nsenter", "-t", str(pid), *spaces, *folder, "--", *map(str, command)]
 
     def run(self, *command: str | Path) -> bool:
-        """Run a short command on the host and say whether it succeeded."""
+        """Run a short command on the host, and return whether it succeeded."""
         return self.pid is not None and quiet(*self.inside(*command))
 
     def start(self) -> None:
-        """Bring the host up with its network; does nothing where it is up."""
+        """Start the host with its network, unless it is up."""
         if self.pid is not None:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -104,15 +104,15 @@ class Host:
         self._join()
 
     def cut(self) -> None:
-        """Take the power away: every process on the host is gone at once."""
+        """Kill every process on the host at once, as a power cut does."""
         pid = self.pid
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: started(pid) is None, 20, f"{self.name} does not go")
+            wait_until(lambda: started(pid) is None, 20, f"{self.name} does not stop")
         (self.folder / "pid").unlink(missing_ok=True)
 
     def share(self, folders: Sequence[Path]) -> None:
-        """Let the host's private /tmp show these folders of the machine's."""
+        """Mount folders of the machine in the host's private /tmp."""
         for path in folders:
             if self.name == CONTROLLER or not path.is_relative_to("/tmp") or self.run("mountpoint", "-q", path):
                 continue
@@ -121,7 +121,7 @@ class Host:
                 raise TestbedError(f"cannot share {path} with {self.name}")
 
     def daemon(self, command: Sequence[str | Path], pidfile: Path, log: Path, environment: dict[str, str]) -> bool:
-        """Start a daemon that writes its process id, unless it runs; says whether it was started."""
+        """Start a daemon that writes its process id, unless it runs; return whether it was started."""
         if self.runs(pidfile):
             return False
         pidfile.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ class Host:
         return True
 
     def runs(self, pidfile: Path) -> bool:
-        """Whether the daemon behind a file of process ids (as the host counts) runs."""
+        """Return whether the daemon runs whose process id, in the host's own namespace, is in a file."""
         try:
             pid = int(pidfile.read_text())
         except (OSError, ValueError):
@@ -142,7 +142,7 @@ class Host:
         return self.run("sh", "-c", f"grep -q '^State:.[^ZX]' /proc/{pid}/status")
 
     def _join(self) -> None:
-        """A cable from the host to the bridge; nothing of it is on the machine's own network."""
+        """Connect the host to the bridge, without touching the machine's own network."""
         if self.name == CONTROLLER:
             steps = [
                 "ip link set lo up",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A real SLURM of several nodes on one Debian machine, without systemd and without a trace on the machine's network.
+"""Run a real SLURM with several nodes on one Debian machine, without systemd and without touching its network.
 
-Nodes have network, process, mount, host name and IPC namespaces of their own; the controller with accounting has one
-more. See README.md beside this file.
+Each node has its own network, process, mount, host name and IPC namespaces, and so has the controller with accounting.
+See README.md beside this file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def install(accounting: bool) -> None:
-    """Debian's packages, without starting the daemons that they bring.
+    """Install Debian's packages, without starting their daemons.
 
     Raises:
         TestbedError: apt cannot install them.
@@ -62,7 +62,7 @@ def _installed(package: str) -> bool:
 
 
 class Testbed:
-    """The controller, its daemons and the nodes, as `settings` (nodes, cpus, memory, gpus, accounting) say."""
+    """The controller, its daemons and the nodes, according to `settings` (nodes, cpus, memory, gpus, accounting)."""
 
     def __init__(self, state: Path, settings: dict[str, int]) -> None:
         self.state, self.settings = state, settings
@@ -70,7 +70,7 @@ class Testbed:
         self.nodes = [Host(f"node{i + 1}", state) for i in range(settings["nodes"])]
 
     def up(self, shared: list[Path]) -> None:
-        """Bring up what is down, and leave alone what runs."""
+        """Start what is down; what runs is not touched."""
         self._write()
         self.controller.start()
         self._munge()
@@ -86,7 +86,7 @@ class Testbed:
         self._wait_idle()
 
     def back(self, name: str, shared: list[Path]) -> None:
-        """Bring one node up."""
+        """Start one node."""
         node = self._node(name)
         node.start()
         node.share(shared)
@@ -94,7 +94,7 @@ class Testbed:
         node.daemon(["slurmd", "-N", name], self._pidfile(f"slurmd-{name}"), self.state / f"log/slurmd-{name}.out", {})
 
     def stop(self, daemon: str, force: bool) -> None:
-        """End one daemon: slurmctld, slurmdbd, or slurmd-NODE."""
+        """Stop one daemon: slurmctld, slurmdbd, or slurmd-NODE."""
         host = self._node(daemon.removeprefix("slurmd-")) if daemon.startswith("slurmd-") else self.controller
         pidfile = self._pidfile(daemon)
         if not host.runs(pidfile):
@@ -103,11 +103,11 @@ class Testbed:
         wait_until(lambda: not host.runs(pidfile), 20, f"{daemon} does not end")
 
     def cut(self, name: str) -> None:
-        """Cut a node's power."""
+        """Kill everything on a node at once, as a power cut does."""
         self._node(name).cut()
 
     def down(self) -> None:
-        """End everything and remove every file."""
+        """Stop everything and remove all files."""
         for host in [*self.nodes, self.controller]:
             host.cut()
         if CGROUP.is_dir():
@@ -118,7 +118,7 @@ class Testbed:
         shutil.rmtree(self.state, ignore_errors=True)
 
     def status(self) -> str:
-        """What runs, and what SLURM says of the nodes."""
+        """Return which hosts are up, and the nodes as sinfo shows them."""
         lines = [f"{h.name:<6} {'up' if h.pid else 'down'}" for h in [self.controller, *self.nodes]]
         if self.controller.pid:
             command = self.controller.inside("timeout", "20", "sinfo", "-N", "-o", "%N %P %t %c %m %G %E")
@@ -135,7 +135,7 @@ class Testbed:
         return self.state / f"{daemon}.pid"
 
     def _write(self) -> None:
-        """Folders, configuration, pretended devices."""
+        """Write folders, configuration files and fake GPU devices."""
         s, names = self.settings, [n.name for n in self.nodes]
         cgroup = all(
             (CGROUP / part / "tasks").exists() and os.access(CGROUP / part, os.W_OK) for part in ("freezer", "memory")
@@ -162,7 +162,7 @@ class Testbed:
                 os.mknod(device, 0o20666, os.makedev(1, 3))
 
     def _munge(self) -> None:
-        """One munged serves every host through its socket."""
+        """Start munged; one process serves every host through its socket."""
         key = self.state / "munge.key"
         if not key.exists():
             key.touch(mode=0o600)
@@ -182,7 +182,7 @@ class Testbed:
         wait_until(lambda: self.controller.run("munge", "-n"), 10, f"munged does not answer; see {self.state}/log")
 
     def _database(self) -> None:
-        """MariaDB with a data folder of its own, on a socket."""
+        """Start MariaDB with its own data folder, on a socket."""
         folder, log = self.state / "db", self.state / "log"
         if not (folder / "data/mysql").is_dir():
             make = ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={folder}/data",
@@ -224,26 +224,26 @@ class Testbed:
 
 
 def main() -> int:
-    """The command line."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="bring up what is down; what runs is left alone")
+    up = commands.add_parser("up", help="start what is down; what runs is not touched")
     up.add_argument("--nodes", type=int, default=3)
     up.add_argument("--cpus", type=int, default=4, help="cores that each node declares")
     up.add_argument("--memory", type=int, default=6000, help="MB that each node declares")
-    up.add_argument("--gpus", type=int, default=2, help="pretended GPUs of each node")
-    up.add_argument("--no-accounting", action="store_true", help="without slurmdbd and database")
-    up.add_argument("--share", type=Path, action="append", default=[], help="a folder under /tmp that nodes see too")
-    commands.add_parser("down", help="end everything and remove every file")
-    commands.add_parser("status", help="what runs")
-    cut = commands.add_parser("cut", help="cut a node's power")
+    up.add_argument("--gpus", type=int, default=2, help="fake GPUs of each node")
+    up.add_argument("--no-accounting", action="store_true", help="do without slurmdbd and database")
+    up.add_argument("--share", type=Path, action="append", default=[], help="a folder under /tmp that nodes see, too")
+    commands.add_parser("down", help="stop everything and remove all files")
+    commands.add_parser("status", help="show what runs")
+    cut = commands.add_parser("cut", help="kill everything on a node, as a power cut does")
     cut.add_argument("node")
-    back = commands.add_parser("back", help="give a node its power back")
+    back = commands.add_parser("back", help="start a node again")
     back.add_argument("node")
-    stop = commands.add_parser("stop", help="end one daemon; `up` starts it again")
+    stop = commands.add_parser("stop", help="stop one daemon; `up` starts it again")
     stop.add_argument("daemon", help="slurmctld, slurmdbd or slurmd-NODE")
     stop.add_argument("--kill", action="store_true", help="with SIGKILL")
-    login = commands.add_parser("login", help="run a command on the login host, a shell without one")
+    login = commands.add_parser("login", help="run a command on the login host, or a shell")
     login.add_argument("what", nargs=argparse.REMAINDER)
     on = commands.add_parser("on", help="run a command on a node")
     on.add_argument("node")
@@ -258,7 +258,7 @@ def main() -> int:
 
 def _do(given: argparse.Namespace) -> int:
     if os.geteuid() != 0:
-        raise TestbedError("needs root: namespaces, a network of its own and Debian packages")
+        raise TestbedError("this needs root, for namespaces, a network of its own and Debian packages")
     kept = STATE / "settings.json"
     if given.command in ("login", "on"):
         host = Host(CONTROLLER if given.command == "login" else given.node, STATE)

@@ -65,7 +65,7 @@ def test_cancel_of_what_runs_in_a_terminal_asks_no_slurm(cli, study, slurm):
 def test_submit_to_a_cluster_without_arrays_says_so(cli, smear, tmp_path):
     (tmp_path / "p.yaml").write_text("name: p\nwhere: slurm\nslurm: {time: 1 h}\n")
     asked = ("--profile", "p.yaml", "--only", "pretrain", "--data", f"cells={smear}")
-    assert "takes no job arrays" in cli("submit", "quickstart", *asked, code=4).stderr_text
+    assert "has no job arrays" in cli("submit", "quickstart", *asked, code=4).stderr_text
 
 
 def test_retry_with_a_profile_that_an_older_medvq_took_says_what_is_wrong_with_it(cli, study):

@@ -8,9 +8,9 @@ import pytest
 from medvq.config.resolve import load_study
 from medvq.config.study import Resources
 from medvq.errors import DataError, NotFoundError, UsageError
+from medvq.launch.capacity import Capacity, shape_of
 from medvq.launch.data import find_data
 from medvq.launch.plan import make_plan, record, slug
-from medvq.launch.room import Room, shape_of
 
 
 def test_needs_come_first_and_match_the_shared_axis(planned):
@@ -123,7 +123,7 @@ def test_training_images_of_a_needed_run_in_the_test_split_are_a_leak(smear, tmp
     ],
 )
 def test_workers_and_threads_share_the_machine(cores, gpus, batch, workers, shape):
-    assert shape_of(Resources(workers=workers), batch, Room(cores=cores, gpus=gpus)) == shape
+    assert shape_of(Resources(workers=workers), batch, Capacity(cores=cores, gpus=gpus)) == shape
 
 
 def test_values_in_names_are_safe():

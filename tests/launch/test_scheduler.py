@@ -12,8 +12,8 @@ import pytest
 
 from medvq.errors import MedvqError
 from medvq.files import write_json
+from medvq.launch.capacity import Capacity
 from medvq.launch.plan import record
-from medvq.launch.room import Room
 from medvq.launch.scheduler import LocalScheduler
 from medvq.launch.watch import Stop, Watch
 from medvq.runs import events
@@ -56,13 +56,13 @@ def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp
     record(plan)
     (spec,) = plan.runs
     folder = plan.folder_of(spec)
-    work = LocalScheduler(plan, [spec], Stop(tmp_path / "stop"), QUIET, Room(cores=1, gpus=0), 1)
-    slot = work.slots[0]
-    slot.batch, slot.before = [spec], {spec.run: 0}
+    scheduler = LocalScheduler(plan, [spec], Stop(tmp_path / "stop"), QUIET, Capacity(cores=1, gpus=0), 1)
+    slot = scheduler.slots[0]
+    slot.batch, slot.attempts_before = [spec], {spec.run: 0}
     owner = claim(folder.owner, other)
     events.append(folder.events, owner, "attempt", host=other.host, hosts=[other.host], pid=other.pid)
-    work._settle(slot, None)
-    assert work.given_up == set()
+    scheduler.settle(slot, None)
+    assert scheduler.recovery.given_up == set()
 
     def finish():
         time.sleep(0.5)
@@ -70,20 +70,20 @@ def test_what_another_terminal_began_meanwhile_is_waited_for(planned, other, tmp
 
     begun = time.monotonic()
     threading.Thread(target=finish).start()
-    work.do()
+    scheduler.run()
     assert 0.3 < time.monotonic() - begun < 30
     assert folder.result.exists()
 
 
-def test_workers_that_die_are_mourned_for_the_run_that_they_were_at(planned, tmp_path):
+def test_workers_that_die_count_against_the_run_that_they_worked_on(planned, tmp_path):
     """Regression: an earlier run that a person had stopped was started again, and the dead one was given up."""
     plan = planned()
     record(plan)
     said = []
     watch = dataclasses.replace(QUIET, note=said.append)
-    work = LocalScheduler(plan, plan.runs, Stop(tmp_path / "stop"), watch, Room(cores=1, gpus=0), 1)
-    slot, (first, second, *_) = work.slots[0], plan.runs
-    slot.batch, slot.before = plan.runs, {s.run: 0 for s in plan.runs}
+    scheduler = LocalScheduler(plan, plan.runs, Stop(tmp_path / "stop"), watch, Capacity(cores=1, gpus=0), 1)
+    slot, (first, second, *_) = scheduler.slots[0], plan.runs
+    slot.batch, slot.attempts_before = plan.runs, {s.run: 0 for s in plan.runs}
     for spec in (first, second):
         folder = plan.folder_of(spec)
         owner = claim(folder.owner, Process.current())
@@ -93,9 +93,9 @@ def test_workers_that_die_are_mourned_for_the_run_that_they_were_at(planned, tmp
             owner.release()
     dead = plan.folder_of(second)
     dead.progress.write_text("{}")
-    work._settle(slot, WorkersError("a process died"))
-    assert work.given_up == {first.run}
-    assert work.deaths == {second.run: 1}
+    scheduler.settle(slot, WorkersError("a process died"))
+    assert scheduler.recovery.given_up == {first.run}
+    assert scheduler.recovery.deaths == {second.run: 1}
     assert said == [f"{second.run}: a process died; starting again from the last checkpoint"]
     assert status_of(dead).state == "stopped", "nobody works on it"
     assert not dead.progress.exists()
@@ -110,10 +110,10 @@ def test_a_full_disk_ends_the_command_and_not_the_run(planned, tmp_path, error):
     plan = planned(only=["alone"])
     record(plan)
     (spec,) = plan.runs
-    work = LocalScheduler(plan, [spec], Stop(tmp_path / "stop"), QUIET, Room(cores=1, gpus=0), 1)
-    work.slots[0].batch, work.slots[0].before = [spec], {spec.run: 0}
+    scheduler = LocalScheduler(plan, [spec], Stop(tmp_path / "stop"), QUIET, Capacity(cores=1, gpus=0), 1)
+    scheduler.slots[0].batch, scheduler.slots[0].attempts_before = [spec], {spec.run: 0}
     with pytest.raises(MedvqError, match="cannot be written: No space left") as e:
-        work._settle(work.slots[0], error)
+        scheduler.settle(scheduler.slots[0], error)
     assert "free some space" in e.value.hint
 
 

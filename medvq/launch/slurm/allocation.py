@@ -1,4 +1,4 @@
-"""What SLURM gave to the job that this process belongs to, read from the environment."""
+"""The nodes, cores and GPUs of the SLURM job that this process belongs to, read from the environment."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """Nodes of one SLURM job, each with the same share."""
+    """The resources of a SLURM job; every node gives the same."""
 
     job: str
-    """SLURM's id of the job (of the task, in an array)."""
+    """SLURM's id of the job or, in an array, of the task."""
     restart: int
-    """How often it was requeued before."""
+    """How often the job was requeued."""
     nodes: tuple[str, ...]
-    """Names; the first is where this process runs, in a batch script SLURM's first."""
+    """Names of the nodes; this process runs on the first one."""
     cpus: int
     """Cores on each node."""
     gpus: int
     """GPUs on each node."""
     memory: int | None
-    """Bytes on each node; None where SLURM sets no limit."""
+    """Bytes on each node; None if SLURM sets no limit."""
 
 
 def allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None:
-    """The allocation that this process runs in; None outside SLURM jobs.
+    """Return the allocation that this process runs in; None outside of SLURM jobs.
 
-    A shell that `salloc` left on the login node is outside: Ray's driver has to be on one of the nodes.
+    A shell that `salloc` starts on the login node counts as outside, because Ray's driver must run on one of the nodes.
     """
     job, nodes = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_NODELIST")
     if not job or not nodes or "SLURMD_NODENAME" not in environment:
@@ -49,7 +49,7 @@ def allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None
 
 
 def _gpus(environment: Mapping[str, str]) -> int:
-    """GPUs of a node; SLURM says it in different places, by version and by how they were asked for."""
+    """Return the GPUs of a node. Which variable has them depends on SLURM's version and on the options of the job."""
     for name in ("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"):
         number = re.search(r"(\d+)$", environment.get(name, ""))
         if number:
@@ -58,14 +58,14 @@ def _gpus(environment: Mapping[str, str]) -> int:
 
 
 def names(nodelist: str) -> tuple[str, ...]:
-    """SLURM's short form of node names, such as `a[1-3,07],b`, written out."""
+    """Expand SLURM's short form of node names: `a[1-2,07],b` gives a1, a2, a07, b."""
     found: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodelist):
-        found += _written_out(part)
+        found += _expanded(part)
     return tuple(found)
 
 
-def _written_out(part: str) -> list[str]:
+def _expanded(part: str) -> list[str]:
     match = re.search(r"\[([^\]]*)\]", part)
     if not match:
         return [part]
@@ -74,4 +74,4 @@ def _written_out(part: str) -> list[str]:
     for span in match[1].split(","):
         first, _, last = span.partition("-")
         numbers += [str(n).zfill(len(first)) for n in range(int(first), int(last or first) + 1)]
-    return [name for n in numbers for name in _written_out(before + n + after)]
+    return [name for n in numbers for name in _expanded(before + n + after)]

@@ -1,4 +1,4 @@
-"""Which runs go to SLURM together, and what they wait for. Pure."""
+"""Group runs into job arrays, with the dependencies between them. Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Wanted:
 
     run: str
     job: str
-    """The study's job; its runs have the same needs and resources."""
+    """The job of the study; its runs have the same needs and resources."""
     needs: tuple[str, ...]
-    """Runs that it needs and that are not done."""
+    """Runs that it needs and that are not done yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """Equal runs for one `sbatch`."""
+    """Runs of one job of the study, for one call of `sbatch`."""
 
     job: str
     tasks: dict[int, str]
-    """Run names by index."""
+    """Run names by array index."""
     after: tuple[str, ...] = ()
     """Runs that all tasks wait for."""
     matching: int | None = None
@@ -33,14 +33,14 @@ class Array:
 
 
 def arrays(wanted: Iterable[Wanted], limit: int) -> list[Array]:
-    """Group runs, needs first.
+    """Group runs into arrays, in topological order.
 
     Args:
-        wanted: runs, needs first.
+        wanted: the runs, in topological order.
         limit: the cluster's MaxArraySize; indices stay below it.
 
     Raises:
-        MissingError: the cluster takes no arrays.
+        MissingError: the cluster has no job arrays.
     """
     made: list[Array] = []
     place: dict[str, tuple[int, int]] = {}
@@ -49,7 +49,7 @@ def arrays(wanted: Iterable[Wanted], limit: int) -> list[Array]:
         by_job.setdefault(w.job, []).append(w)
     if by_job and limit < 1:
         raise MissingError(
-            "this cluster takes no job arrays (MaxArraySize=0), which runs are sent as",
+            "this cluster has no job arrays (MaxArraySize=0), and runs are sent as arrays",
             hint="ask its administrator, or send the study as one job: sbatch slurm/medvq.sbatch STUDY",
         )
     for job, members in by_job.items():
@@ -86,7 +86,7 @@ def _of_job(job: str, members: Sequence[Wanted], place: Mapping[str, tuple[int, 
 
 
 def indices(tasks: Iterable[int]) -> str:
-    """Task indices as sbatch takes them: `0-3,7`."""
+    """Return array indices in the form of sbatch, such as `0-3,7`."""
     spans: list[list[int]] = []
     for i in sorted(tasks):
         if spans and spans[-1][1] == i - 1:
@@ -97,11 +97,11 @@ def indices(tasks: Iterable[int]) -> str:
 
 
 def dependency(array: Array, jobs: Sequence[str], ids: Mapping[str, str]) -> str | None:
-    """The `--dependency` of an array.
+    """Return the value of `--dependency` for an array; None if it waits for nothing.
 
     Args:
-        array: what waits.
-        jobs: SLURM's ids of the arrays before it, by position.
+        array: the array that waits.
+        jobs: SLURM's ids of the arrays that were sent before, by position.
         ids: SLURM's ids of the runs that are queued or were just sent.
     """
     if array.matching is not None:

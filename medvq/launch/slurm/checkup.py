@@ -1,4 +1,4 @@
-"""Whether a profile fits its cluster, before anything is sent. Each finding is (level, what, mend)."""
+"""Check that a profile fits its cluster, before anything is sent. Each result is (level, what, what to do)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from medvq.config.units import seconds
 from medvq.errors import MedvqError
 from medvq.launch.slurm import nodes, query
 
-Finding = tuple[Literal["ok", "warn", "fail"], str, str]
+Result = tuple[Literal["ok", "warn", "fail"], str, str]
 NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "panfs", "cifs", "9p", "virtiofs", "glusterfs", "afs")
 
 
-def checkup(profile: str, runs: Path) -> Iterator[Finding]:
-    """Everything about a profile and its cluster."""
+def checkup(profile: str, runs: Path) -> Iterator[Result]:
+    """Check a profile and its cluster."""
     place = load_profile(profile)
     if place.slurm is None:
         yield "ok", f"profile {place.name} is this machine", ""
@@ -45,7 +45,7 @@ def checkup(profile: str, runs: Path) -> Iterator[Finding]:
 
 
 def parse_partitions(text: str) -> dict[str, dict[str, str]]:
-    """`scontrol -o show partition` by name."""
+    """Parse the output of `scontrol -o show partition`, by name."""
     found = {}
     for line in text.splitlines():
         facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
@@ -54,13 +54,13 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], features: str) -> Iterator[Finding]:
-    """Partitions, their time limits, and whether their nodes have what is asked. Pure.
+def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], features: str) -> Iterator[Result]:
+    """Check partitions, their time limits, and whether their nodes have what is asked for. Pure.
 
     Args:
-        slurm: what is asked.
-        partitions: `parse_partitions`.
-        features: sinfo's lines in `nodes.FORMAT`.
+        slurm: what is asked for.
+        partitions: the result of `parse_partitions`.
+        features: the lines of sinfo in `nodes.FORMAT`.
     """
     asked_for = _partitions(slurm, partitions)
     absent = [name for name in asked_for if name not in partitions]
@@ -99,8 +99,8 @@ def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], f
 
 def check_settings(
     slurm: Slurm, settings: Mapping[str, str], partitions: Mapping[str, Mapping[str, str]]
-) -> Iterator[Finding]:
-    """slurm.conf as far as preemption and requeueing depend on it. Pure."""
+) -> Iterator[Result]:
+    """Check the settings on which arrays, preemption and requeueing depend. Pure."""
     if settings.get("MaxArraySize") == "0":
         yield "fail", "no job arrays here (MaxArraySize=0)", "ask the administrator; runs are sent as arrays"
     else:
@@ -112,16 +112,14 @@ def check_settings(
 
 
 def _partitions(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The profile's partitions, or the default one."""
+    """Return the partitions of the profile, or the default one."""
     if slurm.partition:
         return slurm.partition.split(",")
     return [name for name, facts in partitions.items() if facts.get("Default") == "YES"]
 
 
-def _preemption(
-    slurm: Slurm, name: str, partition: Mapping[str, str], settings: Mapping[str, str]
-) -> Iterator[Finding]:
-    """What becomes of a preempted job of one partition, whose own PreemptMode counts before the cluster's."""
+def _preemption(slurm: Slurm, name: str, partition: Mapping[str, str], settings: Mapping[str, str]) -> Iterator[Result]:
+    """Check what happens to preempted jobs of a partition; its own PreemptMode goes before that of the cluster."""
     modes = partition.get("PreemptMode") or settings.get("PreemptMode", "OFF")
     mode = "".join({*modes.split(",")} - {"GANG", "WITHIN"})
     if mode in ("", "OFF") or settings.get("PreemptType", "").endswith(("none", "(null)")):
@@ -146,8 +144,8 @@ def _preemption(
         yield "warn", f"preemption in {name} comes without notice ({why})", mend
 
 
-def _accounting() -> Finding:
-    """Whether sacct answers."""
+def _accounting() -> Result:
+    """Check that sacct answers."""
     mend = "`status` works without it, but cannot say how SLURM jobs ended or what they used"
     try:
         query.call("sacct", "-n", "-X", "-S", "now-1minutes", "-o", "JobID")
@@ -157,10 +155,10 @@ def _accounting() -> Finding:
 
 
 def shared_folder(folder: Path) -> str:
-    """Try what runs need of a folder: making, renaming and locking files. The folder is made if need be.
+    """Check that files can be made, renamed and locked in a folder, or in the nearest parent that exists.
 
     Raises:
-        MedvqError: one of them does not work.
+        MedvqError: one of these does not work.
     """
     existing = next(p for p in [folder.resolve(), *folder.resolve().parents] if p.exists())
     beside = existing / f".medvq-{secrets.token_hex(4)}"
@@ -188,7 +186,7 @@ def _free(folder: Path) -> str:
 
 
 def filesystem(folder: Path) -> str:
-    """Type of the file system that a folder is on."""
+    """Return the type of the file system that a folder is on."""
     path = str(folder.resolve())
     best, kind = "", ""
     for line in Path("/proc/mounts").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""What SLURM says of the runs of a plan, with at most two questions to it whatever the number of runs."""
+"""What SLURM says of the runs of a plan; at most one call of squeue and two of sacct, whatever the number of runs."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from medvq.runs.state import State
 from medvq.runs.submission import Submission, latest, submissions
 
 WORKS = frozenset(("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "RESIZING", "STAGE_OUT"))
-"""States of SLURM jobs that run, for all that a run can tell."""
+"""States of SLURM jobs whose run may be working."""
 FAILED = frozenset(("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "NODE_FAIL", "TIMEOUT"))
 SILENT = "SLURM does not say"
 HELD = "held: "
-"""Begins the reason of what may not go on without a person."""
+"""Start of the reason of a job that only a person can let go on."""
 NEVER = "DependencyNeverSatisfied"
 LITTLE, MUCH = 0.5, 0.95
-"""Shares of what was asked for, below and above which a profile deserves a hint."""
+"""Used shares of the requested cores or memory; below LITTLE and above MUCH, `status` gives a hint."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A run on the cluster."""
+class ClusterRun:
+    """A run that was sent to the cluster."""
 
     submission: Submission
     index: int
     queued: Queued | None = None
-    """What squeue says."""
+    """The task as squeue shows it."""
     account: Account | None = None
-    """What sacct says."""
+    """The task as sacct shows it."""
     unsure: bool = False
-    """Whether somebody else sent it, and SLURM says nothing of it."""
+    """Whether another user sent it, and SLURM does not show whether it has ended."""
 
     @property
     def id(self) -> str:
-        """SLURM's id of the task."""
+        """SLURM's id of the task; `?` if it is not known."""
         if self.queued:
             return self.queued.id
         return self.submission.id_of(self.index) if self.submission.job else "?"
@@ -48,59 +48,61 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The runs of one study or of several on the cluster."""
+    """The runs of one study or of several, as SLURM shows them."""
 
-    places: dict[Path, Place] = field(default_factory=dict)
-    """By run folder."""
+    runs: dict[Path, ClusterRun] = field(default_factory=dict)
+    """Runs by folder."""
     unknown: tuple[str, ...] = ()
-    """What could not be asked, and why."""
+    """What is not known, and why."""
     silent: bool = False
-    """Whether squeue gave no answer: what was sent may still wait or run."""
+    """Whether squeue did not answer, so that what was sent may still wait or run."""
 
 
-def look(collected: Sequence[Collected]) -> Cluster:
-    """Ask SLURM once for all: squeue where runs are open, sacct where runs have left the queue."""
-    places: dict[Path, Place] = {}
+def ask_slurm(collected: Sequence[Collected]) -> Cluster:
+    """Ask SLURM once for all runs: squeue if some are not done, sacct for those that have left the queue."""
+    runs: dict[Path, ClusterRun] = {}
     for study in collected:
         last = latest(submissions(study.folder))
         for entry in study.entries:
             if entry.run in last:
                 submission, index = last[entry.run]
-                places[entry.folder.path] = Place(submission=submission, index=index)
-    if not places:
+                runs[entry.folder.path] = ClusterRun(submission=submission, index=index)
+    if not runs:
         return Cluster()
     unknown: list[str] = []
     done = {e.folder.path for c in collected for e in c.entries if e.state == "done"}
-    if set(places) - done:
+    if set(runs) - done:
         try:
-            queue = ask((place.submission for place in places.values()), query.GLANCE)
-            places = {p: replace(o, queued=queue.find(o.submission, o.index)) for p, o in places.items()}
+            queue = ask((run.submission for run in runs.values()), query.GLANCE)
+            runs = {path: replace(run, queued=queue.find(run.submission, run.index)) for path, run in runs.items()}
         except MedvqError as e:
-            words = "what waits, runs or has ended is not known; what was sent and not ended counts as queued"
-            return Cluster(places=places, unknown=(f"squeue: {e.error}; {words}",), silent=True)
-    ended = {p.submission.job for path, p in places.items() if path in done or not (p.queued and p.queued.active)}
+            words = (
+                "it is not known what waits, runs or has ended; runs that were sent and have not ended count as queued"
+            )
+            return Cluster(runs=runs, unknown=(f"squeue: {e.error}; {words}",), silent=True)
+    ended = {run.submission.job for path, run in runs.items() if path in done or not (run.queued and run.queued.active)}
     if ended - {None}:
         try:
             known = query.accounts(sorted(job for job in ended if job), query.GLANCE)
-            places = {p: replace(place, account=known.get(place.id)) for p, place in places.items()}
+            runs = {path: replace(run, account=known.get(run.id)) for path, run in runs.items()}
         except MedvqError as e:
             unknown.append(f"sacct: {e.error}; how SLURM jobs ended, and what they used, is not known")
-    hidden = {p for p, o in places.items() if p not in done and not (o.queued or o.submission.mine)}
-    hidden -= {p for p in hidden if has_ended(places[p].account)}
+    hidden = {path for path, run in runs.items() if path not in done and not (run.queued or run.submission.mine)}
+    hidden -= {path for path in hidden if has_ended(runs[path].account)}
     if hidden:
-        places |= {p: replace(places[p], unsure=True) for p in hidden}
-        who = ", ".join(sorted({places[p].submission.sender_name for p in hidden}))
+        runs |= {path: replace(runs[path], unsure=True) for path in hidden}
+        who = ", ".join(sorted({runs[path].submission.sender_name for path in hidden}))
         unknown.append(f"{len(hidden)} runs were sent by {who}; SLURM does not tell whether they have ended")
-    return Cluster(places=places, unknown=tuple(unknown))
+    return Cluster(runs=runs, unknown=tuple(unknown))
 
 
-def settled(entry: RunEntry, place: Place | None, silent: bool) -> tuple[State, str]:
-    """A run's state when SLURM has its word, and why, in a few words. Pure.
+def state_with_slurm(entry: RunEntry, place: ClusterRun | None, silent: bool) -> tuple[State, str]:
+    """Return the state of a run by its folder and by SLURM, and the reason in a few words. Pure.
 
     Args:
-        entry: what the run folder says.
-        place: what SLURM says; None where the run was never sent.
-        silent: squeue does not answer.
+        entry: the run, from its folder.
+        place: the run, as SLURM shows it; None if it was never sent.
+        silent: whether squeue did not answer.
     """
     if place is None or entry.state == "done":
         return entry.state, ""
@@ -116,7 +118,7 @@ def settled(entry: RunEntry, place: Place | None, silent: bool) -> tuple[State, 
     said = queued.state if queued else place.account.state if place.account else None
     found: State = entry.state
     if found == "running" and place.submission.held(entry.status.holder) and said != "COMPLETED":
-        found = "stopped"  # a run that was done since its folder was read is seen at the next look
+        found = "stopped"  # if it was done after its folder was read, the next `status` shows it
     if found in ("running", "failed"):
         return found, ""
     if said is None:
@@ -128,9 +130,9 @@ def settled(entry: RunEntry, place: Place | None, silent: bool) -> tuple[State, 
 
 def _why(queued: Queued) -> str:
     reasons = {
-        "Dependency": "waits for what it needs",
-        "BeginTime": "starts again in a moment",
-        "Priority": "others come first",
+        "Dependency": "waits for runs that it needs",
+        "BeginTime": "restarts in a moment",
+        "Priority": "jobs of higher priority come first",
         "Resources": "waits for free nodes",
     }
     stay = {"JobHeldUser", "JobHeldAdmin", "launch failed requeued held"}
@@ -146,11 +148,11 @@ def _state_and_reason(queued: Queued) -> str:
     return ", ".join(filter(None, [state, queued.reason if queued.reason != "None" else ""]))
 
 
-def use(places: Iterable[Place]) -> list[str]:
-    """What ended SLURM jobs used of what they asked for, with a hint where that was too much or too little."""
+def resource_use(runs: Iterable[ClusterRun]) -> list[str]:
+    """Return, for each profile, which share of cores, memory and GPUs ended jobs used, with hints."""
     lines: list[str] = []
     by_profile: dict[str, list[tuple[Account, int]]] = {}
-    for place in places:
+    for place in runs:
         if place.account and place.account.elapsed > 60:
             nodes = int(place.submission.content["slurm"]["nodes"])
             by_profile.setdefault(place.submission.content["profile"], []).append((place.account, nodes))
@@ -159,14 +161,14 @@ def use(places: Iterable[Place]) -> list[str]:
         memory = max(((a.memory or 0) * nodes / a.memory_asked for a, nodes in found if a.memory_asked), default=None)
         gpu = [a.gpu_use for a, _ in found if a.gpu_use is not None]
         words = [f"CPU {cpu:.0%}"]
-        hints = ["fewer `cpus_per_node` would do"] if cpu < LITTLE else []
+        hints = ["fewer `cpus_per_node` are enough"] if cpu < LITTLE else []
         if memory is not None:
             words.append(f"memory {memory:.0%} at most")
-            hints += ["less `memory_gb` would do"] if memory < LITTLE else []
-            hints += ["more `memory_gb` would be safer"] if memory > MUCH else []
+            hints += ["less `memory_gb` is enough"] if memory < LITTLE else []
+            hints += ["more `memory_gb` is safer"] if memory > MUCH else []
         if gpu:
             words.append(f"GPU {sum(gpu) / len(gpu):.0f} %")
-            hints += ["more workers for reading (`resources.loader_processes`)"] if sum(gpu) / len(gpu) < 50 else []
+            hints += ["more `resources.loader_processes` may feed it faster"] if sum(gpu) / len(gpu) < 50 else []
         hint = f": {', '.join(hints)}" if hints else ""
         lines.append(f"profile {profile} used {', '.join(words)} of what it asked for{hint}")
     return lines

@@ -1,4 +1,4 @@
-"""What earlier attempts say about the next one: whether it is worth it, and where not to try it. Pure."""
+"""What the attempts of a run say about the next one: whether to make it, and which nodes to avoid. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 GIVE_UP, ENDED_WELL = 3, 4
-"""Exit codes of `again` when the job is not to come back, as where `again` itself cannot start, and when its run is
-done all the same."""
+"""Exit codes of `medvq.launch.slurm.requeue`: do not requeue the job; the run is done in spite of everything."""
 FRUITLESS = 2
-"""So many ends in a row without progress are enough."""
+"""Number of ends in a row without progress after which a run has failed."""
 Events = Sequence[dict[str, Any]]
 
 
 def suspects(histories: Sequence[Events]) -> tuple[str, ...]:
-    """Hosts where an attempt broke down and none has got further since."""
+    """Return hosts on which an attempt broke down and no later attempt made progress."""
     bad: dict[str, None] = {}
     for history in histories:
         hosts: list[str] = []
@@ -29,26 +28,26 @@ def suspects(histories: Sequence[Events]) -> tuple[str, ...]:
 
 
 def reason_to_give_up(history: Events, *, restart: int, requeues: int) -> str | None:
-    """Why a start of a run's job should not be; None where it should.
+    """Return why the job of a run must not start; None if it may.
 
     Args:
-        history: the run's events.
-        restart: which start it is, from 0: how often SLURM has started the job again by then.
+        history: the events of the run.
+        restart: how often SLURM has restarted the job, 0 for its first start.
         requeues: how often it may.
     """
     if restart > requeues:
-        return f"the profile allows to start it again {requeues} times (`requeues`), and this is number {restart}"
+        return f"the profile allows {requeues} restarts (`requeues`), and this is number {restart}"
     ends = fruitless_ends(history)
     if len(ends) < FRUITLESS:
         return None
     last = ends[-1]
     if last["event"] == "crashed":
-        return f"it broke down {len(ends)} times in a row without getting further; last: {last['error']}"
+        return f"it broke down {len(ends)} times in a row without progress; the last time: {last['error']}"
     return f"it was stopped by the time limit {len(ends)} times in a row at step {last['step']}; give it more time"
 
 
 def fruitless_ends(history: Events) -> list[dict[str, Any]]:
-    """The last ends of attempts that got no further than the one before: break-downs, and stops at the time limit."""
+    """Return the last crashes and stops at the time limit that came without progress since the attempt before."""
     furthest, start = -1, -1
     ends: list[dict[str, Any]] = []
     for event in history:

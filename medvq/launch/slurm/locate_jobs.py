@@ -1,5 +1,6 @@
-"""Where runs that were sent are in SLURM: one question, answered by the id of the job, or by its comment where the
-answer of `sbatch` was lost.
+"""Find the jobs of runs that were sent, with one question to SLURM.
+
+Jobs are found by their id or, if the answer of `sbatch` was lost, by their comment.
 """
 
 from __future__ import annotations
@@ -14,38 +15,38 @@ from medvq.launch.slurm.query import Account, Queued
 from medvq.runs.submission import Submission, latest
 
 ENDED = frozenset(("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"))
-"""States that a SLURM job does not come back from; after others, such as NODE_FAIL, it may be requeued."""
+"""States after which SLURM never starts a job again; after others, such as NODE_FAIL, it may be requeued."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """What squeue says of all tasks of those who sent the runs in question."""
+    """What squeue says of all tasks of some users."""
 
     tasks: Mapping[str, Queued]
-    """By id, `12_3`, and by comment and index, `medvq:0123_3`."""
+    """Tasks by id, such as `12_3`, and by comment and index, such as `medvq:0123_3`."""
 
     def find(self, submission: Submission, index: int) -> Queued | None:
-        """A task, if SLURM still knows it."""
+        """Return a task; None if SLURM does not know it any more."""
         return self.tasks.get(f"{submission.job or submission.key}_{index}")
 
     def may_go_on(self, submission: Submission, index: int) -> bool:
-        """Whether a task waits or runs, for all that is known: SLURM may hide the jobs of others."""
+        """Return whether a task may still wait or run. If SLURM does not show a job of another user, it may."""
         task = self.find(submission, index)
         return task.active if task else not submission.mine
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStates:
-    """What SLURM has of some runs."""
+    """The jobs that SLURM has of some runs."""
 
     queued: dict[str, Queued] = field(default_factory=dict)
-    """What waits or runs, by run."""
+    """Tasks that wait or run, by run."""
     unsure: dict[str, Submission] = field(default_factory=dict)
-    """Runs that somebody else sent and of which SLURM tells this user nothing."""
+    """Runs that another user sent, and of which SLURM shows this user nothing."""
 
 
 def ask(sent: Iterable[Submission], patience: float = query.PATIENCE) -> Queue:
-    """Ask squeue, once, for the jobs of everybody who sent one of these.
+    """Ask squeue once for all jobs of the users who sent these submissions.
 
     Raises:
         SilentError: SLURM does not answer.
@@ -56,7 +57,7 @@ def ask(sent: Iterable[Submission], patience: float = query.PATIENCE) -> Queue:
 
 
 def locate_jobs(sent: Sequence[Submission], runs: Iterable[str]) -> JobStates:
-    """What SLURM has of these runs; one question, and one more where it does not know the job of somebody else.
+    """Find the jobs of runs: one question to squeue, and one to sacct if it does not show a job of another user.
 
     Raises:
         SilentError: SLURM does not answer.
@@ -71,7 +72,7 @@ def locate_jobs(sent: Sequence[Submission], runs: Iterable[str]) -> JobStates:
     jobs = sorted({s.job for s, _ in others.values() if s.job})
     try:
         known = query.accounts(jobs) if jobs else {}
-    except MedvqError:  # accounting is off
+    except MedvqError:  # there is no accounting
         known = {}
     return JobStates(
         queued={run: q for run, q in there.items() if q and q.active},
@@ -80,5 +81,5 @@ def locate_jobs(sent: Sequence[Submission], runs: Iterable[str]) -> JobStates:
 
 
 def has_ended(account: Account | None) -> bool:
-    """Whether accounting says that a task will not come back."""
+    """Return whether accounting says that a task has ended for good."""
     return account is not None and account.state in ENDED

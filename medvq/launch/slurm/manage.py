@@ -1,4 +1,4 @@
-"""Runs that were sent: end them, send them again."""
+"""Cancel runs that were sent, and find what is needed to send them again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from medvq.runs.submission import locked, submissions
 
 
 def sent_runs(study_folder: Path, runs: Sequence[str], say: Say | None) -> JobStates:
-    """Which of these runs SLURM has; one question to it.
+    """Find the jobs of runs, with one question to SLURM.
 
     Args:
         study_folder: `runs/<study>`.
         runs: names of runs.
-        say: is told what became of a `submit` that was killed, which is written down, and waited for while its
-            `sbatch` lives on; None writes nothing.
+        say: if given, jobs of a `submit` that was killed are looked for first and written down; `say` is told what
+            was found. None writes nothing.
     """
     if say and any(s.mine for s in submissions(study_folder)):
         with locked(study_folder, say):
@@ -36,13 +36,13 @@ def sent_runs(study_folder: Path, runs: Sequence[str], say: Say | None) -> JobSt
 
 
 def cancel(tasks: Sequence[str]) -> None:
-    """End SLURM jobs; what runs writes a checkpoint first, within the cluster's KillWait."""
+    """Cancel SLURM jobs. A running run writes a checkpoint first, if that takes less than the cluster's KillWait."""
     if tasks:
         query.call("scancel", *tasks)
 
 
 def stop_here(folder: RunFolder) -> bool:
-    """Ask a run that goes on outside SLURM to write a checkpoint and stop; False where none does."""
+    """Request that a run outside of SLURM writes a checkpoint and stops; return False if nobody works on it."""
     if holder_of(folder.owner) is None:
         return False
     folder.stop.touch()
@@ -50,17 +50,17 @@ def stop_here(folder: RunFolder) -> bool:
 
 
 def planned_runs(study_folder: Path) -> Runs:
-    """The runs of the last plan, from their folders."""
+    """Return the runs of the last plan, from their folders."""
     plan = last_plan(study_folder)
     names = [r["run"] for r in plan.runs] if plan else []
     return Runs(runs=tuple(read_spec(RunFolder(study_folder / n)) for n in names), folder=study_folder)
 
 
 def profile_of_last(study_folder: Path) -> Profile | None:
-    """The profile that the last submission of a study went with, as it was then.
+    """Return the profile of the last submission of a study, as it was then; None if there is none.
 
     Raises:
-        UsageError: an older medvq took it, and this one does not.
+        UsageError: it was valid for an older medvq and is not any more.
     """
     there = submissions(study_folder)
     if not there:

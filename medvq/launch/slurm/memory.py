@@ -1,4 +1,4 @@
-"""Whether processes of a SLURM job were ended because its memory was used up: the kernel counts them by cgroup."""
+"""Count processes of a SLURM job that the kernel killed because the memory of the job's cgroup was used up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def kills(job: str, listed: Path = Path("/proc/self/cgroup"), root: Path = ROOT) -> int:
-    """How many processes of a SLURM job on this node were ended for want of memory; 0 where nothing says so.
+    """Return how many processes of a SLURM job on this node were killed for lack of memory; 0 if it is not known.
 
-    Of cgroup v1, whose counts do not add up over the tree, the steps that have ended are not known any more.
+    In cgroup v1 the count of a parent does not include its children, so that steps that have ended are not counted.
 
     Args:
         job: SLURM's id.
@@ -30,10 +30,10 @@ def kills(job: str, listed: Path = Path("/proc/self/cgroup"), root: Path = ROOT)
 
 
 def job_cgroup(listed: str, job: str) -> Path | None:
-    """The cgroup of a whole SLURM job, below where cgroups are mounted; None where there is none. Pure.
+    """Return the path of the cgroup of a SLURM job, relative to the mount of cgroups; None if there is none. Pure.
 
     Args:
-        listed: /proc/self/cgroup: a line `4:memory:/path` for each hierarchy of v1, `0::/path` for v2.
+        listed: text of /proc/self/cgroup: a line `4:memory:/path` for each hierarchy of v1, `0::/path` for v2.
         job: SLURM's id.
     """
     lines = [line.split(":", 2) for line in listed.splitlines() if line.count(":") >= 2]
@@ -46,7 +46,7 @@ def job_cgroup(listed: str, job: str) -> Path | None:
 
 
 def oom_kills(text: str) -> int:
-    """`oom_kill` of `memory.events` (v2) or `memory.oom_control` (v1). Pure."""
+    """Return the value of `oom_kill` in the text of `memory.events` (v2) or `memory.oom_control` (v1). Pure."""
     return sum(int(number) for name, number in map(str.split, text.splitlines()) if name == "oom_kill")
 
 

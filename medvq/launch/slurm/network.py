@@ -1,4 +1,4 @@
-"""Addresses and ports for processes that find each other across nodes."""
+"""Addresses and ports for processes on different nodes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import struct
 from medvq.errors import MissingError
 
 ALONE = "127.0.0.2"
-"""Loopback, under a name that Ray does not replace by the address that other machines see."""
+"""A loopback address that Ray does not replace by the address that other machines see, as it does with 127.0.0.1."""
 SIOCGIFADDR = 0x8915
 
 
 def address_towards(peer: str) -> str:
-    """The address that this node has on the way to another one, by its name."""
+    """Return the address of this node on the route to another node."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.connect((peer, 9))  # no packet is sent: this only asks for the route
+        s.connect((peer, 9))  # sends no packet; it only looks up the route
         return str(s.getsockname()[0])
 
 
 def address_of(interface: str) -> str:
-    """The IPv4 address of a network interface.
+    """Return the IPv4 address of a network interface.
 
     Raises:
-        MissingError: it is not there or has none.
+        MissingError: the interface does not exist or has no address.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         try:
@@ -41,7 +41,7 @@ def address_of(interface: str) -> str:
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface that has an address."""
+    """Return the network interface that has an address; None if there is none."""
     for _, name in socket.if_nameindex():
         with contextlib.suppress(MissingError):
             if address_of(name) == address:
@@ -50,7 +50,7 @@ def interface_of(address: str) -> str | None:
 
 
 def free_ports(address: str, count: int) -> list[int]:
-    """Different free TCP ports of an address."""
+    """Return different free TCP ports of an address."""
     with contextlib.ExitStack() as stack:
         ports = []
         for _ in range(count):
@@ -61,7 +61,7 @@ def free_ports(address: str, count: int) -> list[int]:
 
 
 def answers(address: str, port: int) -> bool:
-    """Whether something listens there."""
+    """Return whether something listens on a port."""
     try:
         socket.create_connection((address, port), timeout=1).close()
     except OSError:

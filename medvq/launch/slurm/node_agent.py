@@ -1,7 +1,7 @@
-"""Ray on one node of a SLURM job, for as long as stdin stays open; then every process and file of it is gone.
+"""Runs Ray on one node of a SLURM job as long as stdin is open; then it removes all processes and files of Ray.
 
-`srun` starts one on every node and hands its stdin to all of them, so that they end when the driver does, however it
-does. `ray stop` would end the Rays of other jobs as well.
+`srun` starts one agent on every node and connects its own stdin to all of them. So they end with the driver, even if
+it is killed. `ray stop` is not used, because it would also stop the Rays of other jobs.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ from medvq.launch.slurm import network, node_tmp
 from medvq.workers.ray_server import ENVIRONMENT, NODE_LABEL
 
 SUBREAPER = 36
-"""prctl's PR_SET_CHILD_SUBREAPER: orphans of Ray become children of this process."""
+"""PR_SET_CHILD_SUBREAPER of prctl: orphaned processes of Ray become children of this process."""
 HEAD_WITHIN = 300.0
+"""Seconds for Ray's head to appear."""
 OBJECTS = (10**8, 10**9)
-"""Least and most bytes for Ray's object store; training hardly uses it."""
+"""Smallest and largest size of Ray's object store in bytes; training hardly uses it."""
 
 
 def main() -> int:
-    """Be the agent of this node, as `request.json` in the folder given says."""
-    meeting = Path(sys.argv[1])
-    request = read_json(meeting / "request.json")
+    """Run the agent of this node; `request.json` in the rendezvous folder `argv[1]` says how."""
+    rendezvous = Path(sys.argv[1])
+    request = read_json(rendezvous / "request.json")
     name, temp = os.environ["SLURMD_NODENAME"], Path(request["temp"])
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     _listen(temp, request["driver"] if name == request["nodes"][0] else None)
     node_tmp.sweep(temp.parent)
     lock = node_tmp.make(temp)
     try:
-        return _serve(meeting, request, name)
+        return _serve(rendezvous, request, name)
     finally:
-        _end_all()
+        _kill_descendants()
         shutil.rmtree(temp, ignore_errors=True)
         os.close(lock)
 
 
 def _listen(temp: Path, driver: int | None) -> None:
-    """The driver decides when it is over. It alone hears what SLURM tells the batch script; what SLURM tells this
-    process, `scancel --signal` for one, is passed on to it.
+    """Pass signals on to the driver, which decides when to stop.
+
+    Signals that SLURM sends to the batch script reach the driver anyway; those sent to all steps, as by
+    `scancel --signal`, reach this process only.
 
     Args:
-        temp: this node's folder. SIGTERM may be followed by SIGKILL before the driver has come to its end.
-        driver: its process id, where it is on this node.
+        temp: the temporary folder on this node. On SIGTERM it is removed at once, because SIGKILL may follow early.
+        driver: process id of the driver; None if it is on another node.
     """
 
     def tell(number: int, frame: FrameType | None) -> None:
@@ -69,9 +72,9 @@ def _listen(temp: Path, driver: int | None) -> None:
         signal.signal(number, tell)
 
 
-def _serve(meeting: Path, request: dict[str, Any], name: str) -> int:
-    """Start Ray, and wait until stdin or Ray comes to an end."""
-    (meeting / f"{name}.here").touch()
+def _serve(rendezvous: Path, request: dict[str, Any], name: str) -> int:
+    """Start Ray, and wait until stdin is closed or Ray ends."""
+    (rendezvous / f"{name}.here").touch()
     peers = [n for n in request["nodes"] if n != name]
     address = network.ALONE
     if request["interface"]:
@@ -79,43 +82,43 @@ def _serve(meeting: Path, request: dict[str, Any], name: str) -> int:
     elif peers:
         address = network.address_towards(peers[0])
     if name == request["nodes"][0]:
-        ray = _start_head(meeting, request, name, address)
+        ray = _start_head(rendezvous, request, name, address)
     else:
-        head = _wait_for_head(meeting)
+        head = _wait_for_head(rendezvous)
         if head is None:
             return 0
         command = ["--address", f"{head['address']}:{head['port']}", *_share(request, name, address)]
-        ray = _ray(command, request, meeting, name, address)
+        ray = _ray(command, request, rendezvous, name, address)
     while ray.poll() is None and not _closed(0.5):
         pass
     return 1 if ray.poll() is not None else 0
 
 
-def _start_head(meeting: Path, request: dict[str, Any], name: str, address: str) -> subprocess.Popen[bytes]:
+def _start_head(rendezvous: Path, request: dict[str, Any], name: str, address: str) -> subprocess.Popen[bytes]:
     (port, client) = network.free_ports(address, 2)
     folder = node_tmp.ray_folder(Path(request["temp"]))
     command = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
     ray = _ray(
-        [*command, "--include-dashboard=false", *_share(request, name, address)], request, meeting, name, address
+        [*command, "--include-dashboard=false", *_share(request, name, address)], request, rendezvous, name, address
     )
     while ray.poll() is None and not network.answers(address, port):
         if _closed(0.1):
             return ray
-    write_json(meeting / "head.json", {"address": address, "port": port})
+    write_json(rendezvous / "head.json", {"address": address, "port": port})
     return ray
 
 
-def _wait_for_head(meeting: Path) -> dict[str, Any] | None:
+def _wait_for_head(rendezvous: Path) -> dict[str, Any] | None:
     end = time.monotonic() + HEAD_WITHIN
     while time.monotonic() < end and not _closed(0.1):
-        head: dict[str, Any] | None = read_json(meeting / "head.json")
+        head: dict[str, Any] | None = read_json(rendezvous / "head.json")
         if head:
             return head
     return None
 
 
 def _share(request: dict[str, Any], name: str, address: str) -> list[str]:
-    """What Ray may use of this node, and ports that no other Ray on it has."""
+    """Return options for Ray: the resources of this node that it may use, and ports that are free."""
     agent, grpc, environments, metrics = network.free_ports(address, 4)
     memory = request["memory"] or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     objects = max(OBJECTS[0], min(OBJECTS[1], memory // 10))
@@ -140,23 +143,24 @@ def _share(request: dict[str, Any], name: str, address: str) -> list[str]:
 
 
 def _ray(
-    command: list[str], request: dict[str, Any], meeting: Path, name: str, address: str
+    command: list[str], request: dict[str, Any], rendezvous: Path, name: str, address: str
 ) -> subprocess.Popen[bytes]:
     temp = Path(request["temp"])
     interface = network.interface_of(address) or "lo"
     environment = {
         **os.environ,
         **ENVIRONMENT,
-        "RAY_AUTH_TOKEN_PATH": str(meeting / "token"),
+        "RAY_AUTH_TOKEN_PATH": str(rendezvous / "token"),
         "RAY_TMPDIR": str(node_tmp.ray_folder(temp)),
-        "RAY_memory_monitor_refresh_ms": "0",  # it watches the whole node; the job's limit is SLURM's to enforce
+        # Ray would watch the memory of the whole node; the limit of the job is enforced by SLURM.
+        "RAY_memory_monitor_refresh_ms": "0",
         "GLOO_SOCKET_IFNAME": interface,
         "TORCHINDUCTOR_CACHE_DIR": str(temp / "inductor"),
     }
     if interface != "lo":
         environment["NCCL_SOCKET_IFNAME"] = interface
     environment.pop("RAY_ADDRESS", None)
-    with open(meeting / f"{name}.log", "wb") as log:
+    with open(rendezvous / f"{name}.log", "wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", *command],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
@@ -170,12 +174,12 @@ def _default_signals() -> None:
 
 
 def _closed(wait: float) -> bool:
-    """Whether stdin has ended; whatever comes through it is dropped."""
+    """Return whether stdin is closed; what comes through it is ignored."""
     return bool(select.select([0], [], [], wait)[0]) and not os.read(0, 4096)
 
 
-def _end_all() -> None:
-    """End every process that descends from this one."""
+def _kill_descendants() -> None:
+    """Kill every descendant of this process."""
     for _ in range(50):
         found = descendants(os.getpid())
         if not found:
@@ -190,7 +194,7 @@ def _end_all() -> None:
 
 
 def descendants(pid: int) -> set[int]:
-    """Process ids of the children of a process, and of theirs."""
+    """Return the process ids of all descendants of a process."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

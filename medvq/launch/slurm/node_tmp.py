@@ -1,4 +1,4 @@
-"""The folder of a Ray on one node: closed to others, and gone after its job, even where nobody lived to remove it."""
+"""The temporary folder of Ray on a node: only its user can open it, and it is removed even if its job was killed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PREFIX = "mq"
 NAME = re.compile(PREFIX + r"\d+[a-z0-9_]{5}")
 """A SLURM job's id and five random letters."""
 YOUNG = 60.0
-"""Seconds in which a folder without a lock may be one that is just being made."""
+"""Seconds; a younger folder without a lock may just be in the making."""
 
 
 def make(folder: Path) -> int:
-    """Make the folder; who keeps the returned file descriptor open says by it that the folder is in use."""
+    """Make the folder, and lock it. It counts as in use as long as the returned file descriptor is open."""
     folder.mkdir(mode=0o700)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -28,15 +28,15 @@ def make(folder: Path) -> int:
 
 
 def ray_folder(folder: Path) -> Path:
-    """What Ray gets of it. Ray opens its folder to everybody; the one around it stays closed."""
+    """Return the folder inside that Ray gets. Ray lets everybody into its folder; the one around it stays closed."""
     return folder / "r"
 
 
 def remove_from_now_on(folder: Path) -> None:
-    """Remove the folder, and again whatever Ray still puts there.
+    """Remove the folder now, and keep removing what Ray still puts there, in a thread.
 
-    A Ray at work goes on without: its files and connections are open. So it can end in peace, while SIGKILL, which may
-    come before that, finds nothing left to leave behind.
+    A running Ray goes on, because its files and connections are open. So it can end normally, and if SIGKILL comes
+    first, nothing is left on the node.
     """
 
     def remove() -> None:
@@ -48,7 +48,7 @@ def remove_from_now_on(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what earlier jobs of this user left because they were killed or the power was cut: processes and files."""
+    """Remove processes and files that earlier jobs of this user left because they were killed or the power was cut."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             stat = folder.stat()
@@ -73,7 +73,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def _end_processes(ray_temp: str) -> None:
-    """End processes of a Ray, which all have its folder in their environment."""
+    """Kill the processes of a Ray; all of them have its folder in their environment."""
     setting = f"RAY_TMPDIR={ray_temp}".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Nodes that could do a run, as `sinfo` lists them."""
+"""Nodes that fit a profile, according to `sinfo`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from medvq.launch.slurm import query
 from medvq.launch.slurm.allocation import names
 
 FORMAT = "%P|%G|%c|%m|%f|%D"
-"""Partition (its default marked by *), GRES, cores, MB, features, and the number of such nodes."""
+"""Format of sinfo: partition (the default one ends in `*`), GRES, cores, MB, features, number of such nodes."""
 USABLE = "idle,mixed,allocated,completing"
+"""States of nodes that jobs may run on, now or later."""
 
 
 def fitting(slurm: Slurm, listed: str) -> int | None:
-    """How many nodes have what a run asks for on each; of several partitions, in the one that has most. Pure.
+    """Return how many nodes have what a run asks for; of several partitions, the largest number counts. Pure.
 
-    None where only SLURM can tell what the constraint means.
+    None means that only SLURM understands the constraint.
 
     Args:
-        slurm: what is asked.
-        listed: sinfo's lines in FORMAT.
+        slurm: what a run asks for.
+        listed: the lines of sinfo in FORMAT.
     """
     counts: dict[str, int] = {}
     for line in listed.splitlines():
@@ -43,7 +44,10 @@ def fitting(slurm: Slurm, listed: str) -> int | None:
 
 
 def meets_constraint(constraint: str | None, features: Sequence[str]) -> bool | None:
-    """Whether a node with these features meets `a&b` or `a|b`; None for counts, groups and all else. Pure."""
+    """Return whether a node with these features meets a constraint such as `a&b` or `a|b`. Pure.
+
+    None means that the constraint has counts, groups or anything else that only SLURM understands.
+    """
     if constraint is None:
         return True
     words = re.split("[&|]", constraint)
@@ -53,24 +57,24 @@ def meets_constraint(constraint: str | None, features: Sequence[str]) -> bool | 
 
 
 def gpus_of(gres: str, kind: str | None) -> int:
-    """GPUs in a GRES such as `gpu:a100:4(S:0-1),nvme:1`, of one type or of any."""
+    """Return the number of GPUs in a GRES such as `gpu:a100:4(S:0-1),nvme:1`, of one type or of any."""
     found = re.findall(r"gpu:(?:([^:,()]+):)?(\d+)", gres)
     return sum(int(number) for name, number in found if kind in (None, name))
 
 
 def excluded(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
-    """What `--exclude` and `ExcNodeList` get: the profile's nodes, then these; SLURM knows one list only. Pure."""
+    """Return the value of `--exclude` and `ExcNodeList`: the nodes that the profile excludes, then these. Pure."""
     return tuple(dict.fromkeys([*slurm.exclude, *bad]))
 
 
 def avoidable(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
-    """As many of these nodes as a run can stay away from without waiting for ever; none where SLURM does not say."""
+    """Return those of the nodes that a run can avoid and still find enough others; none if SLURM does not answer."""
     if not bad:
         return ()
     try:
         there = fitting(slurm, query.call("sinfo", "-h", "-t", USABLE, "-o", FORMAT, patience=query.GLANCE))
         avoided = {host for part in slurm.exclude for host in names(part)}
-    except (MedvqError, ValueError):  # a list of nodes that SLURM will not take either
+    except (MedvqError, ValueError):  # `exclude` of the profile is not a list of nodes; sbatch will say so
         return ()
     spare = 0 if there is None else there - len(avoided) - slurm.nodes
     return tuple([host for host in bad if host not in avoided][: max(spare, 0)])

@@ -1,4 +1,4 @@
-"""What nobody needs any more: runs of older plans, and copies of code."""
+"""Find and remove what nobody needs any more: runs of older plans, and copies of code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medvq.runs.submission import Submission, latest, submissions
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """Something that can go."""
+    """Something that can be removed."""
 
     path: Path
     bytes: int
@@ -26,10 +26,15 @@ class Garbage:
 
 
 def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> list[Garbage]:
-    """Run folders of older plans of their study, and snapshots that no open run uses.
+    """Return run folders of older plans, and copies of code that no open run uses.
 
-    What goes on here, what SLURM has and what either needs is never among them; one question to SLURM, and only where
-    runs of older plans were sent and are not done. Without an answer all of these are kept, and `say` is told.
+    Runs that a process works on, runs that SLURM has, and all runs that these need are kept. SLURM is asked once, and
+    only if runs of older plans were sent and are not done. If it does not answer, these are kept too.
+
+    Args:
+        runs: the folder of all runs.
+        studies: folders of the studies to look at.
+        say: is told if SLURM does not answer.
     """
     found: list[Garbage] = []
     old = {folder: _older(folder) for folder in studies}
@@ -57,9 +62,10 @@ def garbage(runs: Path, studies: Sequence[Path], say: Callable[[str], None]) -> 
 
 
 def _older(study_folder: Path) -> dict[str, list[str]]:
-    """Runs of older plans, with the runs that each needs: older than the last one of all the study's jobs.
+    """Return runs of older plans, with the runs that each needs.
 
-    A later one of some jobs only, as by `--only`, makes no other job's runs old.
+    Older means: before the last plan of all jobs of the study. A later plan of some jobs, as made by `--only`, does not
+    make the runs of other jobs old.
     """
     plans = [load_plan(study_folder, n) for n in plan_numbers(study_folder)]
     whole = max((i for i, plan in enumerate(plans) if not plan.content.get("left_out")), default=0)
@@ -69,7 +75,7 @@ def _older(study_folder: Path) -> dict[str, list[str]]:
 
 
 def _sent(study_folder: Path, runs: Iterable[str]) -> dict[str, list[tuple[Submission, int]]]:
-    """Those of some runs that SLURM took, or may have taken, and that have no result."""
+    """Return those of some runs that SLURM took, or may have taken, and that have no result."""
     found: dict[str, list[tuple[Submission, int]]] = {}
     there = [s for s in submissions(study_folder) if s.content["job"] is not False]
     tasks = [(run, s, index) for s in there for index, run in s.tasks.items()]
@@ -80,7 +86,7 @@ def _sent(study_folder: Path, runs: Iterable[str]) -> dict[str, list[tuple[Submi
 
 
 def with_needs(runs: Iterable[str], needs: Mapping[str, Sequence[str]]) -> set[str]:
-    """Some runs and all that they need. Pure."""
+    """Return runs and all runs that they need, directly or not. Pure."""
     found: set[str] = set()
     more = set(runs)
     while more:
@@ -90,17 +96,17 @@ def with_needs(runs: Iterable[str], needs: Mapping[str, Sequence[str]]) -> set[s
 
 
 def _open_code(study_folder: Path) -> list[str]:
-    """Snapshots of runs that may start again: their last submission is in SLURM's hands, and they have no result."""
+    """Return the copies of code of runs that SLURM may still start: they were sent and have no result."""
     last = latest(submissions(study_folder))
     return [s.content["code"] for run, (s, _) in last.items() if not RunFolder(study_folder / run).result.exists()]
 
 
 def size(folder: Path) -> int:
-    """Bytes of everything in a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def remove(found: Sequence[Garbage]) -> None:
-    """Remove it."""
+    """Remove what `garbage` found."""
     for item in found:
         shutil.rmtree(item.path)

@@ -1,4 +1,4 @@
-"""SLURM's commands, each called once for all jobs, with what they say as plain data."""
+"""SLURM's commands: each is called once for all jobs, and its output returned as plain data."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from medvq.errors import MedvqError, MissingError
 
 PATIENCE = 60.0
-"""Seconds that a question may take; SLURM's commands give up by themselves after its MessageTimeout."""
+"""Seconds that a question may take; SLURM's commands give up by themselves after MessageTimeout."""
 GLANCE = 10.0
-"""The same for somebody who only looks."""
+"""The same, for commands that only show something."""
 ACTIVE = frozenset(
     ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING",
      "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED", "RESV_DEL_HOLD")
 )  # fmt: skip
-"""States of SLURM jobs that have not come to an end."""
+"""States of SLURM jobs that have not ended."""
 
 
 LOST = re.compile(
     r"unable to contact|connection|timed out|zero bytes|transport endpoint|socket|receive|\bsend|shut ?down|standby",
     re.I,
 )
-"""What SLURM's commands say when their question, or the answer to it, has not arrived."""
+"""Messages of SLURM's commands after which the request may or may not have arrived."""
 REFUSED = re.compile(
     r"submission failed: (Invalid (?!auth|job cred|protocol)|(The )?Requested |Job violates |Job dependency |Job size "
     r"|Node count |CPU count |Memory required |More processors |User's group |User not found|Access/permission "
@@ -34,16 +34,16 @@ REFUSED = re.compile(
     r"|Invalid \S.* specification|Invalid directive|(unrecognized|invalid|ambiguous) option",
     re.I,
 )
-"""What `sbatch` says when it is certain that SLURM has not taken the job."""
+"""Messages of `sbatch` after which it is certain that SLURM has not taken the job."""
 
 
 class SilentError(MedvqError):
-    """SLURM gives no answer."""
+    """SLURM does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queued:
-    """What squeue says of a task."""
+    """A task as squeue shows it."""
 
     id: str
     """Array id and index, `12_3`."""
@@ -52,17 +52,17 @@ class Queued:
     reason: str
     nodes: str
     left: str
-    """Time left, as SLURM writes it."""
+    """Time left, in SLURM's format."""
 
     @property
     def active(self) -> bool:
-        """Whether it waits or runs."""
+        """Whether the task waits or runs."""
         return self.state in ACTIVE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What sacct says of a task, over all its restarts."""
+    """A task as sacct shows it, over all its restarts."""
 
     id: str
     state: str
@@ -70,18 +70,20 @@ class Account:
     """Seconds of the last start."""
     cpus: int
     cpu_seconds: float
-    """CPU time that was used."""
+    """Seconds of CPU time that were used."""
     memory: int | None
-    """Bytes used at most on the first node: the batch script, and Ray beside it."""
+    """Peak memory in bytes on the first node, of the batch script and of Ray."""
     memory_asked: int | None
     gpus: int
     gpu_use: float | None
-    """Per cent, where the cluster measures it."""
+    """Use of the GPUs in per cent; None if the cluster does not measure it."""
 
 
 def environment() -> dict[str, str]:
-    """The environment without what a surrounding SLURM job would hand down to a new one, and without a person's
-    choices of what is shown, with which SLURM would seem not to have a job; hidden partitions are shown.
+    """Return the environment for SLURM's commands.
+
+    Variables of a surrounding SLURM job are removed, because new jobs would inherit them. A user's defaults for the
+    output, such as SQUEUE_STATES, are removed too, because they could hide jobs. Hidden partitions are shown.
     """
     kept = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
     dropped = ("SLURM", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SCANCEL_")
@@ -90,7 +92,7 @@ def environment() -> dict[str, str]:
 
 
 def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENCE) -> str:
-    """The output of one of SLURM's commands.
+    """Return the output of one of SLURM's commands.
 
     Args:
         command: the command line.
@@ -100,7 +102,7 @@ def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENC
     Raises:
         MissingError: SLURM is not installed here.
         SilentError: its daemon does not answer.
-        MedvqError: it says no.
+        MedvqError: the command fails.
     """
     if shutil.which(command[0]) is None:
         raise MissingError(f"no {command[0]} here", hint="submit from a login node of the cluster, or use --dry-run")
@@ -110,7 +112,7 @@ def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENC
             pass_fds=keep_open, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as e:
-        raise SilentError(f"{command[0]} gives no answer within {patience:.0f} s") from e
+        raise SilentError(f"{command[0]} does not answer within {patience:.0f} s") from e
     if done.returncode == 0:
         return done.stdout
     lines = [line.strip().removeprefix(f"{command[0]}: ") for line in done.stderr.splitlines() if line.strip()]
@@ -119,8 +121,20 @@ def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENC
     raise kind("; ".join(lines) or how, where=command[0])
 
 
+def job_id(said: str) -> str:
+    """Return the id in what `sbatch` prints, such as `Submitted batch job 12`.
+
+    Raises:
+        SilentError: there is none.
+    """
+    found = re.search(r"job (\d+)", said)
+    if found is None:
+        raise SilentError("sbatch names no job")
+    return found[1]
+
+
 def queue(users: Iterable[int], patience: float = PATIENCE) -> dict[str, Queued]:
-    """Every task of these users that SLURM still knows, and shows to this one, by id; one call."""
+    """Return every task of these users that SLURM knows and shows to this user, by id."""
     whose = ",".join(map(str, sorted(users)))
     out = call("squeue", "-a", "-h", "-r", "-t", "all", "-u", whose, "-o", "%F_%K|%T|%N|%L|%r|%k", patience=patience)
     found: dict[str, Queued] = {}
@@ -147,10 +161,10 @@ FIELDS = (
 
 
 def accounts(jobs: Iterable[str], patience: float = PATIENCE) -> dict[str, Account]:
-    """What accounting says of the tasks of some arrays, by id; one call.
+    """Return what accounting says of the tasks of some arrays, by id.
 
     Raises:
-        MedvqError: accounting is off or down.
+        MedvqError: there is no accounting, or it is down.
     """
     out = call("sacct", "-a", "-n", "-P", "-j", ",".join(jobs), "-o", ",".join(FIELDS), patience=patience)
     rows: dict[str, list[dict[str, str]]] = {}
@@ -179,13 +193,13 @@ def _account(task: str, steps: list[dict[str, str]]) -> Account:
 
 
 def in_bytes(text: str) -> int | None:
-    """`12345K`, `4G`, `1.5M` in bytes; None where there is no number."""
+    """Convert `12345K`, `4G` or `1.5M` to bytes; None if there is no number."""
     match = re.fullmatch(r"([\d.]+)([KMGTP]?)[nc]?", text.strip())
     return int(float(match[1]) * 1024 ** " KMGTP".index(match[2] or " ")) if match else None
 
 
 def in_seconds(text: str) -> float:
-    """SLURM's `1-02:03:04` or `03:04.5` in seconds; 0 where there is no time."""
+    """Convert SLURM's `1-02:03:04` or `03:04.5` to seconds; 0 if there is no time."""
     days, dash, rest = text.rpartition("-")
     total = 0.0
     for part in rest.split(":"):
@@ -196,7 +210,7 @@ def in_seconds(text: str) -> float:
 
 
 def settings() -> dict[str, str]:
-    """slurm.conf as the controller has it; one call."""
+    """Return the settings of slurm.conf, as the controller has them."""
     found: dict[str, str] = {}
     for line in call("scontrol", "show", "config").splitlines():
         name, equals, value = line.partition("=")

@@ -1,4 +1,4 @@
-"""One Ray over every node of a SLURM job."""
+"""A Ray cluster over all nodes of a SLURM job."""
 
 from __future__ import annotations
 
@@ -17,54 +17,56 @@ from medvq.errors import MedvqError
 from medvq.files import make_folder, read_json, write_json
 from medvq.launch.slurm import node_tmp
 from medvq.launch.slurm.allocation import Allocation
-from medvq.launch.slurm.rendezvous import leave, meet
+from medvq.launch.slurm.rendezvous import new_rendezvous, remove_rendezvous
 from medvq.workers.ray_group import LocalRay, short_temp
 
-MEET_WITHIN = 300.0
-"""Seconds for the agents of all nodes to appear."""
-SAY_EVERY = 15.0
-GONE = 30.0
+NODES_WITHIN = 300.0
+"""Seconds for the node agents of all nodes to appear."""
+NOTE_EVERY = 15.0
+"""Seconds between notes about missing nodes."""
+CLOSE_WITHIN = 30.0
+"""Seconds for the node agents to end."""
 
 
 class AllocatedRay(LocalRay):
-    """A Ray of agents that `srun` starts on the nodes; they meet in a folder that all nodes see.
+    """A Ray cluster of node agents, which `srun` starts on the nodes; they find each other in the rendezvous folder.
 
-    It has a token, ports and temporary folders of its own and never meets another Ray on the same nodes.
+    Token, ports and temporary folders are its own, so that it does not interfere with other Rays on the same nodes.
     """
 
     def __init__(self, given: Allocation, shared: Path, note: Callable[[str], None]) -> None:
         super().__init__(workers=given.cpus, gpus=given.gpus)
         self.given, self.shared, self.note = given, shared, note
         self._agents: subprocess.Popen[bytes] | None = None
-        self._meeting: Path | None = None
+        self._rendezvous: Path | None = None
 
     def close(self) -> None:
-        """End Ray on every node; nothing of it is left."""
+        """Stop Ray on every node, and remove its files."""
         super().close()
-        agents, meeting = self._agents, self._meeting
-        self._agents = self._meeting = None
+        agents, rendezvous = self._agents, self._rendezvous
+        self._agents = self._rendezvous = None
         if agents is not None and agents.stdin is not None:
             agents.stdin.close()
             try:
-                agents.wait(GONE)
+                agents.wait(CLOSE_WITHIN)
             except subprocess.TimeoutExpired:
                 agents.kill()
                 agents.wait()
-        if meeting is not None:
-            leave(self.shared, self.given.job)
+        if rendezvous is not None:
+            remove_rendezvous(self.shared, self.given.job)
 
     def _open(self) -> subprocess.Popen[str]:
-        meeting = meet(self.shared, self.given.job)
-        self._meeting = meeting
-        token = meeting / "token"
+        rendezvous = new_rendezvous(self.shared, self.given.job)
+        self._rendezvous = rendezvous
+        token = rendezvous / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        temp = short_temp() / f"{node_tmp.PREFIX}{self.given.job}{meeting.name[-5:]}"
+        temp = short_temp() / f"{node_tmp.PREFIX}{self.given.job}{rendezvous.name[-5:]}"
         interface = os.environ.get("MEDVQ_INTERFACE")
         facts = {"temp": str(temp), "interface": interface, "driver": os.getpid()}
-        write_json(meeting / "request.json", {**asdict(self.given), **facts})
+        write_json(rendezvous / "request.json", {**asdict(self.given), **facts})
         self._agents = subprocess.Popen(
-            agent_command(self.given, meeting),
+            agent_command(self.given, rendezvous),
             stdin=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
@@ -74,43 +76,43 @@ class AllocatedRay(LocalRay):
         return super()._open()
 
     def _cluster(self) -> dict[str, Any]:
-        assert self._meeting is not None
+        assert self._rendezvous is not None
         assert self._agents is not None
-        self._wait_for_nodes(self._meeting, self._agents)
-        head = read_json(self._meeting / "head.json")
+        self._wait_for_nodes(self._rendezvous, self._agents)
+        head = read_json(self._rendezvous / "head.json")
         return {
             "address": f"{head['address']}:{head['port']}",
             "nodes": list(self.given.nodes),
-            "storage": str(make_folder(self._meeting / "train")),
+            "storage": str(make_folder(self._rendezvous / "train")),
         }
 
-    def _wait_for_nodes(self, meeting: Path, agents: subprocess.Popen[bytes]) -> None:
+    def _wait_for_nodes(self, rendezvous: Path, agents: subprocess.Popen[bytes]) -> None:
         begin, said = time.monotonic(), 0.0
         while True:
-            missing = [n for n in self.given.nodes if not (meeting / f"{n}.here").exists()]
-            if not missing and (meeting / "head.json").exists():
+            missing = [n for n in self.given.nodes if not (rendezvous / f"{n}.here").exists()]
+            if not missing and (rendezvous / "head.json").exists():
                 return
             waited = time.monotonic() - begin
             what = f"no sign of {', '.join(missing)}" if missing else f"Ray does not start on {self.given.nodes[0]}"
-            if agents.poll() is not None or waited > MEET_WITHIN:
+            if agents.poll() is not None or waited > NODES_WITHIN:
                 raise MedvqError(f"{what} after {waited:.0f} s", where=f"SLURM job {self.given.job}")
-            if waited - said > SAY_EVERY:
+            if waited - said > NOTE_EVERY:
                 said = waited
                 self.note(f"waiting: {what} after {waited:.0f} s")
             time.sleep(0.1)
 
 
-def agent_command(given: Allocation, meeting: Path) -> list[str]:
-    """srun's command line for one agent on every node, beside the driver."""
+def agent_command(given: Allocation, rendezvous: Path) -> list[str]:
+    """Return the command line of srun that starts one agent per node, beside the driver."""
     count = str(len(given.nodes))
     return [
         "srun", "--overlap", "--nodes", count, "--ntasks", count, "--ntasks-per-node=1",
         f"--cpus-per-task={given.cpus}", "--kill-on-bad-exit=0", "--wait=0", "--cpu-bind=none", "--job-name=ray",
-        *python(), "-m", "medvq.launch.slurm.node_agent", str(meeting),
+        *python(), "-m", "medvq.launch.slurm.node_agent", str(rendezvous),
     ]  # fmt: skip
 
 
 def python() -> list[str]:
-    """How Python starts on a node: as the profile says, such as in a container, else as here."""
+    """Return the command that starts Python on a node: as the profile says, else this Python."""
     given = os.environ.get("MEDVQ_PYTHON")
     return shlex.split(given) if given else [sys.executable]

@@ -1,4 +1,4 @@
-"""Where the driver and the agents of one start of a SLURM job find each other: a folder that all its nodes see."""
+"""The rendezvous of a SLURM job: a folder on a shared disk in which the driver and the node agents find each other."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from medvq.files import make_folder
 
 PLACE = ".ray"
+"""Name of the folder in the shared one."""
 
 
-def meet(shared: Path, job: str) -> Path:
-    """A new meeting folder; what killed starts of the same SLURM job left goes."""
-    leave(shared, job)
+def new_rendezvous(shared: Path, job: str) -> Path:
+    """Make a folder for this start of a SLURM job, and remove those of earlier starts that were killed."""
+    remove_rendezvous(shared, job)
     return Path(tempfile.mkdtemp(prefix=f"{job}-", dir=make_folder(shared / PLACE))).resolve()
 
 
-def leave(shared: Path, job: str) -> None:
-    """Remove every meeting folder of a SLURM job."""
-    for meeting in (shared / PLACE).glob(f"{job}-*"):
-        shutil.rmtree(meeting, ignore_errors=True)
-    with contextlib.suppress(OSError):  # it is not there, or another job is meeting in it
+def remove_rendezvous(shared: Path, job: str) -> None:
+    """Remove every rendezvous folder of a SLURM job."""
+    for folder in (shared / PLACE).glob(f"{job}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it does not exist, or another job uses it
         (shared / PLACE).rmdir()

@@ -1,9 +1,10 @@
-"""The text that `sbatch` gets: a pure function of the profile, the group of runs and where things are."""
+"""The batch script of an array of runs: a pure function of the profile, the runs and the paths."""
 
 from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,88 +16,100 @@ from medvq.launch.slurm.nodes import excluded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
-    """What belongs to one call of sbatch."""
+class SbatchJob:
+    """What one call of `sbatch` sends, besides the profile."""
 
     name: str
-    """What people see in `squeue`."""
+    """The name that `squeue` shows."""
     key: str
-    """What `submit` finds it by."""
+    """The unique comment by which `submit` finds the job."""
     number: int
-    """Of the submission."""
+    """Number of the submission."""
     tasks: tuple[int, ...]
+    """Array indices."""
     dependency: str | None
+    """Value of `--dependency`."""
     exclude: tuple[str, ...]
-    """Nodes where runs have failed."""
+    """Nodes to avoid because runs broke down there."""
     record: Path
-    """The submission's file."""
+    """The file of the submission."""
     code: Path
-    """The snapshot of medvq that runs."""
+    """The copy of medvq that the job runs."""
     python: str
-    """How Python starts where the profile does not say."""
+    """The command that starts Python, unless the profile has one."""
 
 
-def sbatch_text(slurm: Slurm, sent: Sent) -> str:
-    """The batch script. submitit writes the header; signals, requeueing and the command are ours.
+def sbatch_text(slurm: Slurm, job: SbatchJob) -> str:
+    """Return the batch script: header, setup lines, command.
 
-    submitit's own `--signal` would reach Ray's processes and end them, so the signal goes to the batch shell (`B:`).
+    The signal before the time limit goes to the batch shell only (`B:`): sent to all processes, it would end Ray's.
     """
-    from submitit.slurm.slurm import _make_sbatch_string
+    blocks = [
+        ["#!/bin/bash"],
+        ["# Parameters", *_header(_options(slurm, job))],
+        ["# setup", *(f"#SBATCH {option}" for option in slurm.extra), *_traps(job), *slurm.setup],
+        ["# command", _command(slurm, job)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
+
+def _options(slurm: Slurm, job: SbatchJob) -> dict[str, str | int | None]:
+    """Return the options of sbatch by name; those that are None are left out, an empty one has no value."""
     gpus = f"gpu:{slurm.gpu_type}:{slurm.gpus_per_node}" if slurm.gpu_type else f"gpu:{slurm.gpus_per_node}"
-    more = {
-        "array": indices(sent.tasks) + (f"%{slurm.parallel}" if slurm.parallel else ""),
-        "kill-on-invalid-dep": "yes" if sent.dependency else None,
-        "output": str(sent.record.with_name(f"{sent.number}-%a.out")),
-        "requeue": True,
+    return {
+        "account": slurm.account,
+        "array": indices(job.tasks) + (f"%{slurm.parallel}" if slurm.parallel else ""),
+        "comment": job.key,
+        "constraint": slurm.constraint,
+        "cpus-per-task": slurm.cpus_per_node,
+        "dependency": job.dependency,
+        "exclude": ",".join(excluded(slurm, job.exclude)) or None,
+        "gres": gpus if slurm.gpus_per_node else None,
+        "job-name": job.name,
+        "kill-on-invalid-dep": "yes" if job.dependency else None,
+        "mail-type": "END,FAIL" if slurm.mail else None,
+        "mail-user": slurm.mail,
+        "mem": f"{slurm.memory_gb}GB",
+        "nodes": slurm.nodes,
+        "ntasks-per-node": 1,
+        "open-mode": "append",
+        "output": str(job.record.with_name(f"{job.number}-%a.out")),
+        "partition": slurm.partition,
+        "qos": slurm.qos,
+        "requeue": "",
         "signal": f"B:USR1@{math.ceil(seconds(slurm.grace))}",
+        "time": max(1, math.ceil(seconds(slurm.time) / 60)),
     }
-    return _make_sbatch_string(
-        command=_command(slurm, sent),
-        folder=sent.record.parent,
-        job_name=sent.name,
-        partition=slurm.partition,
-        account=slurm.account,
-        qos=slurm.qos,
-        time=max(1, math.ceil(seconds(slurm.time) / 60)),
-        nodes=slurm.nodes,
-        ntasks_per_node=1,
-        cpus_per_task=slurm.cpus_per_node,
-        gres=gpus if slurm.gpus_per_node else None,
-        mem=f"{slurm.memory_gb}GB",
-        constraint=slurm.constraint,
-        exclude=",".join(excluded(slurm, sent.exclude)) or None,
-        dependency=sent.dependency,
-        comment=sent.key,
-        mail_user=slurm.mail,
-        mail_type="END,FAIL" if slurm.mail else None,
-        wckey=None,  # type: ignore[arg-type]
-        stderr_to_stdout=True,
-        setup=[*(f"#SBATCH {option}" for option in slurm.extra), *_listening(sent), *slurm.setup],
-        additional_parameters={k: v for k, v in more.items() if v is not None},
-        use_srun=False,
-    )
 
 
-def _listening(sent: Sent) -> list[str]:
-    """Before the profile's own lines, which may take long: a signal would end bash, and so the job."""
-    started = shlex.quote(str(sent.record.with_suffix(".job")))
+def _header(options: Mapping[str, str | int | None]) -> list[str]:
+    """Return the `#SBATCH` lines, sorted by name; values are quoted as for a shell."""
+    return [
+        f"#SBATCH --{name}" + (f"={shlex.quote(str(value))}" if value != "" else "")
+        for name, value in sorted(options.items())
+        if value is not None
+    ]
+
+
+def _traps(job: SbatchJob) -> list[str]:
+    """Return the lines that note signals. They come before the profile's own lines: a signal would end bash there."""
+    started = shlex.quote(str(job.record.with_suffix(".job")))
     traps = ["asked=", "trap 'asked=USR1' USR1", "trap 'asked=TERM' TERM"]
     return [*traps, f'echo "$SLURM_ARRAY_JOB_ID" > {started}']
 
 
-def _command(slurm: Slurm, sent: Sent) -> str:
-    python = slurm.python or shlex.quote(sent.python)
-    record = shlex.quote(str(sent.record))
-    settings = [f"MEDVQ_SUBMISSION={sent.number}"]
+def _command(slurm: Slurm, job: SbatchJob) -> str:
+    python = slurm.python or shlex.quote(job.python)
+    record = shlex.quote(str(job.record))
+    settings = [f"MEDVQ_SUBMISSION={job.number}"]
     if slurm.python:
         settings.append(f"MEDVQ_PYTHON={shlex.quote(slurm.python)}")
     if slurm.interface:
         settings.append(f"MEDVQ_INTERFACE={shlex.quote(slurm.interface)}")
     return f"""\
-export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(sent.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
+export PYTHONSAFEPATH=1 PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}} {" ".join(settings)}
 unset RAY_ADDRESS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
-# Python cannot hear a signal as it starts, and would die of it; the second before each is for bash to begin with that.
+# Python would die of a signal while it starts. So it ignores signals at first, and they are repeated every second.
 (trap '' USR1 TERM; exec {python} -m medvq.launch.slurm.task_main {record} "$SLURM_ARRAY_TASK_ID") &
 run=$!
 while kill -0 "$run" 2>/dev/null; do
@@ -105,10 +118,10 @@ done
 wait "$run"
 code=$?
 case $code in 0|[2-6]) exit "$code" ;; esac
-# SLURM has begun to end the job, unless a person sent this signal, and knows best whether it comes back.
+# After SIGTERM, SLURM ends this job and requeues it itself if need be; only a person's SIGTERM lets it get past here.
 [ "$asked" != TERM ] || sleep 120
 exclude=$({python} -m medvq.launch.slurm.requeue {record} "$SLURM_ARRAY_TASK_ID" "$code" "$SECONDS")
-# What waits for this job waits for the run: it is done whatever broke down after that.
+# The run is done, whatever broke down after that: jobs that wait for it may start.
 case $? in 0) ;; {ENDED_WELL}) exit 0 ;; *) exit "$code" ;; esac
 for _ in {{1..40}}; do scontrol requeue "$SLURM_JOB_ID" && break; sleep 15; done
 [ -z "$exclude" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$exclude"

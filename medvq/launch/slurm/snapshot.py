@@ -1,4 +1,4 @@
-"""A copy of the code that queued runs use, so that later edits do not change them."""
+"""Copies of the code that queued runs use, so that later edits do not change them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SUFFIXES = (".py", ".yaml", ".typed")
 
 
 Files = dict[Path, bytes]
-"""What the files of a snapshot hold, by path in it."""
+"""The content of each file of a copy, by its path inside."""
 
 
 def contents(own: Iterable[str] = ()) -> Files:
-    """What a snapshot has: medvq as it is here, and the code of the user.
+    """Return the files of a copy: medvq as it is here, and the user's own code.
 
     Args:
-        own: import paths of the user's models and tasks. What is installed stays where it is.
+        own: import paths of the user's models and tasks. Installed packages are not copied.
     """
     package = Path(medvq.__file__).parent
     files = {p.relative_to(package.parent): p.read_bytes() for p in sorted(package.rglob("*")) if p.suffix in SUFFIXES}
@@ -37,7 +37,7 @@ def contents(own: Iterable[str] = ()) -> Files:
 
 
 def place_of(runs: Path, files: Files) -> Path:
-    """The folder of a snapshot, named by its content; `runs` is the folder of all runs."""
+    """Return the folder of a copy in `.code` of `runs`; its name is a hash of the content."""
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
@@ -45,7 +45,7 @@ def place_of(runs: Path, files: Files) -> Path:
 
 
 def snapshot(runs: Path, own: Iterable[str] = ()) -> Path:
-    """The folder with a copy of `contents(own)`; made where it is not there yet."""
+    """Return the folder with a copy of `contents(own)`, and make it if it does not exist."""
     files = contents(own)
     folder = place_of(runs, files)
     if folder.is_dir():
@@ -53,7 +53,7 @@ def snapshot(runs: Path, own: Iterable[str] = ()) -> Path:
             (folder / name).is_file() and (folder / name).read_bytes() == content for name, content in files.items()
         ):
             return folder
-        shutil.rmtree(folder)  # the disk lost a part of it
+        shutil.rmtree(folder)  # a part of it was lost, such as by a power cut
     beside = make_folder(folder.parent) / f".{folder.name}.{secrets.token_hex(4)}"
     for name, content in files.items():
         file = beside / name
@@ -62,6 +62,6 @@ def snapshot(runs: Path, own: Iterable[str] = ()) -> Path:
     write_json(beside / "provenance.json", provenance())
     try:
         os.rename(beside, folder)
-    except OSError:  # another submit was faster
+    except OSError:  # another process was faster
         shutil.rmtree(beside, ignore_errors=True)
     return folder

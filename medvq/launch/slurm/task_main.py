@@ -1,4 +1,4 @@
-"""What a SLURM job of `medvq submit` does: one run, from where the last attempt left it. Exit codes as everywhere."""
+"""The main program of a SLURM job of `medvq submit`: do one run, or resume it. Exit codes are those of `medvq`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from medvq.runs.state import RunStatus
 from medvq.runs.submission import Submission, load_submission
 
 DONE, BROKE, FAILED, STOPPED, LEFT = 0, 9, 6, 7, 10
-"""BROKE: no answer is left, such as a process that died; the next attempt may do better. LEFT: a person's file `stop`
-ended the run, and nobody asked the job to: it is not to come back by itself."""
+"""Exit codes. BROKE: the attempt ended without a result, for instance because a process died; the next attempt may
+succeed. LEFT: the file `stop` of a user ended the run, so that the job must not be requeued."""
 
 
 def main() -> int:
-    """Do task `argv[2]` of the submission `argv[1]`."""
+    """Do task `argv[2]` of the submission in the file `argv[1]`."""
     submission, index = load_submission(Path(sys.argv[1])), int(sys.argv[2])
     folder = folder_of(submission, index)
     try:
@@ -68,12 +68,12 @@ def _do(submission: Submission, folder: RunFolder) -> int:
 
 
 def folder_of(submission: Submission, index: int) -> RunFolder:
-    """The run of a task."""
+    """Return the folder of the run of a task."""
     return RunFolder(submission.path.parent.parent / submission.tasks[index])
 
 
 def write_down(folder: RunFolder, event: str, **facts: object) -> None:
-    """Add an event about the last attempt, unless another one has begun."""
+    """Append an event about the last attempt, unless a newer attempt has started."""
     owner = claim(folder.owner, Process.current(), Term.here(), look_back=True)
     if not isinstance(owner, Busy):
         events.append(folder.events, owner, event, **facts)

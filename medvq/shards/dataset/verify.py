@@ -48,18 +48,38 @@ def verify(dataset: Path, *, deep: bool = False, progress: Progress | None = Non
         manifest = read_manifest(dataset)
     except DataError as e:
         return [Finding(MANIFEST, None, e.error)]
-    index = _file_problem(dataset / INDEX, manifest.index.bytes, manifest.index.sha256)
-    rows = None if index else _rows_by_shard(dataset)
-    found = [Finding(INDEX, None, index)] if index else []
-    found += _strangers(dataset, manifest)
-    for n, shard in enumerate(manifest.shards):
-        mine = None if rows is None else rows.get(n, [])
-        found += _check_shard(dataset, shard, mine, manifest)
-        if deep and mine is not None and (dataset / shard.file).is_file():
-            found += _look_deeper(dataset / shard.file, mine, manifest, {f.key for f in found if f.shard == shard.file})
+    found = verify_rest(dataset, manifest)
+    check, total = shard_checker(dataset, manifest, deep=deep), len(manifest.shards)
+    for number in range(total):
+        found += check(number)
         if progress:
-            progress("verify", n + 1, len(manifest.shards))
+            progress("verify", number + 1, total)
     return found
+
+
+def verify_rest(dataset: Path, manifest: Manifest) -> list[Finding]:
+    """Return what is wrong with the index, and which shards the manifest does not name."""
+    problem = _index_problem(dataset, manifest)
+    return ([Finding(INDEX, None, problem)] if problem else []) + _strangers(dataset, manifest)
+
+
+def shard_checker(dataset: Path, manifest: Manifest, *, deep: bool) -> Callable[[int], list[Finding]]:
+    """Return a function that checks the shard with a given number. It names members only if the index is intact."""
+    rows = None if _index_problem(dataset, manifest) else _rows_by_shard(dataset)
+
+    def check(number: int) -> list[Finding]:
+        shard = manifest.shards[number]
+        mine = None if rows is None else rows.get(number, [])
+        found = _check_shard(dataset, shard, mine, manifest)
+        if deep and mine is not None and (dataset / shard.file).is_file():
+            found += _look_deeper(dataset / shard.file, mine, manifest, {f.key for f in found})
+        return found
+
+    return check
+
+
+def _index_problem(dataset: Path, manifest: Manifest) -> str | None:
+    return _file_problem(dataset / INDEX, manifest.index.bytes, manifest.index.sha256)
 
 
 def _file_problem(path: Path, size: int, sha256: str) -> str | None:

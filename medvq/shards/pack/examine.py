@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -123,13 +123,13 @@ def parsed(line: str) -> list[Examined]:
     return _examined(json.loads(line))
 
 
-def known(log: Path, folder: Path) -> dict[int, list[Examined]]:
-    """Return the results of an earlier packing by part number.
+def known(logs: Iterable[Path], folder: Path) -> dict[int, list[Examined]]:
+    """Return the results in the logs of earlier packings, by part number.
 
-    Parts whose `.bin` is incomplete and torn lines of the log are left out.
+    Parts whose `.bin` is incomplete and torn lines of a log are left out.
     """
     found: dict[int, list[Examined]] = {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+    for line in (line for log in logs for line in log.read_text(encoding="utf-8").splitlines()):
         try:
             about = json.loads(line)
             number, size = about["part"], about["spool"]

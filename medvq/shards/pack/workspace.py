@@ -17,6 +17,10 @@ PATIENCE = 5.0
 """Seconds to wait for a lock: the workers of a killed packing need a moment to notice."""
 
 
+JOBS = "jobs.json"
+"""Which jobs were sent, in the folder `jobs`."""
+
+
 class Staging:
     """`.NAME.packing` beside DEST, locked by one process; what an earlier, killed packing left in it is used again."""
 
@@ -27,6 +31,8 @@ class Staging:
         self.arrays = self.folder / "arrays"
         self.log = self.parts / "examined.jsonl"
         """What was found out of images, a line for each part."""
+        self.jobs = self.folder / "jobs"
+        """What jobs of a cluster need that pack together, if there are any."""
         self._lock: int | None = None
         self.locked = False
         """Whether this process has the folder."""
@@ -35,7 +41,29 @@ class Staging:
 
     @property
     def _folders(self) -> tuple[Path, ...]:
-        return self.parts, self.records, self.out, self.arrays
+        return self.parts, self.records, self.out, self.arrays, self.jobs
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What the folder was opened for; None if it was not."""
+        try:
+            return (self.folder / "fingerprint").read_text()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def logs(self) -> list[Path]:
+        """Every log of examined parts: of a packing here, and of each job of a cluster."""
+        return sorted(self.parts.glob("examined*.jsonl"))
+
+    def refuse_jobs(self) -> None:
+        """Raise MedvqError if jobs of a cluster were sent to pack to the same DEST."""
+        if (self.jobs / JOBS).exists():
+            raise MedvqError(
+                "jobs of a cluster pack to this folder",
+                where=str(self.dest),
+                hint="`medvq shard` with --profile tells how far they are",
+            )
 
     def claim(self) -> None:
         """Make the folder, and those above it, and lock it.
@@ -61,11 +89,10 @@ class Staging:
             OSError: it cannot be written.
         """
         self._opened = True
-        note = self.folder / "fingerprint"
-        if not note.exists() or note.read_text() != fingerprint:
+        if self.fingerprint != fingerprint:
             for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
-            note.write_text(fingerprint)
+            (self.folder / "fingerprint").write_text(fingerprint)
         for folder in self._folders:
             folder.mkdir(exist_ok=True)
             for torn in folder.glob("*.tmp"):

@@ -73,11 +73,10 @@ def write_shard(task: ShardTask) -> Written:
         OSError: the staging folder cannot be written.
         DataError: the source changed since it was examined.
     """
-    record = os.path.join(task.records, task.file + ".json")
-    final = os.path.join(task.out, task.file)
-    done = _recorded(record, final)
+    done = recorded(task)
     if done:
         return done
+    record, final = _paths(task)
     temporary = f"{final}.{os.getpid()}.tmp"
     spools: dict[str, BinaryIO] = {}
     try:
@@ -95,7 +94,9 @@ def write_shard(task: ShardTask) -> Written:
     return written
 
 
-def _recorded(record: str, final: str) -> Written | None:
+def recorded(task: ShardTask) -> Written | None:
+    """Return the record of a shard that was written before; None if there is none, or the shard was cut since."""
+    record, final = _paths(task)
     try:
         row = json.loads(Path(record).read_text(encoding="utf-8"))
         if os.path.getsize(final) != row["bytes"]:
@@ -104,6 +105,11 @@ def _recorded(record: str, final: str) -> Written | None:
         return Written(**{**row, "places": places})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _paths(task: ShardTask) -> tuple[str, str]:
+    """Return where the record and the shard go."""
+    return os.path.join(task.records, task.file + ".json"), os.path.join(task.out, task.file)
 
 
 def _add(tar: TarWriter, piece: Piece, source: Source, spools: dict[str, BinaryIO]) -> dict[str, Member]:

@@ -45,7 +45,7 @@ def test_no_progress_between_two_attempts_is_the_end(words, reason):
 def test_retries_have_a_budget():
     assert reason_to_give_up([], restart=0, requeues=0) is None, "the first start is not a restart"
     assert reason_to_give_up([], restart=3, requeues=3) is None
-    assert "again 3 times" in reason_to_give_up([], restart=4, requeues=3)
+    assert "allows 3 restarts" in reason_to_give_up([], restart=4, requeues=3)
 
 
 @pytest.mark.parametrize(("ran", "minutes", "up"), [(18, 0.5, True), (100, 4, False), (190, 4, True), (3000, 57, True)])

@@ -134,7 +134,7 @@ def test_at_its_time_limit_it_goes_on_in_the_next_job_until_it_is_cancelled(user
 
 
 def test_break_downs_without_progress_come_to_an_end_and_not_twice_on_one_node(user, wait):
-    kill = "(until pkill -9 -f [m]edvq.launch.slurm.job; do sleep 0.2; done) &"
+    kill = "(until pkill -9 -f [m]edvq.launch.slurm.task_main; do sleep 0.2; done) &"
     job = Job(user, wait, f'setup: ["{kill}"]').submit(*ENDLESS)
     user("wait", "quickstart-smoke", "--timeout", "3 min", code=6, timeout=200)
     first, second, end = job.events("crashed", "failed")

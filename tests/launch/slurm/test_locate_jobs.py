@@ -113,7 +113,7 @@ LOSSES = {
 def test_a_job_whose_answer_was_lost_is_found_and_not_sent_again(cluster, how):
     cluster.sbatch(LOSSES[how])
     assert "not known whether SLURM took" in cluster.cli(*cluster.submit, code=1).stderr_text
-    assert cluster.states("quickstart") == {("queued", "others come first", "100_0")}
+    assert cluster.states("quickstart") == {("queued", "jobs of higher priority come first", "100_0")}
     cluster.sbatch("")
     again = cluster.cli(*cluster.submit)
     assert "SLURM has it as job 100" in again.stderr_text
@@ -176,7 +176,7 @@ def test_a_killed_submit_leaves_a_job_that_status_wait_and_cancel_see(cluster):
     hangs = "[time.sleep(0.1) for _ in range(300) if not (here / 'go').exists()]"
     cluster.sbatch(f"os.kill(os.getppid(), 9); {hangs}")
     cluster.cli(*cluster.submit, code=-signal.SIGKILL)
-    assert cluster.states("quickstart") == {("queued", "others come first", "100_0")}
+    assert cluster.states("quickstart") == {("queued", "jobs of higher priority come first", "100_0")}
     cluster.cli("wait", "quickstart", "--timeout", "0.1 s", code=8)
     assert "SLURM job 100_0" in cluster.cli("cancel", "quickstart", "--dry-run").stdout_text
     cancel = cluster.cli.start("cancel", "quickstart", "--yes")
@@ -207,7 +207,7 @@ def test_what_another_member_of_the_lab_has_sent_is_not_sent_again(cluster, answ
     cluster.give_to(NOBODY)
     cluster.sbatch("")
     assert "1 queued" in cluster.cli(*cluster.submit).stdout_text
-    assert cluster.states("quickstart") == {("queued", "others come first", "100_0")}
+    assert cluster.states("quickstart") == {("queued", "jobs of higher priority come first", "100_0")}
     assert len(cluster.jobs) == 1
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from medvq.launch.slurm import node_tmp
-from medvq.launch.slurm.rendezvous import leave, meet
+from medvq.launch.slurm.rendezvous import new_rendezvous, remove_rendezvous
 from medvq.launch.watch import stopping
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURMD_NODENAME": "n1", "SLURM_RESTART_COUNT": "2"}
@@ -58,8 +58,8 @@ def test_a_folder_is_gone_while_ray_still_writes_into_it(tmp_path):
 
 
 def test_meetings_and_stop_requests_of_killed_starts_of_the_same_job_go(tmp_path, monkeypatch):
-    other, first = meet(tmp_path, "8"), meet(tmp_path, "7")
-    second = meet(tmp_path, "7")
+    other, first = new_rendezvous(tmp_path, "8"), new_rendezvous(tmp_path, "7")
+    second = new_rendezvous(tmp_path, "7")
     assert (other.exists(), first.exists(), second.exists()) == (True, False, True)
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
@@ -68,6 +68,6 @@ def test_meetings_and_stop_requests_of_killed_starts_of_the_same_job_go(tmp_path
     with stopping(tmp_path) as stop:
         stop.ask()
         assert {p.name for p in tmp_path.glob(".stop-*")} == {".stop-7-2", ".stop-8-0"}
-    leave(tmp_path, "7")
-    leave(tmp_path, "8")
+    remove_rendezvous(tmp_path, "7")
+    remove_rendezvous(tmp_path, "8")
     assert {p.name for p in tmp_path.iterdir()} == {".stop-8-0"}

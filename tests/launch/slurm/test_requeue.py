@@ -13,7 +13,7 @@ from medvq.config.profile import Slurm
 from medvq.launch.plan import record
 from medvq.launch.slurm import memory, requeue
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
-from medvq.launch.slurm.script import Sent, sbatch_text
+from medvq.launch.slurm.script import SbatchJob, sbatch_text
 from medvq.launch.slurm.task_main import LEFT, STOPPED
 from medvq.launch.start import Request, plan_for
 from medvq.launch.watch import Watch
@@ -104,7 +104,7 @@ def test_a_file_stop_ends_the_whole_slurm_job(smear, tmp_path):
     sent.write_text(json.dumps(content))
     text = sbatch_text(
         slurm,
-        Sent(
+        SbatchJob(
             name="s", key="k", number=1, tasks=(0,), dependency=None, exclude=(), record=sent, code=TOP,
             python=sys.executable,
         ),

@@ -16,10 +16,10 @@ import pytest
 
 from medvq.config.profile import Slurm
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP
-from medvq.launch.slurm.script import Sent, sbatch_text
+from medvq.launch.slurm.script import SbatchJob, sbatch_text
 
 GOLDEN = Path(__file__).parent / "golden"
-SENT = Sent(
+ONE_RUN = SbatchJob(
     name="study.job",
     key="medvq:0123456789abcdef",
     number=4,
@@ -31,10 +31,10 @@ SENT = Sent(
     python="/opt/medvq/bin/python",
 )
 CASES = {
-    "smallest": (Slurm(time="1 h"), SENT),
+    "smallest": (Slurm(time="1 h"), ONE_RUN),
     "array": (
         Slurm(time="90 s", grace="30 s", parallel=4, partition="low", requeues=3),
-        replace(SENT, tasks=(0, 1, 2, 7), dependency="afterok:12_3"),
+        replace(ONE_RUN, tasks=(0, 1, 2, 7), dependency="afterok:12_3"),
     ),
     "gpus": (
         Slurm(
@@ -55,11 +55,11 @@ CASES = {
             mail="me@example.org",
             extra=("--reservation=course", "--exclusive"),
         ),
-        replace(SENT, exclude=("gpu9", "gpu7")),
+        replace(ONE_RUN, exclude=("gpu9", "gpu7")),
     ),
     "container": (
         Slurm(time="1 h", gpus_per_node=1, python="apptainer exec --nv /images/medvq.sif python3"),
-        replace(SENT, record=Path("/runs/my study/submissions/4.json")),
+        replace(ONE_RUN, record=Path("/runs/my study/submissions/4.json")),
     ),
 }
 
@@ -110,7 +110,7 @@ def batch(tmp_path):
     def start(slurm, *, code=0, again=0, said=""):
         (tmp_path / "job.py").write_text(JOB.format(code=code, again=again, said=said))
         record = tmp_path / "slurm/4.json"
-        text = sbatch_text(slurm, replace(SENT, python=sys.executable, record=record))
+        text = sbatch_text(slurm, replace(ONE_RUN, python=sys.executable, record=record))
         text = text.replace(f"{sys.executable} -m", f"{sys.executable} {tmp_path}/job.py -m")
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "12", "SLURM_JOB_ID": "13"}
         return subprocess.Popen(["bash", "-c", text], env=environment, start_new_session=True)

@@ -8,7 +8,7 @@ import pytest
 from medvq.config.profile import Slurm
 from medvq.launch.slurm import submit
 from medvq.launch.slurm.checkup import check_partition, check_settings, parse_partitions
-from medvq.launch.slurm.cluster import Place, look, settled, use
+from medvq.launch.slurm.cluster import ClusterRun, ask_slurm, resource_use, state_with_slurm
 from medvq.launch.slurm.nodes import fitting, gpus_of
 from medvq.launch.slurm.query import Account, Queued, in_bytes, in_seconds
 from medvq.runs.folder import RunFolder
@@ -131,7 +131,7 @@ CONTENT = {"number": 1, "job": "7", "tasks": {"0": "r"}, "profile": "p", "slurm"
 
 def place(tmp_path, state=None, reason="None", account=None):
     queued = Queued(id="7_0", comment="", state=state, reason=reason, nodes="n1", left="1:00") if state else None
-    return Place(
+    return ClusterRun(
         submission=Submission(path=tmp_path / "1.json", content=CONTENT), index=0, queued=queued, account=account
     )
 
@@ -145,7 +145,7 @@ def account(state="COMPLETED", **more):
     ("folder", "state", "reason", "expected"),
     [
         ("planned", "PENDING", "Resources", ("queued", "waits for free nodes")),
-        ("stopped", "PENDING", "BeginTime", ("queued", "starts again in a moment")),
+        ("stopped", "PENDING", "BeginTime", ("queued", "restarts in a moment")),
         ("planned", "PENDING", "DependencyNeverSatisfied", ("blocked", "what it needs failed")),
         ("planned", "RUNNING", "None", ("running", "starting")),
         ("running", "RUNNING", "None", ("running", "")),
@@ -153,20 +153,20 @@ def account(state="COMPLETED", **more):
         ("planned", "PENDING", "JobHeldAdmin", ("queued", "held: JobHeldAdmin; `scontrol release 7_0` lets it go on")),
         ("planned", "SPECIAL_EXIT", "None", ("queued", "held: special exit; `scontrol release 7_0` lets it go on")),
         ("running", "SUSPENDED", "None", ("queued", "held: suspended")),
-        ("stopped", "REQUEUED", "BeginTime", ("queued", "starts again in a moment")),
+        ("stopped", "REQUEUED", "BeginTime", ("queued", "restarts in a moment")),
         ("running", "CANCELLED", "None", ("running", "")),
         ("planned", "FAILED", "NonZeroExitCode", ("failed", "SLURM job 7_0: failed")),
         ("stopped", "TIMEOUT", "TimeLimit", ("stopped", "SLURM job 7_0: timeout")),
         ("planned", "CANCELLED", "None", ("planned", "SLURM job 7_0: cancelled")),
         ("planned", None, "", ("planned", "SLURM no longer knows it")),
         ("done", "RUNNING", "None", ("done", "")),
-        ("failed", "PENDING", "Priority", ("queued", "others come first")),
+        ("failed", "PENDING", "Priority", ("queued", "jobs of higher priority come first")),
         ("failed", "FAILED", "NonZeroExitCode", ("failed", "")),
     ],
 )
 def test_the_state_of_a_run_with_slurms_word(tmp_path, folder, state, reason, expected):
     entry = SimpleNamespace(state=folder, status=SimpleNamespace(holder=Busy(host="here", pid=1)))
-    assert settled(entry, place(tmp_path, state, reason), silent=False) == expected
+    assert state_with_slurm(entry, place(tmp_path, state, reason), silent=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_the_state_of_a_run_with_slurms_word(tmp_path, folder, state, reason, ex
     [("planned", "queued"), ("stopped", "queued"), ("blocked", "queued"), ("running", "running"), ("done", "done")],
 )
 def test_without_slurms_word_what_was_sent_and_has_not_ended_counts_as_queued(tmp_path, folder, state):
-    assert settled(SimpleNamespace(state=folder), place(tmp_path), silent=True)[0] == state
-    assert settled(SimpleNamespace(state=folder), None, silent=True) == (folder, "")
+    assert state_with_slurm(SimpleNamespace(state=folder), place(tmp_path), silent=True)[0] == state
+    assert state_with_slurm(SimpleNamespace(state=folder), None, silent=True) == (folder, "")
 
 
 @pytest.mark.parametrize(("failed_at", "state"), [(99, "queued"), (101, "failed")])
 def test_without_slurms_word_what_failed_may_have_been_sent_again(tmp_path, failed_at, state):
     entry = SimpleNamespace(state="failed", status=SimpleNamespace(failure={"time": failed_at}))
-    assert settled(entry, place(tmp_path), silent=True)[0] == state
+    assert state_with_slurm(entry, place(tmp_path), silent=True)[0] == state
 
 
 def test_one_question_without_an_answer_is_not_the_end_of_a_run(tmp_path, monkeypatch):
@@ -192,9 +192,9 @@ def test_one_question_without_an_answer_is_not_the_end_of_a_run(tmp_path, monkey
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     entry = SimpleNamespace(run="r", state="stopped", folder=SimpleNamespace(path=study / "r"))
-    cluster = look([SimpleNamespace(folder=study, entries=[entry])])
-    assert settled(entry, cluster.places[study / "r"], cluster.silent)[0] == "queued"
-    assert "Socket timed out; what waits, runs or has ended is not known" in cluster.unknown[0]
+    cluster = ask_slurm([SimpleNamespace(folder=study, entries=[entry])])
+    assert state_with_slurm(entry, cluster.runs[study / "r"], cluster.silent)[0] == "queued"
+    assert "Socket timed out; it is not known what waits, runs or has ended" in cluster.unknown[0]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,15 @@ def test_a_run_whose_slurm_job_has_ended_does_not_run(tmp_path, job, mine, state
     """`mine` is the submission that holds the run; 0 is a job sent by hand, 2 one that was sent later."""
     (tmp_path / "1.json").touch()
     status = SimpleNamespace(holder=Busy(host="n1", pid=1, term=Term(job="8", restart=0, submission=mine)))
-    assert settled(SimpleNamespace(state="running", status=status), place(tmp_path, job), silent=False)[0] == state
+    assert (
+        state_with_slurm(SimpleNamespace(state="running", status=status), place(tmp_path, job), silent=False)[0]
+        == state
+    )
     if job != "RUNNING":
-        assert settled(SimpleNamespace(state="running", status=status), place(tmp_path), silent=True)[0] == "running"
+        assert (
+            state_with_slurm(SimpleNamespace(state="running", status=status), place(tmp_path), silent=True)[0]
+            == "running"
+        )
 
 
 @pytest.mark.parametrize(("says", "action"), [("CANCELLED", "goes on"), ("RUNNING", "running"), ("", "goes on")])
@@ -232,14 +238,17 @@ def test_submit_sends_a_run_again_whose_slurm_job_was_killed_a_moment_ago(tmp_pa
 
 
 def test_without_accounting_what_left_the_queue_has_ended(tmp_path):
-    assert settled(SimpleNamespace(state="planned"), place(tmp_path), silent=False)[0] == "planned"
+    assert state_with_slurm(SimpleNamespace(state="planned"), place(tmp_path), silent=False)[0] == "planned"
     said = place(tmp_path, account=account("OUT_OF_MEMORY"))
-    assert settled(SimpleNamespace(state="planned"), said, silent=False) == ("failed", "SLURM job 7_0: out of memory")
+    assert state_with_slurm(SimpleNamespace(state="planned"), said, silent=False) == (
+        "failed",
+        "SLURM job 7_0: out of memory",
+    )
 
 
 def test_hints_for_the_profile(tmp_path):
-    (line,) = use([place(tmp_path, account=account())])
+    (line,) = resource_use([place(tmp_path, account=account())])
     assert "CPU 98%, memory 50% at most" in line
-    (line,) = use([place(tmp_path, account=account(cpu_seconds=400.0, memory=2**31 - 1, gpu_use=12.0))])
+    (line,) = resource_use([place(tmp_path, account=account(cpu_seconds=400.0, memory=2**31 - 1, gpu_use=12.0))])
     assert all(w in line for w in ("fewer `cpus_per_node`", "more `memory_gb`", "GPU 12 %"))
-    assert use([place(tmp_path, account=account(elapsed=5.0))]) == []
+    assert resource_use([place(tmp_path, account=account(elapsed=5.0))]) == []

@@ -112,7 +112,7 @@ def test_a_source_that_cannot_be_read_costs_no_earlier_work(
     source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as m:
-        m.setattr("medvq.shards.pack.pack.plan_pack", _stop)
+        m.setattr("medvq.shards.pack.phases.plan_pack", _stop)
         with pytest.raises(KeyboardInterrupt):
             pack(source, tmp_path / "new" / "out", RECIPE, processes=1)
     done = sorted(p.name for p in (tmp_path / "new" / ".out.packing" / "parts").iterdir())
@@ -155,7 +155,7 @@ def test_what_was_logged_after_a_torn_line_is_not_done_again(
         log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
         with pytest.raises(Killed):
             pack(source, tmp_path / "out", RECIPE, processes=1)
-    monkeypatch.setattr("medvq.shards.pack.pack.examine_part", _stop)
+    monkeypatch.setattr("medvq.shards.pack.phases.examine_part", _stop)
     pack(source, tmp_path / "out", RECIPE, processes=1)
     assert signature(tmp_path / "out") == whole
 
@@ -330,7 +330,7 @@ def test_a_source_that_changes_while_it_is_packed_is_told(tmp_path: Path, monkey
 
 
 def test_a_worker_that_is_killed_is_told(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medvq.shards.pack.pack.examine_part", _die)
+    monkeypatch.setattr("medvq.shards.pack.phases.examine_part", _die)
     with pytest.raises(MedvqError, match=r"packing process \d ended unexpectedly"):
         pack(source, tmp_path / "out", RECIPE, processes=2)
     assert list(tmp_path.iterdir()) == []

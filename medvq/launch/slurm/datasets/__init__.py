@@ -1,0 +1,1 @@
+"""Packing and verifying datasets on a cluster, with submitit."""

@@ -1,0 +1,268 @@
+"""`medvq shard --profile`: pack a source with SLURM jobs. The dataset is the one that `pack` makes, to the byte.
+
+One array examines the images, one job lays out the shards, one array writes them, one job publishes. The source is
+listed by the command itself, which sends jobs only for what an earlier packing has not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medvq.config.profile import Slurm
+from medvq.config.recipe import Recipe
+from medvq.errors import MedvqError, StillRunningError
+from medvq.launch.slurm import query
+from medvq.launch.slurm.datasets.executor import NO_LIMIT, Executor, SlurmTasks, tasks_for
+from medvq.launch.slurm.datasets.jobs import (
+    Attempt,
+    Sent,
+    Submitted,
+    active_text,
+    last_attempt,
+    new_attempt,
+    read_failure,
+    send,
+    shares,
+    wait_for_jobs,
+)
+from medvq.launch.slurm.datasets.pack_tasks import (
+    FAILURE,
+    LAYOUT,
+    SOURCE,
+    Examine,
+    LayOut,
+    Packing,
+    Publish,
+    Write,
+    save,
+    unwritten,
+)
+from medvq.launch.slurm.snapshot import snapshot
+from medvq.shards.dataset.manifest import MANIFEST, read_manifest
+from medvq.shards.pack.examine import PART, known
+from medvq.shards.pack.facts import versions
+from medvq.shards.pack.pack import pack, report_of
+from medvq.shards.pack.phases import fingerprint_of, parts_for
+from medvq.shards.pack.report import PackReport
+from medvq.shards.pack.workspace import JOBS, Staging, disk_errors, refuse_other
+from medvq.shards.source.npz import NpzOrigin
+from medvq.shards.source.resolve import ResolvedSource, must_exist, read_source
+
+Say = Callable[[str], None]
+Phases = list[tuple[str, Sequence[Callable[[], None]]]]
+"""Names of phases, in order, with their tasks."""
+VERDICTS = (2, 3, 5)
+"""Exit codes of failures of the layout that trying again does not change: bad samples, leaks, empty splits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackRequest:
+    """What the command was asked for."""
+
+    source: Path
+    dest: Path
+    recipe: Recipe
+    profile: str
+    """Its name."""
+    slurm: Slurm
+    array_limit: int = NO_LIMIT
+    """The cluster's MaxArraySize."""
+    processes: int | None = None
+    """Worker processes of a task; None: as many as the profile gives it cores."""
+    on_bad: str | None = None
+    on_leak: str | None = None
+
+
+def submit_pack(
+    request: PackRequest, say: Say, executor: Callable[..., Executor] = SlurmTasks
+) -> PackReport | Submitted:
+    """Send jobs for what is missing; if DEST is this dataset already, return its report.
+
+    Args:
+        request: what is asked for.
+        say: is told how an earlier attempt ended.
+        executor: makes what sends tasks, called as `SlurmTasks`.
+
+    Raises:
+        NotFoundError, UsageError: as `pack`.
+        StillRunningError: jobs of an earlier call wait or run.
+        BadSamplesError, LeakError: jobs of an earlier call found bad samples, or a leak.
+        SilentError: SLURM does not answer.
+        MedvqError: another process packs to DEST, DEST cannot be written, or SLURM refuses the jobs.
+    """
+    staging = Staging(request.dest)
+    must_exist(request.source)
+    refuse_other(request.dest)
+    if (request.dest / MANIFEST).is_file():
+        return pack(request.source, request.dest, request.recipe, on_bad=request.on_bad, on_leak=request.on_leak)
+    with disk_errors(request.dest):
+        staging.claim()
+    old, attempt = staging.fingerprint is not None, None
+    try:
+        understood = read_source(request.source, request.recipe, exclude=[request.dest, staging.folder])
+        packing = _packing(request, fingerprint_of(understood))
+        before = last_attempt(staging.jobs / JOBS)
+        if before:
+            _tell_how_it_stands(before, staging, packing, say)
+        with disk_errors(request.dest):
+            staging.open(packing.fingerprint)
+            if isinstance(understood.origin, NpzOrigin):
+                understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
+            number = before.number + 1 if before else 1
+            phases = missing_phases(understood, staging, packing, request, number)
+            save(staging.jobs / SOURCE, understood)
+            code = snapshot(staging.jobs)
+            (staging.jobs / FAILURE).unlink(missing_ok=True)
+            attempt = new_attempt(staging.jobs / JOBS, profile=request.profile, options=packing.options, before=before)
+        tasks = executor(
+            request.slurm, folder=attempt.folder, code=code, name=f"pack-{request.dest.name}", key=attempt.key
+        )
+        return send(phases, tasks, attempt, str(staging.dest))
+    except Exception as e:
+        sent = attempt is not None and (attempt.sent or isinstance(e, query.SilentError))
+        if not (old or sent):
+            staging.abandon()
+        raise
+    finally:
+        staging.release()
+
+
+def _packing(request: PackRequest, fingerprint: str) -> Packing:
+    return Packing(
+        dest=str(Staging(request.dest).dest),
+        fingerprint=fingerprint,
+        versions=versions(),
+        processes=request.processes or request.slurm.cpus_per_node,
+        on_bad=request.on_bad,
+        on_leak=request.on_leak,
+    )
+
+
+def _tell_how_it_stands(before: Attempt, staging: Staging, packing: Packing, say: Say) -> None:
+    """Say how an earlier attempt ended.
+
+    Raises:
+        StillRunningError: it has not ended.
+        MedvqError: its jobs still pack something else to the same DEST; or it found what no further attempt changes.
+    """
+    active = before.active()
+    if active:
+        what = active_text(active)
+        ids = " ".join(dict.fromkeys(task.id.partition("_")[0] for task in active))
+        if before.options != packing.options:
+            raise MedvqError(
+                f"SLURM jobs pack another source, or with other options, to this folder: {what}",
+                where=str(staging.dest),
+                hint=f"`scancel {ids}` ends them; or choose another DEST",
+            )
+        raise StillRunningError(
+            f"{progress_text(staging)}; SLURM jobs {what}",
+            where=str(staging.dest),
+            hint=f"add --wait to wait; their logs are in {before.folder}; `scancel {ids}` ends them",
+        )
+    failure = read_failure(staging.jobs / FAILURE, packing.options)
+    if failure and failure[0] == "layout" and failure[1].code in VERDICTS:
+        raise failure[1]
+    if before.options == packing.options:
+        words = str(failure[1]) if failure else "; ".join(before.last_words()) or "they left no words"
+        say(f"the last SLURM jobs ended before the dataset was whole: {words}")
+
+
+def missing_phases(
+    understood: ResolvedSource, staging: Staging, packing: Packing, request: PackRequest, attempt: int
+) -> Phases:
+    """Return the phases that are not done yet, with their tasks."""
+    parts = parts_for(understood, staging)
+    done = known(staging.logs, staging.parts)
+    missing = [part for part in parts if part.number not in done]
+    slurm, limit = request.slurm, request.array_limit
+    phases: Phases = []
+    if missing:
+        (staging.jobs / LAYOUT).unlink(missing_ok=True)
+        phases.append(("examine", [
+            Examine(packing=packing, log=f"examined-{attempt:03d}-{number:04d}.jsonl", parts=missing[share])
+            for number, share in enumerate(shares(len(missing), tasks_for(slurm, len(missing), limit)))
+        ]))  # fmt: skip
+    todo = unwritten(staging)
+    if todo is None:
+        writers = tasks_for(slurm, len(parts), limit)
+        todo = list(range(writers))
+        phases.append(("layout", [LayOut(packing=packing, tasks=writers)]))
+    if todo:
+        phases.append(("write", [Write(packing=packing, number=number) for number in todo]))
+    return [*phases, ("publish", [Publish(packing=packing)])]
+
+
+def progress_text(staging: Staging) -> str:
+    """Say how far a packing is, in a few words: `about 320 images examined, 2 shards written`."""
+    lines = sum(log.read_bytes().count(b"\n") for log in staging.logs)
+    shards = len(list(staging.records.glob("*.json")))
+    return f"about {lines * PART} images examined, {shards} shards written"
+
+
+def planned_jobs(samples: int, slurm: Slurm) -> list[Sent]:
+    """Return the jobs that would be sent for a new packing of so many samples; `<1>` stands for the first one's id."""
+    parts = -(-samples // PART)
+    tasks = tasks_for(slurm, parts)
+    numbers = {"examine": tasks, "layout": 1, "write": tasks, "publish": 1}
+    return [
+        Sent(phase=phase, job=f"<{i + 1}>", tasks=n, after=f"<{i}>" if i else None)
+        for i, (phase, n) in enumerate(numbers.items())
+    ]
+
+
+def wait_for_pack(dest: Path, say: Say) -> PackReport:
+    """Wait until the jobs that pack to DEST have ended, and return the report.
+
+    Args:
+        dest: where they pack to.
+        say: is told once if SLURM does not answer.
+
+    Raises:
+        MedvqError: what a job failed of, as `pack`; or the jobs ended before the dataset was whole.
+    """
+    staging = Staging(dest)
+    attempt = last_attempt(staging.jobs / JOBS)
+    if attempt:
+        wait_for_jobs(attempt, (dest / MANIFEST).is_file, say)
+    if not (dest / MANIFEST).is_file():
+        failure = attempt and read_failure(staging.jobs / FAILURE, attempt.options)
+        if failure:
+            raise failure[1]
+        words = "; ".join(attempt.last_words()) if attempt else ""
+        raise MedvqError(
+            "the SLURM jobs ended before the dataset was whole" + (f": {words}" if words else ""),
+            where=str(attempt.folder if attempt else dest),
+            hint="give the same command again to go on from what is done",
+        )
+    if attempt:  # the last job removes the folder that it lies in
+        wait_for_jobs(attempt, lambda: not staging.folder.exists(), say)
+    if staging.folder.is_dir() and staging.lock():
+        staging.remove()
+    return report_of(dest, read_manifest(dest), unchanged=False)
+
+
+def forget_ended_jobs(dest: Path) -> None:
+    """Let a packing here go on from what SLURM jobs left.
+
+    Raises:
+        MedvqError: they have not ended, or it is not known whether they have.
+    """
+    record = Staging(dest).jobs / JOBS
+    attempt = last_attempt(record)
+    if attempt is None:
+        return
+    try:
+        active = attempt.active()
+    except MedvqError as e:
+        hint = f"ask on the cluster; if they have ended, remove {record}"
+        raise type(e)(f"SLURM jobs were sent to pack to this folder: {e.error}", where=str(dest), hint=hint) from e
+    if active:
+        raise MedvqError(
+            f"SLURM jobs pack to this folder: {active_text(active)}",
+            where=str(dest),
+            hint="wait for them, or end them with scancel",
+        )
+    record.unlink()

@@ -1,0 +1,215 @@
+"""What the SLURM jobs of `medvq shard --profile` do: examine, lay out, write, publish.
+
+Every task records what it has done, and may be killed and started again at any moment.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from submitit.helpers import Checkpointable
+
+from medvq.errors import MedvqError, MissingError
+from medvq.files import read_json, write_json
+from medvq.launch.slurm.datasets.jobs import shares, write_failure
+from medvq.launch.slurm.datasets.task import errors_for_people, leave_signals_to_parent
+from medvq.shards.dataset.manifest import MANIFEST
+from medvq.shards.pack.examine import ExaminedPart, known
+from medvq.shards.pack.facts import versions
+from medvq.shards.pack.pack import pack_resolved
+from medvq.shards.pack.phases import examine, lay_out, parts_for, shard_task
+from medvq.shards.pack.pool import uncollected, working
+from medvq.shards.pack.workspace import Staging, disk_errors
+from medvq.shards.pack.write import ShardTask, recorded, write_shard
+from medvq.shards.source.resolve import ResolvedSource
+
+SOURCE, LAYOUT, FAILURE = "source.pkl", "layout.json", "failure.json"
+"""In the staging folder's `jobs`: the listed source, how shards are shared out, and why a task failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """What all tasks of one packing know."""
+
+    dest: str
+    fingerprint: str
+    """What the staging folder has to be for."""
+    versions: dict[str, str]
+    """Of the libraries on which stored bytes depend."""
+    processes: int
+    """Worker processes of a task."""
+    on_bad: str | None
+    on_leak: str | None
+
+    @property
+    def staging(self) -> Staging:
+        """The folder beside DEST."""
+        return Staging(Path(self.dest))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the command that its result depends on."""
+        return {"fingerprint": self.fingerprint, "on_bad": self.on_bad, "on_leak": self.on_leak}
+
+    def check(self) -> None:
+        """Raise an error if the staging folder is for something else, or if this node has other libraries."""
+        if self.staging.fingerprint != self.fingerprint:
+            raise MedvqError("this folder now belongs to another packing", where=str(self.staging.folder))
+        if versions() != self.versions:
+            differ = {n: v for n, v in versions().items() if self.versions.get(n) != v}
+            here = ", ".join(f"{name} {version}" for name, version in differ.items())
+            raise MissingError(
+                f"{socket.gethostname()} has other libraries than the machine that sent the tasks: {here}",
+                hint="give every node the same environment, with `python` or `setup` in the profile",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examine(Checkpointable):
+    """Examine a share of the parts."""
+
+    packing: Packing
+    log: str
+    """Name of the task's own log."""
+    parts: list[ExaminedPart]
+
+    def __call__(self) -> None:
+        """Examine what the log does not have."""
+        with task(self.packing, "examine") as staging:
+            log = staging.parts / self.log
+            done = known([log] if log.exists() else [], staging.parts)
+            for number, samples in examine(
+                [p for p in self.parts if p.number not in done], log, self.packing.processes
+            ):
+                print(f"part {number}: {len(samples)} images", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayOut(Checkpointable):
+    """Lay the shards out, and give each writing task its share."""
+
+    packing: Packing
+    tasks: int
+
+    def __call__(self) -> None:
+        """Write the shares, then the note that they are whole."""
+        with task(self.packing, "layout") as staging:
+            understood = load_source(staging)
+            parts = parts_for(understood, staging)
+            found = known(staging.logs, staging.parts)
+            missing = sum(part.number not in found for part in parts)
+            if missing:
+                raise MedvqError(
+                    f"{missing} of {len(parts)} parts are not examined", hint="give the same command again"
+                )
+            examined = [e for part in parts for e in found[part.number]]
+            checked = lay_out(understood, examined, self.packing.on_bad, self.packing.on_leak)
+            shards = checked.layout.shards
+            for number, share in enumerate(shares(len(shards), self.tasks)):
+                save(share_of(staging, number), [shard_task(s, understood, staging) for s in shards[share]])
+            write_json(staging.jobs / LAYOUT, {"tasks": self.tasks, "shards": len(shards)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write(Checkpointable):
+    """Write a share of the shards."""
+
+    packing: Packing
+    number: int
+
+    def __call__(self) -> None:
+        """Write what is not written."""
+        with task(self.packing, "write") as staging:
+            shards: list[ShardTask] = load(share_of(staging, self.number))
+            with working(write_shard, shards, self.packing.processes) as results:
+                for _, written in results:
+                    print(f"{written.file}: {written.samples} images", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish(Checkpointable):
+    """Write index and manifest, and rename the dataset into place."""
+
+    packing: Packing
+
+    def __call__(self) -> None:
+        """Publish, unless an earlier start of the task has; the staging folder is removed as the process ends."""
+        with task(self.packing, "publish") as staging:
+            if not (staging.dest / MANIFEST).is_file() and staging.lock():
+                packing = self.packing
+                report = pack_resolved(
+                    load_source(staging), staging, packing.processes, packing.on_bad, packing.on_leak
+                )
+                print(f"{report.dataset}: {report.written} images, digest {report.digest}", flush=True)
+        atexit.register(_clean, staging)
+
+
+def _clean(staging: Staging) -> None:
+    """Remove the staging folder, in which the log of this very process lies."""
+    close_output()
+    if staging.locked or staging.lock():
+        staging.remove()
+
+
+def close_output() -> None:
+    """Let go of the log: a file that is open cannot be removed from a network file system."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+
+
+@contextmanager
+def task(packing: Packing, phase: str) -> Iterator[Staging]:
+    """Within, errors that are for people are also written down for the command to tell."""
+    staging = packing.staging
+
+    def note(error: MedvqError) -> None:
+        if staging.jobs.is_dir():
+            write_failure(staging.jobs / FAILURE, phase, error, packing.options)
+
+    leave_signals_to_parent()
+    with errors_for_people(note), disk_errors(staging.dest), uncollected():
+        if not (staging.dest / MANIFEST).is_file():
+            packing.check()
+        yield staging
+
+
+def load_source(staging: Staging) -> ResolvedSource:
+    """Read the source as it was listed when the jobs were sent."""
+    source: ResolvedSource = load(staging.jobs / SOURCE)
+    return source
+
+
+def share_of(staging: Staging, number: int) -> Path:
+    """Return the file that holds the shards of one writing task."""
+    return staging.jobs / f"write-{number:04d}.pkl"
+
+
+def unwritten(staging: Staging) -> list[int] | None:
+    """Return the numbers of writing tasks that have shards left to write; None if shards are not laid out yet."""
+    layout = read_json(staging.jobs / LAYOUT)
+    if layout is None:
+        return None
+    return [n for n in range(layout["tasks"]) if not all(recorded(shard) for shard in load(share_of(staging, n)))]
+
+
+def save(path: Path, value: object) -> None:
+    """Pickle a value; the file appears whole."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(beside, "wb") as f:
+        pickle.dump(value, f, pickle.HIGHEST_PROTOCOL)
+    os.replace(beside, path)
+
+
+def load(path: Path) -> Any:
+    """Read what `save` wrote."""
+    with open(path, "rb") as f:
+        return pickle.load(f)
