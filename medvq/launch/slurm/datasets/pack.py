@@ -47,7 +47,6 @@ from medvq.shards.pack.pack import pack, report_of
 from medvq.shards.pack.phases import fingerprint_of, parts_for
 from medvq.shards.pack.report import PackReport
 from medvq.shards.pack.workspace import JOBS, Staging, disk_errors, refuse_other
-from medvq.shards.source.npz import NpzOrigin
 from medvq.shards.source.resolve import ResolvedSource, must_exist, read_source
 
 Say = Callable[[str], None]
@@ -93,7 +92,7 @@ def submit_pack(
         MedvqError: another process packs to DEST, DEST cannot be written, or SLURM refuses the jobs.
     """
     staging = Staging(request.dest)
-    must_exist(request.source)
+    must_exist(request.source, request.recipe)
     refuse_other(request.dest)
     if (request.dest / MANIFEST).is_file():
         return pack(request.source, request.dest, request.recipe, on_bad=request.on_bad, on_leak=request.on_leak)
@@ -108,10 +107,10 @@ def submit_pack(
             _tell_how_it_stands(before, staging, packing, say)
         with disk_errors(request.dest):
             staging.open(packing.fingerprint)
-            if isinstance(understood.origin, NpzOrigin):
-                understood = replace(understood, origin=understood.origin.unpacked(staging.arrays))
+            understood = replace(understood, source=understood.source.prepared(staging.arrays))
             number = before.number + 1 if before else 1
             phases = missing_phases(understood, staging, packing, request, number)
+            understood.source.close()
             save(staging.jobs / SOURCE, understood)
             code = snapshot(staging.jobs)
             (staging.jobs / FAILURE).unlink(missing_ok=True)
