@@ -12,9 +12,10 @@ from medvq.cli.options import print_json
 from medvq.config.profile import Slurm, load_profile
 from medvq.config.recipe import Recipe
 from medvq.errors import StillRunningError, UsageError
+from medvq.extras import require
 
 if TYPE_CHECKING:
-    from medvq.launch.slurm.datasets.jobs import Sent, Submitted
+    from medvq.launch.slurm.datasets.jobs import SentJob, Submitted
     from medvq.shards.dataset.verify import Finding
 
 
@@ -39,6 +40,7 @@ def pack_on_cluster(
     Raises:
         UsageError: the profile does not fit.
     """
+    require("submitit", "packing on a cluster", where="--profile")
     from medvq.launch.slurm.datasets.executor import array_limit
     from medvq.launch.slurm.datasets.jobs import Submitted
     from medvq.launch.slurm.datasets.pack import PackRequest, planned_jobs, submit_pack, wait_for_pack
@@ -87,6 +89,7 @@ def verify_on_cluster(
     Raises:
         UsageError: the profile does not fit. NotFoundError: there is no dataset.
     """
+    require("submitit", "verifying on a cluster", where="--profile")
     from medvq.launch.slurm.datasets.executor import array_limit
     from medvq.launch.slurm.datasets.jobs import Submitted
     from medvq.launch.slurm.datasets.verify import VerifyRequest, planned_jobs, submit_verify, wait_for_verify
@@ -136,7 +139,7 @@ def _note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _say_plan(facts: dict[str, Any], jobs: list[Sent], profile: str, slurm: Slurm, as_json: bool) -> None:
+def _say_plan(facts: dict[str, Any], jobs: list[SentJob], profile: str, slurm: Slurm, as_json: bool) -> None:
     """Print what would be sent."""
     if as_json:
         asks = slurm.model_dump(mode="json", exclude_none=True)
@@ -157,7 +160,7 @@ def _say_submitted(found: Submitted, *, as_json: bool, wait: bool) -> None:
     typer.echo("\n".join(lines), err=wait)
 
 
-def _lines(jobs: list[Sent]) -> list[str]:
+def _lines(jobs: list[SentJob]) -> list[str]:
     return [
         f"  {job.job:<8} {job.phase:<8} {job.tasks} task{'s' if job.tasks > 1 else ''}"
         + (f", after {job.after}" if job.after else "")

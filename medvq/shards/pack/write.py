@@ -73,10 +73,10 @@ def write_shard(task: ShardTask) -> Written:
         OSError: the staging folder cannot be written.
         DataError: the source changed since it was examined.
     """
-    done = recorded(task)
+    done = recorded(task.file, task.out, task.records)
     if done:
         return done
-    record, final = _paths(task)
+    record, final = _paths(task.file, task.out, task.records)
     temporary = f"{final}.{os.getpid()}.tmp"
     spools: dict[str, BinaryIO] = {}
     try:
@@ -94,9 +94,15 @@ def write_shard(task: ShardTask) -> Written:
     return written
 
 
-def recorded(task: ShardTask) -> Written | None:
-    """Return the record of a shard that was written before; None if there is none, or the shard was cut since."""
-    record, final = _paths(task)
+def recorded(file: str, out: str, records: str) -> Written | None:
+    """Return the record of a shard that was written before; None if there is none, or the shard was cut since.
+
+    Args:
+        file: name of the shard.
+        out: folder of shards.
+        records: folder of records.
+    """
+    record, final = _paths(file, out, records)
     try:
         row = json.loads(Path(record).read_text(encoding="utf-8"))
         if os.path.getsize(final) != row["bytes"]:
@@ -107,9 +113,8 @@ def recorded(task: ShardTask) -> Written | None:
         return None
 
 
-def _paths(task: ShardTask) -> tuple[str, str]:
-    """Return where the record and the shard go."""
-    return os.path.join(task.records, task.file + ".json"), os.path.join(task.out, task.file)
+def _paths(file: str, out: str, records: str) -> tuple[str, str]:
+    return os.path.join(records, file + ".json"), os.path.join(out, file)
 
 
 def _add(tar: TarWriter, piece: Piece, source: Source, spools: dict[str, BinaryIO]) -> dict[str, Member]:

@@ -84,6 +84,8 @@ class Source(Protocol):
     bytes each time. `read` returns the bytes of an image file that medvq decodes: JPEG, PNG, TIFF, BMP, WebP, GIF, PNM
     or `.npy`. A source of another format returns its pixels as `.npy` bytes (`medvq.shards.image.arrays.npy_bytes`):
     (H, W) or (H, W, 3), of 8 or 16 bits, or floats in [0, 1].
+
+    For packing on a cluster (`medvq shard --profile`) the object is pickled after `listing` and `prepared`.
     """
 
     def __init__(self, path: Path, recipe: Recipe, *, exclude: Collection[Path] = ()) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
@@ -30,6 +31,10 @@ class FolderSource(Source):
         self.path, self.recipe, self._exclude = path, recipe, exclude
         self.root = str(path.resolve())
         self._found: Listing | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Reading needs no listing, which may be large.
+        return {**self.__dict__, "_found": None}
 
     @classmethod
     def can_open(cls, path: Path, recipe: Recipe) -> bool:

@@ -36,6 +36,9 @@ class NpzSource(Source):
         """The folder to which the arrays were unpacked, so that processes map them instead of each holding them."""
         self._arrays: dict[str, npt.NDArray[Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}
+
     @classmethod
     def can_open(cls, path: Path, recipe: Recipe) -> bool:
         """Return whether `path` is an `.npz` file, or a folder with exactly one."""

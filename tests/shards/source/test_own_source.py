@@ -10,7 +10,8 @@ from trees import class_folders
 
 from medvq.config.recipe import SOURCES, Recipe, load_recipe
 from medvq.errors import UsageError
-from medvq.shards.pack.pack import _fingerprint, pack
+from medvq.shards.pack.pack import pack
+from medvq.shards.pack.phases import fingerprint_of
 from medvq.shards.source.base import Source
 from medvq.shards.source.resolve import read_source
 
@@ -68,11 +69,11 @@ def test_what_changed_in_the_content_or_the_code_is_not_taken_for_the_same(rows:
     recipe = recipe_of(rows)
     pack(rows, tmp_path / "out", recipe, processes=1)
     assert pack(rows, tmp_path / "out", recipe, processes=1).unchanged
-    before = _fingerprint(read_source(rows, recipe))
-    assert _fingerprint(read_source(rows, recipe)) == before
+    before = fingerprint_of(read_source(rows, recipe))
+    assert fingerprint_of(read_source(rows, recipe)) == before
     module = rows.parent / f"lab_{rows.parent.name}.py"
     module.write_text(module.read_text().replace("(8, 8)", "(9, 9)"))
-    assert _fingerprint(read_source(rows, recipe)) != before
+    assert fingerprint_of(read_source(rows, recipe)) != before
     rows.write_text(rows.read_text().replace("160", "161"))
     with pytest.raises(UsageError, match="the source or the recipe changed"):
         pack(rows, tmp_path / "out", recipe, processes=1)

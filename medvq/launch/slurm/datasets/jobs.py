@@ -22,7 +22,7 @@ KINDS = {kind.code: kind for kind in (MedvqError, UsageError, NotFoundError, Mis
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class SentJob:
     """An array, or a single job, that was sent."""
 
     phase: str
@@ -59,16 +59,16 @@ class Attempt:
         return dict(self.content["options"])
 
     @property
-    def sent(self) -> list[Sent]:
+    def sent(self) -> list[SentJob]:
         """Jobs whose ids are known, in order."""
-        return [Sent(**row) for row in self.content["sent"]]
+        return [SentJob(**row) for row in self.content["sent"]]
 
     @property
     def folder(self) -> Path:
         """Where submitit keeps the tasks and their logs."""
         return self.path.parent / f"attempt-{self.number}"
 
-    def add(self, sent: Sent) -> None:
+    def add(self, sent: SentJob) -> None:
         """Write down a job that was sent."""
         self.content["sent"].append(asdict(sent))
         write_json(self.path, self.content)
@@ -159,7 +159,7 @@ class Submitted:
     """Jobs that were sent for a dataset."""
 
     dataset: str
-    sent: list[Sent]
+    sent: list[SentJob]
     logs: str
     """The folder of their logs."""
 
@@ -175,7 +175,7 @@ def send(
     before: str | None = None
     for phase, members in phases:
         job = tasks.send(members, phase=phase, after=before)
-        attempt.add(Sent(phase=phase, job=job, tasks=len(members), after=before))
+        attempt.add(SentJob(phase=phase, job=job, tasks=len(members), after=before))
         before = job
     return Submitted(dataset=dataset, sent=attempt.sent, logs=str(attempt.folder))
 

@@ -17,7 +17,7 @@ from medvq.launch.slurm import query
 from medvq.launch.slurm.datasets.executor import NO_LIMIT, Executor, SlurmTasks, tasks_for
 from medvq.launch.slurm.datasets.jobs import (
     Attempt,
-    Sent,
+    SentJob,
     Submitted,
     active_text,
     last_attempt,
@@ -30,16 +30,18 @@ from medvq.launch.slurm.datasets.jobs import (
 from medvq.launch.slurm.datasets.pack_tasks import (
     FAILURE,
     LAYOUT,
-    SOURCE,
+    LISTED,
     Examine,
     LayOut,
     Packing,
     Publish,
     Write,
-    save,
+    examine_share,
     unwritten,
 )
+from medvq.launch.slurm.datasets.stored import save, save_source
 from medvq.launch.slurm.snapshot import snapshot
+from medvq.registry import is_import_path
 from medvq.shards.dataset.manifest import MANIFEST, read_manifest
 from medvq.shards.pack.examine import PART, known
 from medvq.shards.pack.facts import versions
@@ -99,6 +101,7 @@ def submit_pack(
     with disk_errors(request.dest):
         staging.claim()
     old, attempt = staging.fingerprint is not None, None
+    understood: ResolvedSource | None = None
     try:
         understood = read_source(request.source, request.recipe, exclude=[request.dest, staging.folder])
         packing = _packing(request, fingerprint_of(understood))
@@ -108,11 +111,11 @@ def submit_pack(
         with disk_errors(request.dest):
             staging.open(packing.fingerprint)
             understood = replace(understood, source=understood.source.prepared(staging.arrays))
+            save_source(staging.jobs, understood.source)
+            save(staging.jobs / LISTED, understood, understood.source)
             number = before.number + 1 if before else 1
             phases = missing_phases(understood, staging, packing, request, number)
-            understood.source.close()
-            save(staging.jobs / SOURCE, understood)
-            code = snapshot(staging.jobs)
+            code = snapshot(staging.jobs, own_code(understood))
             (staging.jobs / FAILURE).unlink(missing_ok=True)
             attempt = new_attempt(staging.jobs / JOBS, profile=request.profile, options=packing.options, before=before)
         tasks = executor(
@@ -126,6 +129,8 @@ def submit_pack(
         raise
     finally:
         staging.release()
+        if understood is not None:
+            understood.source.close()
 
 
 def _packing(request: PackRequest, fingerprint: str) -> Packing:
@@ -169,10 +174,16 @@ def _tell_how_it_stands(before: Attempt, staging: Staging, packing: Packing, say
         say(f"the last SLURM jobs ended before the dataset was whole: {words}")
 
 
+def own_code(understood: ResolvedSource) -> set[str]:
+    """Return the import path of the source's class if it is the user's own."""
+    container = understood.recipe.container
+    return {container} if container and is_import_path(container) else set()
+
+
 def missing_phases(
     understood: ResolvedSource, staging: Staging, packing: Packing, request: PackRequest, attempt: int
 ) -> Phases:
-    """Return the phases that are not done yet, with their tasks."""
+    """Return the phases that are not done yet, with their tasks; what the tasks read is written."""
     parts = parts_for(understood, staging)
     done = known(staging.logs, staging.parts)
     missing = [part for part in parts if part.number not in done]
@@ -180,10 +191,11 @@ def missing_phases(
     phases: Phases = []
     if missing:
         (staging.jobs / LAYOUT).unlink(missing_ok=True)
-        phases.append(("examine", [
-            Examine(packing=packing, log=f"examined-{attempt:03d}-{number:04d}.jsonl", parts=missing[share])
-            for number, share in enumerate(shares(len(missing), tasks_for(slurm, len(missing), limit)))
-        ]))  # fmt: skip
+        examiners = tasks_for(slurm, len(missing), limit)
+        for number, share in enumerate(shares(len(missing), examiners)):
+            save(examine_share(staging, attempt, number), missing[share], understood.source)
+        tasks = [Examine(packing=packing, attempt=attempt, number=number) for number in range(examiners)]
+        phases.append(("examine", tasks))
     todo = unwritten(staging)
     if todo is None:
         writers = tasks_for(slurm, len(parts), limit)
@@ -201,13 +213,13 @@ def progress_text(staging: Staging) -> str:
     return f"about {lines * PART} images examined, {shards} shards written"
 
 
-def planned_jobs(samples: int, slurm: Slurm) -> list[Sent]:
+def planned_jobs(samples: int, slurm: Slurm) -> list[SentJob]:
     """Return the jobs that would be sent for a new packing of so many samples; `<1>` stands for the first one's id."""
     parts = -(-samples // PART)
     tasks = tasks_for(slurm, parts)
     numbers = {"examine": tasks, "layout": 1, "write": tasks, "publish": 1}
     return [
-        Sent(phase=phase, job=f"<{i + 1}>", tasks=n, after=f"<{i}>" if i else None)
+        SentJob(phase=phase, job=f"<{i + 1}>", tasks=n, after=f"<{i}>" if i else None)
         for i, (phase, n) in enumerate(numbers.items())
     ]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ from submitit.helpers import Checkpointable
 from medvq.errors import MedvqError, MissingError
 from medvq.files import read_json, write_json
 from medvq.launch.slurm.datasets.jobs import shares, write_failure
-from medvq.launch.slurm.datasets.task import errors_for_people, leave_signals_to_parent
+from medvq.launch.slurm.datasets.stored import load, save
+from medvq.launch.slurm.datasets.task import errors_for_people
 from medvq.shards.dataset.manifest import MANIFEST
 from medvq.shards.pack.examine import ExaminedPart, known
 from medvq.shards.pack.facts import versions
@@ -31,7 +31,7 @@ from medvq.shards.pack.workspace import Staging, disk_errors
 from medvq.shards.pack.write import ShardTask, recorded, write_shard
 from medvq.shards.source.resolve import ResolvedSource
 
-SOURCE, LAYOUT, FAILURE = "source.pkl", "layout.json", "failure.json"
+LISTED, LAYOUT, FAILURE = "listed.pkl", "layout.json", "failure.json"
 """In the staging folder's `jobs`: the listed source, how shards are shared out, and why a task failed."""
 
 
@@ -77,18 +77,16 @@ class Examine(Checkpointable):
     """Examine a share of the parts."""
 
     packing: Packing
-    log: str
-    """Name of the task's own log."""
-    parts: list[ExaminedPart]
+    attempt: int
+    number: int
 
     def __call__(self) -> None:
-        """Examine what the log does not have."""
+        """Examine what the task's own log does not have."""
         with task(self.packing, "examine") as staging:
-            log = staging.parts / self.log
+            parts: list[ExaminedPart] = load(examine_share(staging, self.attempt, self.number))
+            log = staging.parts / f"examined-{self.attempt:03d}-{self.number:04d}.jsonl"
             done = known([log] if log.exists() else [], staging.parts)
-            for number, samples in examine(
-                [p for p in self.parts if p.number not in done], log, self.packing.processes
-            ):
+            for number, samples in examine([p for p in parts if p.number not in done], log, self.packing.processes):
                 print(f"part {number}: {len(samples)} images", flush=True)
 
 
@@ -102,7 +100,7 @@ class LayOut(Checkpointable):
     def __call__(self) -> None:
         """Write the shares, then the note that they are whole."""
         with task(self.packing, "layout") as staging:
-            understood = load_source(staging)
+            understood: ResolvedSource = load(staging.jobs / LISTED)
             parts = parts_for(understood, staging)
             found = known(staging.logs, staging.parts)
             missing = sum(part.number not in found for part in parts)
@@ -113,9 +111,12 @@ class LayOut(Checkpointable):
             examined = [e for part in parts for e in found[part.number]]
             checked = lay_out(understood, examined, self.packing.on_bad, self.packing.on_leak)
             shards = checked.layout.shards
+            files: list[list[str]] = []
             for number, share in enumerate(shares(len(shards), self.tasks)):
-                save(share_of(staging, number), [shard_task(s, understood, staging) for s in shards[share]])
-            write_json(staging.jobs / LAYOUT, {"tasks": self.tasks, "shards": len(shards)})
+                tasks = [shard_task(shard, understood, staging) for shard in shards[share]]
+                save(write_share(staging, number), tasks, understood.source)
+                files.append([task.file for task in tasks])
+            write_json(staging.jobs / LAYOUT, {"files": files})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ class Write(Checkpointable):
     def __call__(self) -> None:
         """Write what is not written."""
         with task(self.packing, "write") as staging:
-            shards: list[ShardTask] = load(share_of(staging, self.number))
+            shards: list[ShardTask] = load(write_share(staging, self.number))
             with working(write_shard, shards, self.packing.processes) as results:
                 for _, written in results:
                     print(f"{written.file}: {written.samples} images", flush=True)
@@ -146,7 +147,7 @@ class Publish(Checkpointable):
             if not (staging.dest / MANIFEST).is_file() and staging.lock():
                 packing = self.packing
                 report = pack_resolved(
-                    load_source(staging), staging, packing.processes, packing.on_bad, packing.on_leak
+                    load(staging.jobs / LISTED), staging, packing.processes, packing.on_bad, packing.on_leak
                 )
                 print(f"{report.dataset}: {report.written} images, digest {report.digest}", flush=True)
         atexit.register(_clean, staging)
@@ -175,20 +176,18 @@ def task(packing: Packing, phase: str) -> Iterator[Staging]:
         if staging.jobs.is_dir():
             write_failure(staging.jobs / FAILURE, phase, error, packing.options)
 
-    leave_signals_to_parent()
     with errors_for_people(note), disk_errors(staging.dest), uncollected():
         if not (staging.dest / MANIFEST).is_file():
             packing.check()
         yield staging
 
 
-def load_source(staging: Staging) -> ResolvedSource:
-    """Read the source as it was listed when the jobs were sent."""
-    source: ResolvedSource = load(staging.jobs / SOURCE)
-    return source
+def examine_share(staging: Staging, attempt: int, number: int) -> Path:
+    """Return the file that holds the parts of one examining task."""
+    return staging.jobs / f"examine-{attempt:03d}-{number:04d}.pkl"
 
 
-def share_of(staging: Staging, number: int) -> Path:
+def write_share(staging: Staging, number: int) -> Path:
     """Return the file that holds the shards of one writing task."""
     return staging.jobs / f"write-{number:04d}.pkl"
 
@@ -198,18 +197,5 @@ def unwritten(staging: Staging) -> list[int] | None:
     layout = read_json(staging.jobs / LAYOUT)
     if layout is None:
         return None
-    return [n for n in range(layout["tasks"]) if not all(recorded(shard) for shard in load(share_of(staging, n)))]
-
-
-def save(path: Path, value: object) -> None:
-    """Pickle a value; the file appears whole."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(beside, "wb") as f:
-        pickle.dump(value, f, pickle.HIGHEST_PROTOCOL)
-    os.replace(beside, path)
-
-
-def load(path: Path) -> Any:
-    """Read what `save` wrote."""
-    with open(path, "rb") as f:
-        return pickle.load(f)
+    out, records = str(staging.out), str(staging.records)
+    return [n for n, files in enumerate(layout["files"]) if not all(recorded(f, out, records) for f in files)]

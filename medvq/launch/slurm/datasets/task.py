@@ -1,24 +1,12 @@
-"""What all tasks on a cluster share: signals, and how they tell of errors."""
+"""How tasks on a cluster tell of errors."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from medvq.errors import MedvqError
-
-
-def leave_signals_to_parent() -> None:
-    """Let worker processes ignore SLURM's signals, which may go to all processes: only one is to react."""
-    os.register_at_fork(after_in_child=_ignore_signals)
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGUSR2, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from medvq.files import make_folder
 from medvq.launch.slurm.datasets.executor import NO_LIMIT, Executor, SlurmTasks, tasks_for
 from medvq.launch.slurm.datasets.jobs import (
     Attempt,
-    Sent,
+    SentJob,
     Submitted,
     active_text,
     last_attempt,
@@ -29,7 +29,7 @@ from medvq.launch.slurm.datasets.jobs import (
     shares,
     wait_for_jobs,
 )
-from medvq.launch.slurm.datasets.task import errors_for_people, leave_signals_to_parent
+from medvq.launch.slurm.datasets.task import errors_for_people
 from medvq.launch.slurm.snapshot import snapshot
 from medvq.shards.dataset.manifest import MANIFEST, Manifest, read_manifest
 from medvq.shards.dataset.verify import Finding, shard_checker, verify_rest
@@ -54,7 +54,7 @@ class VerifyRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check(Checkpointable):
+class CheckShards(Checkpointable):
     """Check a share of the shards."""
 
     dest: str
@@ -70,7 +70,6 @@ class Check(Checkpointable):
 
     def __call__(self) -> None:
         """Check what the log does not have."""
-        leave_signals_to_parent()
         dataset, log = Path(self.dest), Path(self.log)
         with errors_for_people():
             manifest = read_manifest(dataset)
@@ -131,7 +130,7 @@ def submit_verify(
     done = findings_in(logs_in(folder))
     todo = [n for n in (REST, *range(len(manifest.shards))) if n not in done]
     tasks = [
-        Check(
+        CheckShards(
             dest=os.path.abspath(request.dest),
             digest=options["digest"],
             deep=request.deep,
@@ -203,9 +202,9 @@ def wait_for_verify(dest: Path, say: Say) -> list[Finding]:
     return found
 
 
-def planned_jobs(manifest: Manifest, slurm: Slurm) -> list[Sent]:
+def planned_jobs(manifest: Manifest, slurm: Slurm) -> list[SentJob]:
     """Return the jobs that would be sent to verify a dataset; `<1>` stands for the id."""
-    return [Sent(phase="verify", job="<1>", tasks=tasks_for(slurm, len(manifest.shards) + 1))]
+    return [SentJob(phase="verify", job="<1>", tasks=tasks_for(slurm, len(manifest.shards) + 1))]
 
 
 def gathered(attempt: Attempt, manifest: Manifest) -> list[Finding] | None:

@@ -24,7 +24,7 @@ class Here:
         self.lost, self.at_exit, self.sent = set(), [], []
 
     def __call__(self, slurm, *, folder, code, name, key):
-        self.folder, self.codes, self.sent = folder, [], []
+        self.folder, self.code, self.codes, self.sent = folder, code, [], []
         folder.mkdir(parents=True)
         return self
 

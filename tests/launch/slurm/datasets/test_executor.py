@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from medvq.errors import MedvqError, MissingError, UsageError
 from medvq.launch.slurm.datasets.executor import SlurmTasks, array_limit, check_profile, tasks_for
 from medvq.launch.slurm.query import SilentError
 
-TOP = Path(__file__).resolve().parents[4]
 FULL = Slurm(
     time="90 min",
     partition="cpu",
@@ -119,33 +117,3 @@ def test_the_number_of_tasks():
     assert tasks_for(Slurm(time="1 h", parallel=100), 1000) == 100
     assert tasks_for(Slurm(time="1 h", parallel=100), 1000, limit=10) == 10
     assert tasks_for(Slurm(time="1 h"), 0) == 1
-
-
-WORKERS = """
-import os, signal, sys, time
-from medvq.launch.slurm.datasets.task import leave_signals_to_parent
-from medvq.shards.pack.pool import working
-
-def stop(*_):
-    sys.exit(3)
-
-def slow(n):
-    time.sleep(0.5)
-    return n
-
-leave_signals_to_parent()
-signal.signal(signal.SIGUSR2, stop)
-if sys.argv[1] == "children":
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-with working(slow, range(4), 2) as results:
-    os.killpg(0, signal.SIGUSR2)
-    print(sorted(n for _, n in results))
-"""
-
-
-@pytest.mark.parametrize(("who", "code", "said"), [("all", 3, ""), ("children", 0, "[0, 1, 2, 3]\n")])
-def test_a_signal_to_all_processes_stops_the_task_and_not_its_workers(who, code, said):
-    done = subprocess.run(
-        [sys.executable, "-c", WORKERS, who], capture_output=True, text=True, start_new_session=True, cwd=TOP
-    )
-    assert (done.returncode, done.stdout) == (code, said), done.stderr

@@ -225,3 +225,59 @@ def test_shares_are_contiguous_whole_and_even(count, tasks):
     assert len(found) == tasks
     assert [n for share in found for n in share] == list(range(count))
     assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+LAB = '''
+from medvq.shards.image.arrays import npy_bytes
+from medvq.shards.source.base import Listing, Source, SourceEntry
+import numpy as np
+
+class Grey(Source):
+    """As many grey images as the file says."""
+    def __init__(self, path, recipe, *, exclude=()):
+        self.path, self.recipe = path, recipe
+        self.held = {held}
+    @classmethod
+    def can_open(cls, path, recipe):
+        return path.suffix == ".count"
+    def listing(self):
+        names = [str(i) for i in range(int(self.path.read_text()))]
+        return Listing(recipe=self.recipe, images=[SourceEntry(n, 0, fields={{"class": "a"}}) for n in names])
+    def read(self, path, size):
+        return npy_bytes(np.full((8, 8), int(path), np.uint8))
+'''
+
+
+def grey(tmp_path, monkeypatch, held):
+    """A source of the user's own; each test has a module of its own, as modules are kept."""
+    monkeypatch.syspath_prepend(tmp_path)
+    module = f"lab_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(LAB.format(held=held))
+    (tmp_path / "n.count").write_text("70")
+    return {"source": tmp_path / "n.count", "recipe": Recipe(container=f"{module}:Grey")}
+
+
+def test_a_source_of_the_users_own_goes_to_the_nodes_with_its_code(packing, here, tmp_path, monkeypatch):
+    given = grey(tmp_path, monkeypatch, "None")
+    here.lost = {("publish", 0)}
+    packing(**given)
+    assert (here.code / f"lab_{tmp_path.name}.py").read_text() == LAB.format(held="None")
+    here.lost = set()
+    packing(**given)
+    pack(given["source"], tmp_path / "home", given["recipe"], processes=1)
+    assert signature(packing.dest) == signature(tmp_path / "home")
+
+
+def test_a_source_that_cannot_be_pickled_is_told_before_anything_is_sent(packing, here, tmp_path, monkeypatch):
+    given = grey(tmp_path, monkeypatch, "open(path)")
+    with pytest.raises(UsageError, match="Grey cannot be sent to other machines"):
+        packing(**given)
+    assert here.sent == []
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_shards_of_another_dataset_are_packed_too(packing, source, tmp_path):
+    pack(source, tmp_path / "first", Recipe(shard_samples=40), processes=1)
+    packing(source=tmp_path / "first")
+    pack(tmp_path / "first", tmp_path / "home", RECIPE, processes=1)
+    assert signature(packing.dest) == signature(tmp_path / "home")
