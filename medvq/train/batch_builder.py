@@ -17,8 +17,8 @@ from medvq.shards.dataset.manifest import INSIDE
 from medvq.shards.load.loader import Loader, RawBatch
 from medvq.shards.load.view import View
 from medvq.shards.sampling.order import epoch_order
-from medvq.train.augment import CORNER, KEEP, augment, masked, masked_as_published
-from medvq.train.photometric import add_noise, blur, recolour
+from medvq.train.augmentation.geometric import CORNER, KEEP, augment, masked, masked_as_published
+from medvq.train.augmentation.photometric import add_noise, blur, recolour
 from medvq.train.pixels import Pixels
 from medvq.train.tasks.base import Batch
 

@@ -122,7 +122,7 @@ def loop_rank(folder: Path, study: str, rank: int, size: int) -> None:
 def by_hand(session: Any) -> Any:
     """A plain training loop; gives the seconds of one step after the other."""
     from medvq.models.draws import Draws
-    from medvq.train.augment import augment
+    from medvq.train.augmentation.geometric import augment
     from medvq.train.optim import make_optimizer
     from medvq.train.tasks.base import Batch
 
@@ -269,8 +269,8 @@ def bench_augment(folder: Path, size: int) -> bool:
     from medvq.config.augment import Augment
     from medvq.models.draws import Draws
     from medvq.models.vision import import_torchvision
-    from medvq.train.augment import augment
-    from medvq.train.photometric import add_noise, blur, recolour
+    from medvq.train.augmentation.geometric import augment
+    from medvq.train.augmentation.photometric import add_noise, blur, recolour
 
     vision = import_torchvision("torchvision.transforms.v2.functional")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

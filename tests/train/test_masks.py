@@ -27,7 +27,7 @@ from medvq.shards.load.loader import Loader
 from medvq.shards.pack.pack import pack
 from medvq.shards.synth.smear import smear as draw
 from medvq.train import batch_builder as feed_module
-from medvq.train.augment import CORNER, augment, masked, masked_as_published
+from medvq.train.augmentation.geometric import CORNER, augment, masked, masked_as_published
 from medvq.train.pixels import Pixels
 from medvq.train.run import WorkItem, run_one
 from medvq.train.setup import pixels_of

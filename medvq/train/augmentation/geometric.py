@@ -11,7 +11,7 @@ from torch import Tensor
 from medvq.config.augment import Augment, Elastic
 from medvq.models.draws import Draws
 from medvq.shards.dataset.manifest import INSIDE
-from medvq.train.warp import Motion, warp
+from medvq.train.augmentation.warp import Motion, warp
 
 KEEP = 255
 CORNER = 1

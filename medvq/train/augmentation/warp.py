@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medvq.train.chunks import chunks
+from medvq.train.augmentation.chunks import chunks
 
 
 @dataclass(frozen=True, kw_only=True)

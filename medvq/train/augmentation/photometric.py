@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medvq.config.augment import Augment, Blur, Noise
 from medvq.models.draws import Draws
-from medvq.train.chunks import chunks
+from medvq.train.augmentation.chunks import chunks
 
 
 def recolour(x: Tensor, settings: Augment, draws: Draws) -> Tensor:

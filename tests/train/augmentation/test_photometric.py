@@ -8,10 +8,10 @@ from medvq.models.draws import Draws
 from medvq.shards.dataset.dataset import Dataset
 from medvq.shards.load.loader import Loader
 from medvq.shards.load.view import View, ViewPart
+from medvq.train.augmentation.chunks import IN_CACHE
+from medvq.train.augmentation.photometric import CHANGES, add_noise, blur, recolour
 from medvq.train.batch_builder import BatchBuilder
-from medvq.train.chunks import IN_CACHE
 from medvq.train.loop import in_parts
-from medvq.train.photometric import CHANGES, add_noise, blur, recolour
 from medvq.train.pixels import Pixels
 
 COLOUR = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.2}

@@ -5,11 +5,11 @@ import torch
 
 from medvq.config.augment import Augment
 from medvq.models.draws import Draws
-from medvq.train import augment as augment_module
-from medvq.train.augment import augment, masked
-from medvq.train.chunks import IN_CACHE
+from medvq.train.augmentation import geometric
+from medvq.train.augmentation.chunks import IN_CACHE
+from medvq.train.augmentation.geometric import augment, masked
+from medvq.train.augmentation.warp import Motion, warp
 from medvq.train.pixels import Pixels
-from medvq.train.warp import Motion, warp
 
 SETTINGS = Augment(flip=True, rotate=180)
 MOVES = {
@@ -192,7 +192,7 @@ def test_a_batch_bends_as_torchvision_bends_each_image(torchvision):
 @pytest.mark.parametrize("name", ["scale", "translate", "elastic"])
 def test_motions_are_drawn_from_their_ranges_and_with_their_probability(name, monkeypatch):
     seen = []
-    monkeypatch.setattr(augment_module, "warp", lambda x, motion, *rest: seen.append(motion) or warp(x, motion, *rest))
+    monkeypatch.setattr(geometric, "warp", lambda x, motion, *rest: seen.append(motion) or warp(x, motion, *rest))
     given = {"scale": {"factor": [0.5, 2]}, "translate": {"fraction": 0.25}, "elastic": MOVES["elastic"]}[name]
     x = torch.rand(2000, 1, 8, 16)
     y = pictures(x, Augment(**{name: {**given, "p": 0.3}}), Draws(0, 0))
