@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvq.errors import MissingError, UsageError
+from medvq.errors import UsageError
+from medvq.extras import require
 from medvq.results.cells import FilledTable, fill, in_order
 from medvq.results.formats.base import find_format
 from medvq.runs.collect import collect, study_folders
@@ -151,8 +152,7 @@ def _text(study: str, tables: Sequence[FilledTable], form: str) -> str:
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> DataFrame:
-    try:
-        from pandas import DataFrame
-    except ImportError as e:
-        raise MissingError("to_pandas needs pandas", hint="pip install pandas") from e
+    require("pandas", "to_pandas")
+    from pandas import DataFrame
+
     return DataFrame(list(rows))

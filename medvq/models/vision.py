@@ -6,7 +6,7 @@ import contextlib
 import importlib
 from types import ModuleType
 
-from medvq.errors import MissingError
+from medvq.extras import require
 
 _OPERATORS = ("nms", "qnms")
 """Operators of torchvision's compiled extension that its Python code describes while it is imported."""
@@ -30,6 +30,7 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
         >>> F.adjust_hue.__name__
         'adjust_hue'
     """
+    require("torchvision", "operations on images and models of torchvision")
     import torch
 
     if torch.version.cuda is None:
@@ -38,11 +39,4 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
                 torch.library.define(
                     f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
                 )
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as e:
-        if e.name is None or e.name.partition(".")[0] != "torchvision":
-            raise
-        raise MissingError(
-            "this needs the package torchvision, which is not installed", hint="pip install 'medvq[vision]'"
-        ) from e
+    return importlib.import_module(module)
