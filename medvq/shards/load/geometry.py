@@ -63,9 +63,10 @@ def crop_window(shape: Size, size: Size, at: tuple[float, float]) -> Window:
 def rotated_window(image: Pixels, window: Window, degrees: float, fill: Sequence[int], mode: str) -> Pixels:
     """Return the window of (H, W, C) as if the whole image had been rotated about its centre before cutting.
 
-    Only the part of the image that the window shows is rotated. Training has another rotation, `medvq.train.augmentation.warp`, of
-    whole batches of small images as torchvision does it. The two differ by rounding, and at the edge of the image,
-    where torchvision blends with the fill twice. Past results depend on both, so they are not one function.
+    Only the part of the image that the window shows is rotated. Training has another rotation,
+    `medvq.train.augmentation.warp`, of whole batches of small images as torchvision does it. The two differ by
+    rounding, and at the edge of the image, where torchvision blends with the fill twice. Past results depend on both,
+    so they are not one function.
 
     Args:
         image: (H, W, C).
