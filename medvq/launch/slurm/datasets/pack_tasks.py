@@ -27,7 +27,7 @@ from medvq.shards.pack.facts import versions
 from medvq.shards.pack.pack import pack_resolved
 from medvq.shards.pack.phases import examine, lay_out, parts_for, shard_task
 from medvq.shards.pack.pool import uncollected, working
-from medvq.shards.pack.workspace import Staging, disk_errors
+from medvq.shards.pack.workspace import Workspace, disk_errors
 from medvq.shards.pack.write import ShardTask, recorded, write_shard
 from medvq.shards.source.resolve import ResolvedSource
 
@@ -50,9 +50,9 @@ class Packing:
     on_leak: str | None
 
     @property
-    def staging(self) -> Staging:
+    def staging(self) -> Workspace:
         """The folder beside DEST."""
-        return Staging(Path(self.dest))
+        return Workspace(Path(self.dest))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Publish(Checkpointable):
         atexit.register(_clean, staging)
 
 
-def _clean(staging: Staging) -> None:
+def _clean(staging: Workspace) -> None:
     """Remove the staging folder, in which the log of this very process lies."""
     close_output()
     if staging.locked or staging.lock():
@@ -167,7 +167,7 @@ def close_output() -> None:
 
 
 @contextmanager
-def task(packing: Packing, phase: str) -> Iterator[Staging]:
+def task(packing: Packing, phase: str) -> Iterator[Workspace]:
     """Within, errors that are for people are also written down for the command to tell."""
     staging = packing.staging
 
@@ -182,18 +182,18 @@ def task(packing: Packing, phase: str) -> Iterator[Staging]:
         yield staging
 
 
-def load_source(staging: Staging) -> ResolvedSource:
+def load_source(staging: Workspace) -> ResolvedSource:
     """Read the source as it was listed when the jobs were sent."""
     source: ResolvedSource = load(staging.jobs / SOURCE)
     return source
 
 
-def share_of(staging: Staging, number: int) -> Path:
+def share_of(staging: Workspace, number: int) -> Path:
     """Return the file that holds the shards of one writing task."""
     return staging.jobs / f"write-{number:04d}.pkl"
 
 
-def unwritten(staging: Staging) -> list[int] | None:
+def unwritten(staging: Workspace) -> list[int] | None:
     """Return the numbers of writing tasks that have shards left to write; None if shards are not laid out yet."""
     layout = read_json(staging.jobs / LAYOUT)
     if layout is None:
