@@ -66,9 +66,9 @@ def pack_folder(
 
         return facts_of_source(source, settings)
     from medvq.shards.pack.pack import pack
-    from medvq.shards.pack.workspace import JOBS, Staging
+    from medvq.shards.pack.workspace import JOBS, Workspace
 
-    if (Staging(dest).jobs / JOBS).exists():
+    if (Workspace(dest).jobs / JOBS).exists():
         from medvq.launch.slurm.datasets.pack import forget_ended_jobs
 
         forget_ended_jobs(dest)

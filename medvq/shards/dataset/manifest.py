@@ -95,7 +95,7 @@ class Manifest:
 
     name: str
     digest: str
-    """Hash of the content in 64 hex digits: see `medvq.shards.pack.layout.digest_of`."""
+    """Hash of the content in 64 hex digits: see `medvq.shards.pack.digest.digest_of`."""
     recipe: dict[str, Any]
     """The recipe as used, completed with what was detected."""
     layout: str

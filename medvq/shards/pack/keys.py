@@ -1,4 +1,4 @@
-"""Names of samples inside shards: unique, plain ASCII, without dots, and in an order that is the content's own."""
+"""Keys of samples inside shards: unique, ASCII, without dots, and sorted in an order that depends on the content."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LONGEST = 60
 
 
 def keys_of(paths: Sequence[str], contents: Sequence[str], *, opaque: bool) -> list[str]:
-    """Return one key per sample: 16 digits of the sha256 of its bytes and, unless `opaque`, what is left of its name.
+    """Return one key per sample: 16 digits of the sha256 of its bytes and, unless `opaque`, its name in ASCII.
 
-    The hash in front makes keys of one split sort in an order that has nothing to do with classes or names, so that a
-    reader that streams shards gets mixed classes. A name that begins with this hash, as in a dataset that is packed
+    As the hash comes first, keys are sorted independently of classes and names, and a reader that streams shards gets
+    mixed classes. A name that begins with this hash, as in a dataset that is packed
     again, keeps one. A second sample of the same key gets `-2`, in the order of paths.
     """
     out = [""] * len(paths)

@@ -1,18 +1,14 @@
-"""From examined samples to shards: splits, keys, ranks, order, digest. Pure: the same in, the same out."""
+"""Lay out examined samples in shards: splits, keys, ranks and order. Pure functions."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from medvq.config.recipe import Recipe
-from medvq.keys import canonical_json
 from medvq.shards.dataset.index import Row
-from medvq.shards.dataset.manifest import FORMAT, Leaks, split_order
-from medvq.shards.image.phash import near_pairs
+from medvq.shards.dataset.manifest import Leaks, split_order
 from medvq.shards.pack.examine import PART, Examined
 from medvq.shards.pack.keys import keys_of
 from medvq.shards.sampling.split import SplitMember, find_leaks, make_splits, refuse_empty
@@ -21,12 +17,12 @@ from medvq.shards.source.base import Left
 from medvq.shards.source.samples import Sample
 
 HEADERS = 4 * 1024
-"""About what headers, padding, class and JSON of a sample add to a shard, in bytes."""
+"""Approximate number of bytes that headers, padding, class and JSON of a sample add to a shard."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A sample with its place: which part knows it, and its row of the index."""
+class PlacedSample:
+    """A sample with its place: the part that examined it, and its row of the index."""
 
     sample: Sample
     examined: Examined
@@ -36,7 +32,7 @@ class Planned:
 
     @property
     def part(self) -> int:
-        """The part in whose `.bin` its converted bytes lie."""
+        """Number of the part whose `.bin` holds the converted bytes."""
         return self.place // PART
 
 
@@ -46,12 +42,12 @@ class Shard:
 
     file: str
     split: str
-    members: list[Planned]
+    members: list[PlacedSample]
 
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """What is to be written."""
+    """The shards to write, and the samples that are left out."""
 
     shards: list[Shard]
     skipped: list[Left]
@@ -63,12 +59,12 @@ class ShardLayout:
         return {s.split for s in self.shards}
 
     @property
-    def planned(self) -> list[Planned]:
+    def samples(self) -> list[PlacedSample]:
         """All samples in the order of the shards."""
         return [p for s in self.shards for p in s.members]
 
 
-def plan_pack(
+def plan_layout(
     samples: Sequence[Sample],
     examined: Sequence[Examined],
     recipe: Recipe,
@@ -77,15 +73,15 @@ def plan_pack(
     on_leak: str = "fail",
     released: Sequence[tuple[float, Collection[str]]] = (),
 ) -> ShardLayout:
-    """Order everything that can enter.
+    """Return the layout of all samples that can enter the dataset.
 
     Args:
-        samples: as arranged.
-        examined: what is known of each.
-        recipe: splits to make, keys, sizes of shards.
+        samples: the samples, as arranged.
+        examined: what is known of each sample.
+        recipe: says which splits to make, how keys look, and how large shards get.
         classes: names in label order.
-        released: (percent, sha256 of its images) of released smaller training sets.
-        on_leak: only noted in the plan; the caller refuses.
+        on_leak: recorded in the layout only; the caller raises the error.
+        released: smaller training sets that were released, as (percent, sha256 of the images).
     """
     skipped = [Left(s.path, e.bad) for s, e in zip(samples, examined, strict=True) if e.bad]
     good = [i for i, e in enumerate(examined) if not e.bad]
@@ -104,13 +100,13 @@ def plan_pack(
     checked, found = find_leaks(members, paths)
     keys = keys_of(paths, contents, opaque=recipe.opaque_keys)
     groups = _group_names([m.group for m in members], contents, opaque=recipe.opaque_keys)
-    planned = [
-        Planned(samples[i], examined[i], i, _row(keys[k], members[k], groups[k], examined[i], classes))
+    placed = [
+        PlacedSample(samples[i], examined[i], i, _row(keys[k], members[k], groups[k], examined[i], classes))
         for k, i in enumerate(good)
     ]
-    planned.sort(key=lambda p: p.row.key)
-    _set_ranks(planned, released)
-    shards = _shards(planned, recipe)
+    placed.sort(key=lambda p: p.row.key)
+    _set_ranks(placed, released)
+    shards = _shards(placed, recipe)
     if recipe.opaque_keys:
         found = [{**f, "value": "", "samples": [keys[paths.index(p)] for p in f["samples"]]} for f in found]
     return ShardLayout(
@@ -120,13 +116,9 @@ def plan_pack(
     )
 
 
-def refuse_empty_splits(planned: Sequence[Planned], recipe: Recipe) -> None:
-    """Nothing, where each split that the recipe makes holds a sample.
-
-    Raises:
-        UsageError: one is empty.
-    """
-    refuse_empty(recipe.splits.make, [(p.sample.split, p.row.split, p.sample.label) for p in planned])
+def refuse_empty_splits(placed: Sequence[PlacedSample], recipe: Recipe) -> None:
+    """Raise UsageError if a split that the recipe makes holds no sample."""
+    refuse_empty(recipe.splits.make, [(p.sample.split, p.row.split, p.sample.label) for p in placed])
 
 
 def _content(examined: Examined) -> str:
@@ -135,7 +127,7 @@ def _content(examined: Examined) -> str:
 
 
 def _two_labels(good: list[int], samples: Sequence[Sample], examined: Sequence[Examined]) -> list[Left]:
-    """The same bytes under two labels: which one is right cannot be told, so none enters."""
+    """Return the samples with the same bytes and different labels: as no label is known to be right, none enters."""
     by_content: dict[str, list[int]] = defaultdict(list)
     for i in good:
         by_content[_content(examined[i])].append(i)
@@ -172,9 +164,9 @@ def _row(key: str, member: SplitMember, group: str | None, e: Examined, classes:
     )
 
 
-def _set_ranks(planned: list[Planned], released: Sequence[tuple[float, Collection[str]]]) -> None:
-    """Rank the training samples of every class; released smaller sets come first, the smallest first of all."""
-    train = [p for p in planned if p.row.split == "train"]
+def _set_ranks(placed: list[PlacedSample], released: Sequence[tuple[float, Collection[str]]]) -> None:
+    """Rank the training samples of each class. Samples of released smaller sets come first, the smallest set first."""
+    train = [p for p in placed if p.row.split == "train"]
     drawn = ranks(
         [p.row.sha256 for p in train], [p.row.label for p in train], [p.examined.mask is not None for p in train]
     ).tolist()
@@ -186,9 +178,9 @@ def _set_ranks(planned: list[Planned], released: Sequence[tuple[float, Collectio
         given[row.label] += 1
 
 
-def released_notes(planned: Sequence[Planned], released: Sequence[tuple[float, Collection[str]]]) -> list[str]:
-    """Where a released smaller set is not what our rule takes of the training split."""
-    train = [p.row for p in planned if p.row.split == "train"]
+def released_notes(placed: Sequence[PlacedSample], released: Sequence[tuple[float, Collection[str]]]) -> list[str]:
+    """Return a note for each released smaller set that differs from what our rule takes of the training split."""
+    train = [p.row for p in placed if p.row.split == "train"]
     counts = Counter(r.label for r in train)
     notes = []
     for percent, contents in released:
@@ -204,9 +196,9 @@ def released_notes(planned: Sequence[Planned], released: Sequence[tuple[float, C
     return notes
 
 
-def _shards(planned: list[Planned], recipe: Recipe) -> list[Shard]:
-    by_split: dict[str, list[Planned]] = defaultdict(list)
-    for p in planned:
+def _shards(placed: list[PlacedSample], recipe: Recipe) -> list[Shard]:
+    by_split: dict[str, list[PlacedSample]] = defaultdict(list)
+    for p in placed:
         by_split[p.row.split].append(p)
     out: list[Shard] = []
     for split in split_order(by_split):
@@ -217,10 +209,10 @@ def _shards(planned: list[Planned], recipe: Recipe) -> list[Shard]:
     return out
 
 
-def _filled(planned: list[Planned], recipe: Recipe) -> list[list[Planned]]:
-    shards: list[list[Planned]] = [[]]
+def _filled(placed: list[PlacedSample], recipe: Recipe) -> list[list[PlacedSample]]:
+    shards: list[list[PlacedSample]] = [[]]
     room = limit = recipe.shard_megabytes * 1_000_000
-    for p in planned:
+    for p in placed:
         need = HEADERS + sum(m.length for m in (p.examined.image, p.examined.mask) if m)
         if shards[-1] and (len(shards[-1]) >= recipe.shard_samples or need > room):
             shards.append([])
@@ -228,52 +220,3 @@ def _filled(planned: list[Planned], recipe: Recipe) -> list[list[Planned]]:
         shards[-1].append(p)
         room -= need
     return shards
-
-
-def duplicates_of(planned: Sequence[Planned]) -> list[list[str]]:
-    """Keys of samples of one split with the same bytes."""
-    by_content: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for p in planned:
-        by_content[p.row.sha256, p.row.split].append(p.row.key)
-    return sorted(keys for keys in by_content.values() if len(keys) > 1)
-
-
-def near_of(planned: Sequence[Planned]) -> list[dict[str, Any]]:
-    """Samples of different splits that look alike."""
-    rows = [p.row for p in planned]
-    pairs = near_pairs([p.examined.looks for p in planned], [r.split for r in rows])
-    return [
-        {"keys": [rows[i].key, rows[j].key], "splits": [rows[i].split, rows[j].split], "bits": bits}
-        for i, j, bits in pairs
-        if rows[i].sha256 != rows[j].sha256
-    ]
-
-
-def pixel_part(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe changes stored pixels, in canonical form."""
-    names = {"crop", "size", "fit", "channels", "background", "window", "mask_values", "masks_turned"}
-    part = recipe.model_dump(mode="json", include=names, exclude_defaults=True)
-    return {**part, "jpeg": recipe.quality} if recipe.store == "jpeg" else part
-
-
-def digest_of(planned: Sequence[Planned], recipe: Recipe, classes: Sequence[str]) -> str:
-    """The dataset's digest: of content, not of names of files, times, or versions of encoders.
-
-    sha256 over the canonical JSON of [format, pixel part of the recipe, classes], then of one line per sample,
-    sorted: [sha256, mask sha256, label, split, group, rank], where a group is named by the least sha256 in it.
-    """
-    least: dict[str, str] = {}
-    for p in planned:
-        if p.row.group is not None:
-            least[p.row.group] = min(p.row.sha256, least.get(p.row.group, p.row.sha256))
-    lines = [_line(p.row, least.get(p.row.group or "")) for p in planned]
-    whole = hashlib.sha256(canonical_json([FORMAT, pixel_part(recipe), list(classes)]).encode())
-    for line in sorted(lines):
-        whole.update(b"\n" + line.encode())
-    return whole.hexdigest()
-
-
-def _line(row: Row, group: str | None) -> str:
-    """The canonical JSON of one sample: `[sha256, mask sha256, label, split, group, rank]`."""
-    mask, least = (f'"{text}"' if text else "null" for text in (row.mask_sha256, group))
-    return f'["{row.sha256}",{mask},{row.label},"{row.split}",{least},{row.rank}]'

@@ -29,7 +29,7 @@ from medvq.shards.pack.phases import (
 )
 from medvq.shards.pack.pool import uncollected, working
 from medvq.shards.pack.report import BadSamplesError, LeakError, PackReport
-from medvq.shards.pack.workspace import Staging, disk_errors, refuse_other
+from medvq.shards.pack.workspace import Workspace, disk_errors, refuse_other
 from medvq.shards.pack.write import Written, write_shard
 from medvq.shards.source.base import Left
 from medvq.shards.source.patterns import ending
@@ -67,54 +67,56 @@ def pack(
         BadSamplesError, LeakError: see there. MedvqError: DEST cannot be written.
     """
     source, dest = Path(source), Path(dest)
-    staging = Staging(dest)
+    workspace = Workspace(dest)
     workers = processes or usable_cores()
     if workers < 1:
         raise UsageError(f"{processes} processes cannot pack anything", hint="give 1 or more")
     must_exist(source, recipe)
     refuse_other(dest)
     if (dest / "manifest.json").is_file():
-        return _unchanged(dest, read_source(source, recipe, exclude=[dest, staging.folder]), staging, on_bad, on_leak)
-    understood: ResolvedSource | None = None
+        return _unchanged(
+            dest, read_source(source, recipe, exclude=[dest, workspace.folder]), workspace, on_bad, on_leak
+        )
+    resolved: ResolvedSource | None = None
     try:
         with disk_errors(dest):
-            staging.claim()
-        staging.refuse_jobs()
+            workspace.claim()
+        workspace.refuse_jobs()
         # The workers share the lock: while one of them lives, nobody else packs to DEST.
         with uncollected():
-            understood = read_source(source, recipe, exclude=[dest, staging.folder])
+            resolved = read_source(source, recipe, exclude=[dest, workspace.folder])
             if (dest / "manifest.json").is_file():  # another process published it while this one waited
-                return _unchanged(dest, understood, staging, on_bad, on_leak)
+                return _unchanged(dest, resolved, workspace, on_bad, on_leak)
             with disk_errors(dest):
-                staging.open(fingerprint_of(understood))
-                understood = replace(understood, source=understood.source.prepared(staging.arrays))
-                report = pack_resolved(understood, staging, workers, on_bad, on_leak, progress)
+                workspace.open(fingerprint_of(resolved))
+                resolved = replace(resolved, source=resolved.source.prepared(workspace.arrays))
+                report = pack_resolved(resolved, workspace, workers, on_bad, on_leak, progress)
     except Exception:
-        staging.abandon()
+        workspace.abandon()
         raise
     else:
-        staging.remove()
+        workspace.remove()
         return report
     finally:
         # Ctrl-C leaves the folder for the same command to go on with, but not its lock.
-        staging.release()
-        if understood is not None:
-            understood.source.close()
+        workspace.release()
+        if resolved is not None:
+            resolved.source.close()
 
 
 def pack_resolved(
-    understood: ResolvedSource,
-    staging: Staging,
+    resolved: ResolvedSource,
+    workspace: Workspace,
     workers: int,
     on_bad: str | None,
     on_leak: str | None,
     progress: Progress | None = None,
 ) -> PackReport:
-    """Pack a source that was listed, in an open staging folder. What an earlier packing did there is not done again.
+    """Pack a source that was listed, in an open workspace. What an earlier packing did there is not done again.
 
     Args:
-        understood: the source.
-        staging: the folder beside DEST.
+        resolved: the source.
+        workspace: the folder beside DEST.
         workers: number of worker processes.
         on_bad: as of `pack`.
         on_leak: as of `pack`.
@@ -124,46 +126,46 @@ def pack_resolved(
         BadSamplesError: images cannot enter the dataset.
         LeakError: splits share groups or bytes.
         UsageError: a split would be empty.
-        OSError: the staging folder cannot be written.
+        OSError: the workspace cannot be written.
     """
     progress = progress or _no_progress
-    checked = lay_out(understood, _examine(understood, staging, workers, progress), on_bad, on_leak)
+    checked = lay_out(resolved, _examine(resolved, workspace, workers, progress), on_bad, on_leak)
     shards = checked.layout.shards
 
     def write(shard: Shard) -> Written:
-        return write_shard(shard_task(shard, understood, staging))
+        return write_shard(shard_task(shard, resolved, workspace))
 
     with working(write, shards, workers) as results:
         # Meanwhile, for cores idle before the last shard is written.
-        facts, columns = facts_and_columns(understood, checked)
+        facts, columns = facts_and_columns(resolved, checked)
         written = _written(checked.layout, results, progress)
-    manifest = publish(facts, columns, shards, written, staging)
-    return report_of(staging.dest, manifest, unchanged=False)
+    manifest = publish(facts, columns, shards, written, workspace)
+    return report_of(workspace.dest, manifest, unchanged=False)
 
 
 def _no_progress(stage: str, done: int, total: int) -> None:
     pass
 
 
-def _examine(understood: ResolvedSource, staging: Staging, workers: int, progress: Progress) -> list[Examined]:
-    samples, parts = understood.arranged.samples, parts_for(understood, staging)
-    found = known(staging.logs, staging.parts)
+def _examine(resolved: ResolvedSource, workspace: Workspace, workers: int, progress: Progress) -> list[Examined]:
+    samples, parts = resolved.arranged.samples, parts_for(resolved, workspace)
+    found = known(workspace.logs, workspace.parts)
     done = sum(map(len, found.values()))
-    for number, some in examine([p for p in parts if p.number not in found], staging.log, workers):
+    for number, some in examine([p for p in parts if p.number not in found], workspace.log, workers):
         found[number] = some
         done += len(some)
         progress("examine", done, len(samples))
     return [e for part in parts for e in found[part.number]]
 
 
-def _written(plan: ShardLayout, results: Iterable[tuple[int, Written]], progress: Progress) -> list[Written]:
+def _written(layout: ShardLayout, results: Iterable[tuple[int, Written]], progress: Progress) -> list[Written]:
     written: dict[int, Written] = {}
-    done, total = 0, sum(len(s.members) for s in plan.shards)
+    done, total = 0, sum(len(s.members) for s in layout.shards)
     for place, record in results:
         written[place] = record
         done += record.samples
         progress("write", done, total)
-    return [written[i] for i in range(len(plan.shards))]
+    return [written[i] for i in range(len(layout.shards))]
 
 
 def report_of(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
@@ -184,7 +186,7 @@ def report_of(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
 
 
 def _unchanged(
-    dest: Path, understood: ResolvedSource, staging: Staging, on_bad: str | None, on_leak: str | None
+    dest: Path, resolved: ResolvedSource, workspace: Workspace, on_bad: str | None, on_leak: str | None
 ) -> PackReport:
     """DEST already holds a dataset: fine if it is the one that would be made.
 
@@ -193,11 +195,11 @@ def _unchanged(
         BadSamplesError, LeakError: it was made with them, and now they are refused.
     """
     manifest = read_manifest(dest)
-    on_bad, on_leak = on_bad or understood.recipe.on_bad, on_leak or understood.recipe.on_leak
-    if not staging.locked and staging.folder.is_dir():
-        staging.lock()
-    inputs = inputs_of(understood)
-    understood.source.close()
+    on_bad, on_leak = on_bad or resolved.recipe.on_bad, on_leak or resolved.recipe.on_leak
+    if not workspace.locked and workspace.folder.is_dir():
+        workspace.lock()
+    inputs = inputs_of(resolved)
+    resolved.source.close()
     if manifest.inputs != inputs:
         raise UsageError(
             "DEST already holds another dataset, or the source or the recipe changed since",
@@ -205,8 +207,8 @@ def _unchanged(
             hint="remove DEST, or give the name of a new folder",
         )
     if manifest.skipped and on_bad == "fail":
-        raise BadSamplesError([Left(**row) for row in manifest.skipped], understood.seen)
+        raise BadSamplesError([Left(**row) for row in manifest.skipped], resolved.seen)
     if manifest.leaks.found and on_leak == "fail":
         raise LeakError(manifest.leaks)
-    staging.remove()
+    workspace.remove()
     return report_of(dest, manifest, unchanged=True)

@@ -1,6 +1,6 @@
 """The phases of packing: examine images, lay out shards, write shards, publish.
 
-Each phase is cut into parts that do not depend on each other, and what is done is recorded in the staging folder. So
+Each phase is cut into parts that do not depend on each other, and what is done is recorded in the workspace. So
 one process can do all of it, or tasks on many machines a share each, and the dataset is the same to the byte.
 """
 
@@ -19,37 +19,37 @@ from medvq.shards.dataset.index import columns_of, write_index
 from medvq.shards.dataset.manifest import INDEX, IndexFile, Manifest, ShardFile, write_manifest
 from medvq.shards.pack.examine import Examined, ExaminedPart, examine_part, parsed, parts_of, spool_of
 from medvq.shards.pack.facts import facts_of, versions
-from medvq.shards.pack.layout import Planned, Shard, ShardLayout, plan_pack, refuse_empty_splits, released_notes
+from medvq.shards.pack.layout import PlacedSample, Shard, ShardLayout, plan_layout, refuse_empty_splits, released_notes
 from medvq.shards.pack.pool import working
 from medvq.shards.pack.report import BadSamplesError, LeakError
-from medvq.shards.pack.workspace import Staging
-from medvq.shards.pack.write import Piece, ShardTask, Written
+from medvq.shards.pack.workspace import Workspace
+from medvq.shards.pack.write import ShardSample, ShardTask, Written
 from medvq.shards.source.base import Left
 from medvq.shards.source.resolve import ResolvedSource
 
 
-def fingerprint_of(understood: ResolvedSource) -> str:
-    """Return what identifies the inputs of the parts and shards in a staging folder."""
-    arranged, container = understood.arranged, understood.recipe.container
+def fingerprint_of(resolved: ResolvedSource) -> str:
+    """Return what identifies the inputs of the parts and shards in a workspace."""
+    arranged, container = resolved.arranged, resolved.recipe.container
     code = code_of(container).sha256 if container and is_import_path(container) else ""
     whole = hashlib.sha256(canonical_json(versions()).encode())
-    whole.update(understood.recipe.model_dump_json().encode())
-    whole.update(repr((arranged.classes, understood.source.stamp(), code)).encode())
+    whole.update(resolved.recipe.model_dump_json().encode())
+    whole.update(repr((arranged.classes, resolved.source.stamp(), code)).encode())
     for s in arranged.samples:
         whole.update(repr(s).encode())
     return whole.hexdigest()
 
 
-def parts_for(understood: ResolvedSource, staging: Staging) -> list[ExaminedPart]:
+def parts_for(resolved: ResolvedSource, workspace: Workspace) -> list[ExaminedPart]:
     """Return the samples in parts, in order."""
-    return parts_of(understood.arranged.samples, staging.parts, understood.source, understood.recipe)
+    return parts_of(resolved.arranged.samples, workspace.parts, resolved.source, resolved.recipe)
 
 
 def examine(parts: Sequence[ExaminedPart], log: Path, workers: int) -> Iterator[tuple[int, list[Examined]]]:
     """Examine parts in worker processes, and add each to the log; yields (number, what was found out).
 
     Raises:
-        OSError: the staging folder cannot be written. MedvqError: a worker was killed.
+        OSError: the workspace cannot be written. MedvqError: a worker was killed.
     """
     with open(log, "a", encoding="utf-8") as lines, working(examine_part, parts, workers) as results:
         for place, line in results:
@@ -69,13 +69,11 @@ class Checked:
     """What differs between released smaller sets and our own rule."""
 
 
-def lay_out(
-    understood: ResolvedSource, examined: Sequence[Examined], on_bad: str | None, on_leak: str | None
-) -> Checked:
+def lay_out(resolved: ResolvedSource, examined: Sequence[Examined], on_bad: str | None, on_leak: str | None) -> Checked:
     """Plan splits, keys and shards from what was found out about the samples.
 
     Args:
-        understood: the source.
+        resolved: the source.
         examined: what was found out about each sample, in order.
         on_bad: as of `pack`.
         on_leak: as of `pack`.
@@ -83,64 +81,64 @@ def lay_out(
     Raises:
         BadSamplesError, LeakError: see there. UsageError: a split would be empty.
     """
-    arranged, recipe = understood.arranged, understood.recipe
+    arranged, recipe = resolved.arranged, resolved.recipe
     on_bad, on_leak = on_bad or recipe.on_bad, on_leak or recipe.on_leak
-    released = [(r.percent, {understood.source.identify(p) for p in r.paths}) for r in arranged.released]
-    layout = plan_pack(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
+    released = [(r.percent, {resolved.source.identify(p) for p in r.paths}) for r in arranged.released]
+    layout = plan_layout(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
     skipped = sorted([*arranged.bad, *layout.skipped], key=lambda b: b.path)
     if skipped and (on_bad == "fail" or not layout.shards):
-        raise BadSamplesError(skipped, understood.seen)
+        raise BadSamplesError(skipped, resolved.seen)
     if layout.leaks.found and on_leak == "fail":
         raise LeakError(layout.leaks)
-    refuse_empty_splits(layout.planned, recipe)
-    return Checked(layout, skipped, released_notes(layout.planned, released))
+    refuse_empty_splits(layout.samples, recipe)
+    return Checked(layout, skipped, released_notes(layout.samples, released))
 
 
-def shard_task(shard: Shard, understood: ResolvedSource, staging: Staging) -> ShardTask:
+def shard_task(shard: Shard, resolved: ResolvedSource, workspace: Workspace) -> ShardTask:
     """Return all that a process needs to write one shard."""
-    pieces = [_piece(p, understood, spool_of(str(staging.parts), p.part)) for p in shard.members]
-    return ShardTask(shard.file, str(staging.out), str(staging.records), understood.source, pieces)
+    samples = [_sample(p, resolved, spool_of(str(workspace.parts), p.part)) for p in shard.members]
+    return ShardTask(shard.file, str(workspace.out), str(workspace.records), resolved.source, samples)
 
 
-def facts_and_columns(understood: ResolvedSource, checked: Checked) -> tuple[dict[str, Any], Any]:
+def facts_and_columns(resolved: ResolvedSource, checked: Checked) -> tuple[dict[str, Any], Any]:
     """Return what the manifest says, and the index's columns, but for what only written shards can tell."""
-    understood.arranged.notes += checked.notes
-    facts = facts_of(understood, checked.layout, checked.skipped)
-    return facts, columns_of([p.row for p in checked.layout.planned])
+    resolved.arranged.notes += checked.notes
+    facts = facts_of(resolved, checked.layout, checked.skipped)
+    return facts, columns_of([p.row for p in checked.layout.samples])
 
 
 def publish(
-    facts: dict[str, Any], columns: Any, shards: Sequence[Shard], written: Iterable[Written], staging: Staging
+    facts: dict[str, Any], columns: Any, shards: Sequence[Shard], written: Iterable[Written], workspace: Workspace
 ) -> Manifest:
     """Write the index and the manifest, and rename the dataset into place.
 
     Raises:
-        OSError: the staging folder cannot be written.
+        OSError: the workspace cannot be written.
     """
     written = list(written)
-    size, digest = write_index(staging.out / INDEX, columns, [w.places for w in written])
+    size, digest = write_index(workspace.out / INDEX, columns, [w.places for w in written])
     files = [
         ShardFile(file=w.file, split=s.split, samples=w.samples, bytes=w.bytes, sha256=w.sha256)
         for w, s in zip(written, shards, strict=True)
     ]
     manifest = Manifest(**facts, shards=files, index=IndexFile(file=INDEX, bytes=size, sha256=digest))
-    write_manifest(staging.out, manifest)
-    staging.publish()
+    write_manifest(workspace.out, manifest)
+    workspace.publish()
     return manifest
 
 
-def _piece(p: Planned, understood: ResolvedSource, spool: str) -> Piece:
+def _sample(p: PlacedSample, resolved: ResolvedSource, spool: str) -> ShardSample:
     row, image = p.row, p.examined.image
     assert image is not None
     facts: dict[str, Any] = {"split": row.split, "sha256": row.sha256, "width": row.width, "height": row.height}
     if row.label >= 0:
-        facts["class"] = understood.arranged.classes[row.label]
+        facts["class"] = resolved.arranged.classes[row.label]
     if row.group is not None:
         facts["group"] = row.group
-    if not understood.recipe.opaque_keys:
+    if not resolved.recipe.opaque_keys:
         facts["path"] = p.sample.path
     mask = p.sample.mask
-    return Piece(
+    return ShardSample(
         key=row.key,
         image=image,
         path=p.sample.path,

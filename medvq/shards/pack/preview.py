@@ -1,4 +1,4 @@
-"""What was understood of a source, in words: the text of `medvq shard --dry-run`."""
+"""Describe how a source was understood: the text of `medvq shard --dry-run`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from medvq.shards.source.samples import Arranged, Sample
 from medvq.shards.source.scan import printable
 
 SHOWN = 5
-"""Examples that are shown of a list."""
+"""Number of examples shown of a list."""
 
 
 def explain(source: Path, recipe: Recipe | None = None) -> str:
-    """What would be packed and how, in words; nothing is decoded or written.
+    """Return what would be packed and how, as text; nothing is decoded or written.
 
     Raises:
         NotFoundError, UsageError: as `read_source`.
@@ -28,25 +28,26 @@ def explain(source: Path, recipe: Recipe | None = None) -> str:
 
 
 def facts_of_source(source: Path, recipe: Recipe | None = None) -> dict[str, Any]:
-    """What would be packed and how, as plain values, and `text` in words; nothing is decoded or written.
+    """Return what would be packed and how, as plain values and as `text`; nothing is decoded or written.
 
-    {text, name, layout, images, masks, tables, classes, seen, samples, splits: {name: {samples, masks, groups,
-    classes}}, bad: [{path, reason}], ignored: [{path, reason}], notes}; splits that are yet to be made are in `make`.
+    The values are {text, name, layout, images, masks, tables, classes, seen, samples, splits: {name: {samples, masks,
+    groups, classes}}, bad: [{path, reason}], ignored: [{path, reason}], notes, make}. `make` holds the splits that
+    packing will make.
 
     Raises:
         NotFoundError, UsageError: as `read_source`.
     """
-    understood = read_source(source, recipe)
-    recipe, arranged = understood.recipe, understood.arranged
+    resolved = read_source(source, recipe)
+    recipe, arranged = resolved.recipe, resolved.arranged
     return {
-        "text": text_of(understood),
+        "text": text_of(resolved),
         "name": recipe.name,
-        "layout": understood.layout,
+        "layout": resolved.layout,
         "images": recipe.images,
         "masks": recipe.masks,
         "tables": [t.file for t in recipe.tables],
         "classes": arranged.classes,
-        "seen": understood.seen,
+        "seen": resolved.seen,
         "samples": len(arranged.samples),
         "splits": _splits(arranged),
         "make": {name: {"of": made.of, "share": made.share} for name, made in recipe.splits.make.items()},
@@ -73,14 +74,14 @@ def _splits(arranged: Arranged) -> dict[str, dict[str, Any]]:
     return out
 
 
-def text_of(understood: ResolvedSource) -> str:
-    """Layout, samples by split and class, masks, groups, what will be done to pixels, and what will be left out."""
-    recipe, arranged = understood.recipe, understood.arranged
-    lines = [f"name       {recipe.name}", f"layout     {understood.layout}"]
+def text_of(resolved: ResolvedSource) -> str:
+    """Return text on layout, splits, classes, masks, groups, conversions, and entries that will be left out."""
+    recipe, arranged = resolved.recipe, resolved.arranged
+    lines = [f"name       {recipe.name}", f"layout     {resolved.layout}"]
     lines += [f"images     {pattern}" for pattern in recipe.images]
     lines += [f"masks      {recipe.masks}"] if recipe.masks else []
     lines += [f"table      {t.file}: {_columns(t.model_dump())}" for t in recipe.tables]
-    lines.append(f"files      {understood.seen} seen: {len(arranged.samples)} samples, {len(arranged.bad)} bad, "
+    lines.append(f"files      {resolved.seen} seen: {len(arranged.samples)} samples, {len(arranged.bad)} bad, "
                  f"{len(arranged.ignored)} ignored")  # fmt: skip
     for split, found in _splits(arranged).items():
         extra = "".join(f", {found[what]} {what}" for what in ("masks", "groups") if found[what])
@@ -89,7 +90,7 @@ def text_of(understood: ResolvedSource) -> str:
     for name, made in recipe.splits.make.items():
         how = f"stratified by class, groups and copies together, seed {recipe.splits.seed}"
         lines.append(f"make       {name}: {made.share:.4g} of {made.of}, {how}")
-    lines.append(f"pixels     {_pixels(understood)}")
+    lines.append(f"pixels     {_pixels(resolved)}")
     lines += _examples("bad", arranged.bad)
     lines += _examples("ignored", arranged.ignored)
     lines += [f"note       {note}" for note in arranged.notes]
@@ -101,8 +102,8 @@ def _columns(table: dict[str, object]) -> str:
     return ", ".join(f"{k} from {', '.join(v) if isinstance(v, list) else v}" for k, v in said.items())
 
 
-def _pixels(understood: ResolvedSource) -> str:
-    recipe = understood.recipe
+def _pixels(resolved: ResolvedSource) -> str:
+    recipe = resolved.recipe
     steps = [f"centre {recipe.crop[0]}x{recipe.crop[1]}"] if recipe.crop else []
     steps += [f"{recipe.fit} to {recipe.size[0]}x{recipe.size[1]} (height x width)"] if recipe.size else []
     steps += [{1: "grey", 3: "RGB"}[recipe.channels]] if recipe.channels else []

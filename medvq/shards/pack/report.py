@@ -1,4 +1,4 @@
-"""What a packing tells: its report, and the two errors that stop it."""
+"""The report of a packing, and the two errors that stop it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medvq.shards.source.scan import printable
 
 @dataclass(frozen=True)
 class PackReport:
-    """What became of a source. `seen` = written + ignored + skipped."""
+    """What became of the entries of a source; seen = written + ignored + skipped."""
 
     dataset: str
     digest: str
@@ -22,18 +22,18 @@ class PackReport:
     written: int
     ignored: int
     ignored_kinds: dict[str, int]
-    """The same by the end of the name (`.dcm`, `.nii.gz`), the most first; empty where names are dropped."""
+    """Ignored files by the end of the name (`.dcm`, `.nii.gz`), most frequent first; empty with opaque keys."""
     skipped: list[dict[str, str]]
     """[{path, reason}]."""
     splits: dict[str, int]
     notes: list[str]
     leaks: list[dict[str, Any]]
     unchanged: bool
-    """DEST already was this dataset; nothing was written."""
+    """Whether DEST already was this dataset, so that nothing was written."""
 
 
 class BadSamplesError(DataError):
-    """Some images cannot enter; `bad` lists them all (exit 5)."""
+    """Some images cannot enter the dataset; `bad` lists all of them (exit 5)."""
 
     def __init__(self, bad: Sequence[Left], seen: int) -> None:
         self.bad = list(bad)
@@ -45,12 +45,12 @@ class BadSamplesError(DataError):
 
 
 def leak_text(found: dict[str, Any]) -> str:
-    """One leak in words."""
+    """Return a leak as text."""
     return f"the same {found['kind']} in {' and '.join(found['splits'])}: {', '.join(found['samples'])}"
 
 
 class LeakError(DataError):
-    """Splits share groups or bytes; `found` lists all (exit 5)."""
+    """Splits share groups or bytes; `found` lists all leaks (exit 5)."""
 
     def __init__(self, leaks: Leaks) -> None:
         self.found = leaks.found

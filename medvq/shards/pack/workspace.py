@@ -14,15 +14,16 @@ from pathlib import Path
 from medvq.errors import MedvqError, UsageError
 
 PATIENCE = 5.0
-"""Seconds to wait for a lock: the workers of a killed packing need a moment to notice."""
-
-
+"""Seconds to wait for the lock: the workers of a killed packing need a moment to end."""
 JOBS = "jobs.json"
-"""Which jobs were sent, in the folder `jobs`."""
+"""Record of submitted jobs, in the folder `jobs`."""
 
 
-class Staging:
-    """`.NAME.packing` beside DEST, locked by one process; what an earlier, killed packing left in it is used again."""
+class Workspace:
+    """The folder `.NAME.packing` beside DEST, locked by one process.
+
+    What an interrupted packing left in it is reused.
+    """
 
     def __init__(self, dest: Path) -> None:
         self.dest = Path(os.path.abspath(dest))
@@ -30,12 +31,12 @@ class Staging:
         self.parts, self.records, self.out = (self.folder / n for n in ("parts", "records", "out"))
         self.arrays = self.folder / "arrays"
         self.log = self.parts / "examined.jsonl"
-        """What was found out of images, a line for each part."""
+        """Results about images, one line per part."""
         self.jobs = self.folder / "jobs"
-        """What jobs of a cluster need that pack together, if there are any."""
+        """What the jobs of a cluster share that pack together, if there are any."""
         self._lock: int | None = None
         self.locked = False
-        """Whether this process has the folder."""
+        """Whether this process holds the lock."""
         self._opened = False
         self._made: list[Path] = []
 
@@ -45,7 +46,7 @@ class Staging:
 
     @property
     def fingerprint(self) -> str | None:
-        """What the folder was opened for; None if it was not."""
+        """The fingerprint that the folder was opened for; None if it was not opened."""
         try:
             return (self.folder / "fingerprint").read_text()
         except FileNotFoundError:
@@ -53,11 +54,11 @@ class Staging:
 
     @property
     def logs(self) -> list[Path]:
-        """Every log of examined parts: of a packing here, and of each job of a cluster."""
+        """All logs of examined parts: that of a packing on one machine, and that of each job of a cluster."""
         return sorted(self.parts.glob("examined*.jsonl"))
 
     def refuse_jobs(self) -> None:
-        """Raise MedvqError if jobs of a cluster were sent to pack to the same DEST."""
+        """Raise MedvqError if jobs of a cluster were submitted to pack to the same DEST."""
         if (self.jobs / JOBS).exists():
             raise MedvqError(
                 "jobs of a cluster pack to this folder",
@@ -66,10 +67,10 @@ class Staging:
             )
 
     def claim(self) -> None:
-        """Make the folder, and those above it, and lock it.
+        """Create the folder and its parents, and lock it.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be created.
             MedvqError: another process packs to the same DEST.
         """
         while True:
@@ -83,10 +84,10 @@ class Staging:
                 return
 
     def open(self, fingerprint: str) -> None:
-        """Empty the claimed folder unless it was made for the same `fingerprint`.
+        """Empty the claimed folder unless it was opened for the same `fingerprint` before.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         self._opened = True
         if self.fingerprint != fingerprint:
@@ -99,7 +100,7 @@ class Staging:
                 torn.unlink()
 
     def lock(self) -> bool:
-        """Take the folder for this process; False where it is not there, or who had it removed it meanwhile.
+        """Lock the folder; return False if it does not exist, or was removed while this process waited.
 
         Raises:
             MedvqError: another process packs to the same DEST.
@@ -127,14 +128,17 @@ class Staging:
         return self.locked
 
     def publish(self) -> None:
-        """Rename what was made to DEST."""
+        """Flush the finished dataset to disk and rename it to DEST."""
         for path in (self.out / "manifest.json", self.out / "index.parquet", self.out):
             sync(path)
         os.rename(self.out, self.dest)
         sync(self.dest.parent)
 
     def abandon(self) -> None:
-        """Leave nothing that this packing made: not its folder, unless it never came to open an earlier packing's."""
+        """Remove everything that this packing made.
+
+        The folder of an earlier packing stays if this one did not open it.
+        """
         if self._opened or not (self.folder / "fingerprint").exists():
             self.remove()
         self.release()
@@ -145,27 +149,27 @@ class Staging:
                 return
 
     def remove(self) -> None:
-        """Leave nothing beside DEST; the folder of another process is left alone."""
+        """Remove the folder if this process holds the lock."""
         if self.locked:
-            # The lock goes last, so that nobody has the folder while things in it are still being removed.
+            # The lock file is removed last: nobody can lock the folder while its content is being removed.
             for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
             for name in ("fingerprint", "lock"):
                 with suppress(OSError):
                     (self.folder / name).unlink()
         self.release()
-        with suppress(OSError):  # it is not empty, and so another's
+        with suppress(OSError):  # it is not empty: it belongs to another process
             self.folder.rmdir()
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock, self.locked = None, False
 
 
 def sync(path: Path) -> None:
-    """Make a file or a folder's entries durable."""
+    """Flush a file, or the entries of a folder, to disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -174,11 +178,7 @@ def sync(path: Path) -> None:
 
 
 def refuse_other(dest: Path) -> None:
-    """DEST must be free, an empty folder, or a dataset.
-
-    Raises:
-        UsageError: it is something else.
-    """
+    """Raise UsageError unless DEST does not exist, is an empty folder, or is a dataset."""
     if not os.path.lexists(dest):
         return
     if not dest.is_dir():
@@ -191,7 +191,7 @@ def refuse_other(dest: Path) -> None:
 
 @contextmanager
 def disk_errors(dest: Path) -> Iterator[None]:
-    """Turn an OSError of writing into a MedvqError that names DEST."""
+    """Convert an OSError of writing to a MedvqError that names DEST."""
     try:
         yield
     except OSError as e:

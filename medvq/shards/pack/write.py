@@ -1,4 +1,4 @@
-"""Write one shard from what the parts hold. Runs in worker processes; a shard that is there is not written again."""
+"""Write one shard from the examined parts. Runs in worker processes; a shard that exists is not written again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from medvq.shards.pack.examine import Payload
 from medvq.shards.source.base import Source
 
 
-class Piece(NamedTuple):
-    """A sample as a shard needs it."""
+class ShardSample(NamedTuple):
+    """What is needed to write the members of one sample."""
 
     key: str
     image: Payload
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     ext: str
     label: int
     facts: dict[str, Any]
-    """What KEY.json says."""
+    """Content of KEY.json."""
     mask: Payload | None
     mask_path: str
     mask_size: int
@@ -51,7 +51,7 @@ class ShardTask:
     records: str
     """Folder for its record."""
     source: Source
-    pieces: list[Piece]
+    samples: list[ShardSample]
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Written:
     bytes: int
     sha256: str
     places: Places
-    """Where its members lie."""
+    """Where its members are."""
 
 
 def write_shard(task: ShardTask) -> Written:
-    """Write the shard, or take its record where it was written before.
+    """Write the shard and return its record; return the record only if the shard was written before.
 
     Raises:
-        OSError: the staging folder cannot be written.
+        OSError: the workspace cannot be written.
         DataError: the source changed since it was examined.
     """
     done = recorded(task.file, task.out, task.records)
@@ -81,13 +81,13 @@ def write_shard(task: ShardTask) -> Written:
     spools: dict[str, BinaryIO] = {}
     try:
         with TarWriter(Path(temporary)) as tar:
-            members = [_add(tar, piece, task.source, spools) for piece in task.pieces]
+            members = [_add(tar, sample, task.source, spools) for sample in task.samples]
             size, digest = tar.close()
     finally:
         for f in spools.values():
             f.close()
     os.replace(temporary, final)
-    written = Written(task.file, len(task.pieces), size, digest, places_of(members))
+    written = Written(task.file, len(task.samples), size, digest, places_of(members))
     row = {**vars(written), "places": {name: found.tolist() for name, found in written.places.items()}}
     Path(record + ".tmp").write_text(json.dumps(row), encoding="utf-8")
     os.replace(record + ".tmp", record)
@@ -117,19 +117,21 @@ def _paths(file: str, out: str, records: str) -> tuple[str, str]:
     return os.path.join(records, file + ".json"), os.path.join(out, file)
 
 
-def _add(tar: TarWriter, piece: Piece, source: Source, spools: dict[str, BinaryIO]) -> dict[str, Member]:
-    data = _bytes(piece.image, piece.path, piece.size, piece, source, spools)
-    out = {"image": tar.add(f"{piece.key}.{piece.ext}", data, piece.image.crc32)}
-    if piece.mask:
-        data = _bytes(piece.mask, piece.mask_path, piece.mask_size, piece, source, spools)
-        out["mask"] = tar.add(f"{piece.key}.mask.png", data, piece.mask.crc32)
-    if piece.label >= 0:
-        out["cls"] = tar.add(f"{piece.key}.cls", str(piece.label).encode())
-    out["json"] = tar.add(f"{piece.key}.json", _facts(piece.facts).encode())
+def _add(tar: TarWriter, sample: ShardSample, source: Source, spools: dict[str, BinaryIO]) -> dict[str, Member]:
+    data = _bytes(sample.image, sample.path, sample.size, sample, source, spools)
+    out = {"image": tar.add(f"{sample.key}.{sample.ext}", data, sample.image.crc32)}
+    if sample.mask:
+        data = _bytes(sample.mask, sample.mask_path, sample.mask_size, sample, source, spools)
+        out["mask"] = tar.add(f"{sample.key}.mask.png", data, sample.mask.crc32)
+    if sample.label >= 0:
+        out["cls"] = tar.add(f"{sample.key}.cls", str(sample.label).encode())
+    out["json"] = tar.add(f"{sample.key}.json", _facts(sample.facts).encode())
     return out
 
 
-def _bytes(payload: Payload, path: str, size: int, piece: Piece, source: Source, spools: dict[str, BinaryIO]) -> bytes:
+def _bytes(
+    payload: Payload, path: str, size: int, sample: ShardSample, source: Source, spools: dict[str, BinaryIO]
+) -> bytes:
     if payload.pieces is not None:
         try:
             data = source.read(path, size)
@@ -138,13 +140,13 @@ def _bytes(payload: Payload, path: str, size: int, piece: Piece, source: Source,
         if len(data) != payload.length or len(payload.pieces) > 1:
             data = joined(data, payload.pieces)
     else:
-        if piece.spool not in spools:
-            spools[piece.spool] = open(piece.spool, "rb")  # noqa: SIM115 - closed by the caller
-        spool = spools[piece.spool]
+        if sample.spool not in spools:
+            spools[sample.spool] = open(sample.spool, "rb")  # noqa: SIM115 - closed by the caller
+        spool = spools[sample.spool]
         spool.seek(payload.offset)
         data = spool.read(payload.length)
     if len(data) == payload.length and zlib.crc32(data) == payload.crc32:
         return data
     if payload.pieces is not None:
         raise DataError("the file changed while the source was being packed", where=path, hint="start again")
-    raise MedvqError("the staging folder was changed from outside", where=piece.spool, hint="start again")
+    raise MedvqError("the workspace was changed from outside", where=sample.spool, hint="start again")

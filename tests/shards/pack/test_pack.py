@@ -26,8 +26,8 @@ from medvq.config.recipe import Recipe
 from medvq.errors import DataError, MissingError, NotFoundError, UsageError
 from medvq.shards.dataset.manifest import canonical, read_manifest
 from medvq.shards.dataset.verify import verify
+from medvq.shards.pack.digest import digest_of
 from medvq.shards.pack.keys import keys_of
-from medvq.shards.pack.layout import digest_of
 from medvq.shards.pack.pack import BadSamplesError, pack
 
 

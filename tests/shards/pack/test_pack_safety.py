@@ -89,7 +89,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(
     source: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as m:
-        m.setattr(workspace.Staging, "publish", lambda self: (_ for _ in ()).throw(Killed))
+        m.setattr(workspace.Workspace, "publish", lambda self: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             pack(source, tmp_path / "out", RECIPE, processes=1)
     monkeypatch.setattr(examine, "decode", lambda *_: pytest.fail("decoded again"))
@@ -101,7 +101,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(
 def test_what_was_done_for_another_recipe_is_not_used(source: Path, whole: dict[str, str], tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     with monkeypatch.context() as m:
-        m.setattr(workspace.Staging, "publish", lambda self: (_ for _ in ()).throw(Killed))
+        m.setattr(workspace.Workspace, "publish", lambda self: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             pack(source, tmp_path / "out", RECIPE.model_copy(update={"size": (7, 7)}), processes=1)
     pack(source, tmp_path / "out", RECIPE, processes=1)
@@ -112,7 +112,7 @@ def test_a_source_that_cannot_be_read_costs_no_earlier_work(
     source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as m:
-        m.setattr("medvq.shards.pack.phases.plan_pack", _stop)
+        m.setattr("medvq.shards.pack.phases.plan_layout", _stop)
         with pytest.raises(KeyboardInterrupt):
             pack(source, tmp_path / "new" / "out", RECIPE, processes=1)
     done = sorted(p.name for p in (tmp_path / "new" / ".out.packing" / "parts").iterdir())
@@ -135,7 +135,7 @@ def test_a_torn_file_in_the_staging_folder_is_made_again(
     source: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
 ) -> None:
     with monkeypatch.context() as m:
-        m.setattr(workspace.Staging, "publish", lambda self: (_ for _ in ()).throw(Killed))
+        m.setattr(workspace.Workspace, "publish", lambda self: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             pack(source, tmp_path / "out", RECIPE, processes=1)
     path = tmp_path / ".out.packing" / torn
@@ -149,7 +149,7 @@ def test_what_was_logged_after_a_torn_line_is_not_done_again(
 ) -> None:
     log = tmp_path / ".out.packing" / "parts" / "examined.jsonl"
     with monkeypatch.context() as m:
-        m.setattr(workspace.Staging, "publish", lambda self: (_ for _ in ()).throw(Killed))
+        m.setattr(workspace.Workspace, "publish", lambda self: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             pack(source, tmp_path / "out", RECIPE, processes=1)
         log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
@@ -273,7 +273,7 @@ def test_a_parent_that_is_a_file(tmp_path: Path, source: Path) -> None:
 
 
 def test_two_at_once_do_not_mix(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = workspace.Staging(tmp_path / "out")
+    first = workspace.Workspace(tmp_path / "out")
     first.claim()
     first.open("someone else")
     put(first.folder / "parts" / "theirs", "work of another")
@@ -288,7 +288,7 @@ def test_two_at_once_do_not_mix(source: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_who_waited_for_another_finds_what_it_published(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "cells", {"a": 5, "b": 5})
-    first = workspace.Staging(tmp_path / "out")
+    first = workspace.Workspace(tmp_path / "out")
     first.claim()
     with ThreadPoolExecutor(1) as threads:
         second = threads.submit(pack, root, tmp_path / "out", processes=1)
@@ -301,7 +301,7 @@ def test_who_waited_for_another_finds_what_it_published(tmp_path: Path) -> None:
 
 
 def test_a_lock_on_a_folder_that_was_removed_is_none(tmp_path: Path) -> None:
-    first, second, third = (workspace.Staging(tmp_path / "out") for _ in range(3))
+    first, second, third = (workspace.Workspace(tmp_path / "out") for _ in range(3))
     first.claim()
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(second.lock)

@@ -72,7 +72,7 @@ def test_any_number_of_processes_gives_the_same_bytes_and_a_stop_is_made_good(
     pack(shards, tmp_path / "three", recipe, processes=3)
     assert signature(tmp_path / "one") == signature(tmp_path / "three")
     with monkeypatch.context() as m:
-        m.setattr(workspace.Staging, "publish", lambda self: (_ for _ in ()).throw(Killed))
+        m.setattr(workspace.Workspace, "publish", lambda self: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             pack(shards, tmp_path / "again", recipe, processes=1)
     monkeypatch.setattr("medvq.shards.pack.examine.decode", lambda *_: pytest.fail("decoded again"))

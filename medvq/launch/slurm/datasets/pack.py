@@ -48,7 +48,7 @@ from medvq.shards.pack.facts import versions
 from medvq.shards.pack.pack import pack, report_of
 from medvq.shards.pack.phases import fingerprint_of, parts_for
 from medvq.shards.pack.report import PackReport
-from medvq.shards.pack.workspace import JOBS, Staging, disk_errors, refuse_other
+from medvq.shards.pack.workspace import JOBS, Workspace, disk_errors, refuse_other
 from medvq.shards.source.resolve import ResolvedSource, must_exist, read_source
 
 Say = Callable[[str], None]
@@ -93,7 +93,7 @@ def submit_pack(
         SilentError: SLURM does not answer.
         MedvqError: another process packs to DEST, DEST cannot be written, or SLURM refuses the jobs.
     """
-    staging = Staging(request.dest)
+    staging = Workspace(request.dest)
     must_exist(request.source, request.recipe)
     refuse_other(request.dest)
     if (request.dest / MANIFEST).is_file():
@@ -135,7 +135,7 @@ def submit_pack(
 
 def _packing(request: PackRequest, fingerprint: str) -> Packing:
     return Packing(
-        dest=str(Staging(request.dest).dest),
+        dest=str(Workspace(request.dest).dest),
         fingerprint=fingerprint,
         versions=versions(),
         processes=request.processes or request.slurm.cpus_per_node,
@@ -144,7 +144,7 @@ def _packing(request: PackRequest, fingerprint: str) -> Packing:
     )
 
 
-def _tell_how_it_stands(before: Attempt, staging: Staging, packing: Packing, say: Say) -> None:
+def _tell_how_it_stands(before: Attempt, staging: Workspace, packing: Packing, say: Say) -> None:
     """Say how an earlier attempt ended.
 
     Raises:
@@ -181,7 +181,7 @@ def own_code(understood: ResolvedSource) -> set[str]:
 
 
 def missing_phases(
-    understood: ResolvedSource, staging: Staging, packing: Packing, request: PackRequest, attempt: int
+    understood: ResolvedSource, staging: Workspace, packing: Packing, request: PackRequest, attempt: int
 ) -> Phases:
     """Return the phases that are not done yet, with their tasks; what the tasks read is written."""
     parts = parts_for(understood, staging)
@@ -206,7 +206,7 @@ def missing_phases(
     return [*phases, ("publish", [Publish(packing=packing)])]
 
 
-def progress_text(staging: Staging) -> str:
+def progress_text(staging: Workspace) -> str:
     """Say how far a packing is, in a few words: `about 320 images examined, 2 shards written`."""
     lines = sum(log.read_bytes().count(b"\n") for log in staging.logs)
     shards = len(list(staging.records.glob("*.json")))
@@ -234,7 +234,7 @@ def wait_for_pack(dest: Path, say: Say) -> PackReport:
     Raises:
         MedvqError: what a job failed of, as `pack`; or the jobs ended before the dataset was whole.
     """
-    staging = Staging(dest)
+    staging = Workspace(dest)
     attempt = last_attempt(staging.jobs / JOBS)
     if attempt:
         wait_for_jobs(attempt, (dest / MANIFEST).is_file, say)
@@ -261,7 +261,7 @@ def forget_ended_jobs(dest: Path) -> None:
     Raises:
         MedvqError: they have not ended, or it is not known whether they have.
     """
-    record = Staging(dest).jobs / JOBS
+    record = Workspace(dest).jobs / JOBS
     attempt = last_attempt(record)
     if attempt is None:
         return

@@ -27,7 +27,7 @@ from medvq.shards.pack.facts import versions
 from medvq.shards.pack.pack import pack_resolved
 from medvq.shards.pack.phases import examine, lay_out, parts_for, shard_task
 from medvq.shards.pack.pool import uncollected, working
-from medvq.shards.pack.workspace import Staging, disk_errors
+from medvq.shards.pack.workspace import Workspace, disk_errors
 from medvq.shards.pack.write import ShardTask, recorded, write_shard
 from medvq.shards.source.resolve import ResolvedSource
 
@@ -50,9 +50,9 @@ class Packing:
     on_leak: str | None
 
     @property
-    def staging(self) -> Staging:
+    def staging(self) -> Workspace:
         """The folder beside DEST."""
-        return Staging(Path(self.dest))
+        return Workspace(Path(self.dest))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Publish(Checkpointable):
         atexit.register(_clean, staging)
 
 
-def _clean(staging: Staging) -> None:
+def _clean(staging: Workspace) -> None:
     """Remove the staging folder, in which the log of this very process lies."""
     close_output()
     if staging.locked or staging.lock():
@@ -168,7 +168,7 @@ def close_output() -> None:
 
 
 @contextmanager
-def task(packing: Packing, phase: str) -> Iterator[Staging]:
+def task(packing: Packing, phase: str) -> Iterator[Workspace]:
     """Within, errors that are for people are also written down for the command to tell."""
     staging = packing.staging
 
@@ -182,17 +182,17 @@ def task(packing: Packing, phase: str) -> Iterator[Staging]:
         yield staging
 
 
-def examine_share(staging: Staging, attempt: int, number: int) -> Path:
+def examine_share(staging: Workspace, attempt: int, number: int) -> Path:
     """Return the file that holds the parts of one examining task."""
     return staging.jobs / f"examine-{attempt:03d}-{number:04d}.pkl"
 
 
-def write_share(staging: Staging, number: int) -> Path:
+def write_share(staging: Workspace, number: int) -> Path:
     """Return the file that holds the shards of one writing task."""
     return staging.jobs / f"write-{number:04d}.pkl"
 
 
-def unwritten(staging: Staging) -> list[int] | None:
+def unwritten(staging: Workspace) -> list[int] | None:
     """Return the numbers of writing tasks that have shards left to write; None if shards are not laid out yet."""
     layout = read_json(staging.jobs / LAYOUT)
     if layout is None:
