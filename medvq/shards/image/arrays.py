@@ -1,4 +1,4 @@
-"""Arrays of numbers as 8-bit pixels: `.npy` bytes, and grey of 16 or 32 bits or float."""
+"""Convert arrays of numbers to 8-bit pixels: `.npy` bytes, and grey of 16 or 32 bits or float."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ if TYPE_CHECKING:
     from medvq.config.recipe import Recipe
 
 _BAND = 1 << 20
-"""Numbers that are converted at once."""
+"""Number of values converted at once."""
 Pixels = npt.NDArray[np.uint8]
 """(H, W) grey or (H, W, 3) RGB, 0..255."""
 
 
 def check_size(width: int, height: int, recipe: Recipe) -> None:
-    """Refuse an image with no pixels, or with more than the recipe allows.
-
-    Raises:
-        BadImage: so it is.
-    """
+    """Raise BadImage if an image has no pixels, or more than the recipe allows."""
     if width < 1 or height < 1:
         raise BadImage(f"its header says {width}x{height} pixels")
     if width * height > recipe.max_pixels:
@@ -36,7 +32,7 @@ def check_size(width: int, height: int, recipe: Recipe) -> None:
 
 
 def npy_bytes(array: npt.NDArray[Any]) -> bytes:
-    """`array` as the bytes of an `.npy` file of version 1.0, C order."""
+    """Return `array` as the bytes of an `.npy` file of version 1.0, in C order."""
     return _header(array.shape, array.dtype) + array.tobytes()
 
 
@@ -58,10 +54,10 @@ def _read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def by_numpy(data: bytes, recipe: Recipe) -> tuple[npt.NDArray[Any], list[str]]:
-    """The bytes of an `.npy` file as pixels, or as wider numbers for `to_8_bits`, and the rules that did it.
+    """Return the array in an `.npy` file, as pixels or as wider numbers for `to_8_bits`, and the rules applied.
 
     Raises:
-        BadImage: it is damaged or no image.
+        BadImage: the file is damaged or not an image.
     """
     wide = 2 if data[6:7] == b"\x01" else 4
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
@@ -85,15 +81,15 @@ def by_numpy(data: bytes, recipe: Recipe) -> tuple[npt.NDArray[Any], list[str]]:
 
 
 def array_bytes_can_be_kept(data: bytes, pixels: Pixels) -> bool:
-    """Whether the `.npy` bytes `data` are plainly `pixels`, as `npy` stores them."""
+    """Return whether the `.npy` bytes `data` are exactly those that `npy_bytes` makes of `pixels`."""
     return data == npy_bytes(pixels)
 
 
 def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:
-    """Grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule that did it.
+    """Return grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule applied.
 
     Raises:
-        BadImage: the values have no stated range and `window` is None.
+        BadImage: the values exceed the range of their type, and `window` is None.
     """
     if values.ndim != 2:
         raise BadImage(f"{values.ndim} dimensions where grey was expected")
@@ -114,7 +110,7 @@ def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> t
 
 
 def in_bands(convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], values: npt.NDArray[Any]) -> Pixels:
-    """`convert`, which keeps height and width, some rows at a time: its wide numbers take little memory so."""
+    """Apply `convert`, which keeps height and width, to some rows at a time, to save memory for its wide numbers."""
     rows = max(1, _BAND // max(1, math.prod(values.shape[1:])))
     out: Pixels | None = None
     for top in range(0, len(values), rows):
@@ -127,6 +123,6 @@ def in_bands(convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], values: np
 
 
 def first_line(e: Exception) -> str:
-    """What an error of a library says, in one line, the same in every process."""
+    """Return the first line of an error's text, without memory addresses, which differ between processes."""
     text = (str(e).splitlines() or [type(e).__name__])[0]
     return re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", text)[:120]

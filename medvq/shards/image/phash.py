@@ -1,4 +1,4 @@
-"""Near-duplicates: images that look alike though their bytes differ, found by a perceptual hash."""
+"""Find near-duplicates by a perceptual hash: images that look alike although their bytes differ."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SIDE, FINE = 16, 4
 """The hash compares SIDE x SIDE neighbouring patches, each the mean of FINE x FINE pixels."""
 BITS = SIDE * SIDE
 NEAR = 20
-"""Bits by which near-duplicates differ at most. Scaled, brightened and encoded again, smears, MRI and lesions change by
-9 to 12 (median); different smears differ by 74 or more, different lesions by 30."""
+"""Largest number of bits by which near-duplicates differ. Scaled, brightened and encoded again, smears, MRI and lesions
+change by 9 to 12 bits (median); different smears differ by 74 or more, different lesions by 30."""
 LARGE = 192
 """Images with at least so many pixels a side are reduced to the means of 8 x 8 blocks first."""
 MOST = 200_000
-"""Images among which near-duplicates are looked for; with more it would take minutes."""
+"""Largest number of images that are compared; more would take minutes."""
 BANDS = 16
-"""Only images that agree in one band of 16 bits are compared; 20 random bits spare four bands on average."""
+"""Only images that agree in a band of 16 bits are compared; 20 random bits leave four bands unchanged on average."""
 CROWDED = 64
-"""A band value that more images share says nothing about likeness (flat background) and is passed over."""
+"""A band value that more images share is ignored, as it comes from flat background."""
 
 
 def looks(pixels: Pixels) -> str:
@@ -60,7 +60,7 @@ _ACROSS = np.kron(np.eye(SIDE + 1, dtype=np.float32), np.ones((FINE, 1), np.floa
 
 @lru_cache(maxsize=64)
 def _grid(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
-    """Where the picked pixels of the green (or only) channel lie in the flat image."""
+    """Return the places of the sampled pixels of the green (or only) channel in the flat image."""
     height, width = shape[:2]
     rows = np.minimum((np.arange(SIDE * FINE) * height + height // 2) // (SIDE * FINE), height - 1)
     columns = np.minimum((np.arange((SIDE + 1) * FINE) * width + width // 2) // ((SIDE + 1) * FINE), width - 1)
@@ -71,7 +71,7 @@ def _grid(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
 
 
 def near_pairs(hashes: Sequence[str], apart: Sequence[str]) -> list[tuple[int, int, int]]:
-    """(i, j, bits that differ) of pairs that look alike and are in different `apart` (splits), i < j, sorted."""
+    """Return sorted (i, j, differing bits), i < j, of pairs that look alike and have different values in `apart`."""
     if len(hashes) > MOST or len(set(apart)) < 2:
         return []
     codes = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), BITS // 8)
@@ -89,7 +89,7 @@ def near_pairs(hashes: Sequence[str], apart: Sequence[str]) -> list[tuple[int, i
 
 
 def _candidates(values: npt.NDArray[np.uint16]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Pairs of places with the same value, in a few large batches; values that too many share give none."""
+    """Yield pairs of places with the same value, in large batches; values that too many share are left out."""
     order = np.argsort(values, kind="stable")
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     order = order[(counts <= CROWDED)[place[order]]]

@@ -1,15 +1,18 @@
-"""What a file is, by its first bytes and not by its name."""
+"""Detect the type of a file by its first bytes, not by its name."""
 
 from __future__ import annotations
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm"}
 )
-"""Files with these names are expected to be images; one that is not is a bad sample."""
+"""A file with one of these suffixes that is not an image is a bad sample."""
 
 
 def sniff(head: bytes) -> str | None:
-    """The kind of image (`jpeg`, `png`, `bmp`, `tiff`, `webp`, `gif`, `pnm`) that begins with `head` (64 bytes do)."""
+    """Return the kind of image (`jpeg`, `png`, `bmp`, `tiff`, `webp`, `gif`, `pnm`) whose first 64 bytes are `head`.
+
+    Return None if it is no known kind.
+    """
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -31,7 +34,7 @@ _BMP_HEADERS = {n.to_bytes(4, "little") for n in (12, 16, 40, 52, 56, 64, 108, 1
 
 
 def describe(head: bytes) -> str:
-    """What a file that is no image seems to be, for a message."""
+    """Return what a file that is not an image seems to be, for a message."""
     text = head.lstrip().lower()
     if not head:
         return "the file is empty"

@@ -1,1 +1,1 @@
-"""Which sample goes where: splits, subsets, and the order of every epoch. Pure functions."""
+"""Decide splits, subsets, and the order of samples in every epoch. Pure functions."""

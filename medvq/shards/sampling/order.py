@@ -1,7 +1,7 @@
 """The order of samples: which of a view's samples make up every global batch of an epoch.
 
-An order is a pure function of what a view is (`OrderFacts.key`), the seed and the epoch. The number of workers and of
-loader processes only says who reads which slice of a global batch. Bits come from Philox (`random_raw`) and a
+An order is a pure function of the view (`OrderFacts.key`), the seed and the epoch. The number of workers and of loader
+processes only decides who reads which slice of a global batch. Bits come from Philox (`random_raw`) and a
 stable sort, which are the same in every version of numpy; its `Generator` methods are not.
 """
 
@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFacts:
-    """All that an order depends on, apart from seed, epoch and batch size."""
+    """Everything that an order depends on, except seed, epoch and batch size."""
 
     key: Mapping[str, Any]
     """`View.key()`: the canonical description of the view."""
@@ -32,22 +32,22 @@ class OrderFacts:
     groups: NDArray[np.integer[Any]] | None = None
     """(samples,) group of each sample for draws with replacement; None for a permutation."""
     mass: tuple[float, ...] = ()
-    """Probability (any scale) of each group; inside a group all samples are equally likely."""
+    """Relative probability of each group; within a group all samples are equally likely."""
     draws: int = 0
-    """Number of draws an epoch, where `groups` is given."""
+    """Number of draws in an epoch, if `groups` is given."""
 
     def __len__(self) -> int:
-        """Samples an epoch, before the last batch is filled."""
+        """Number of samples in an epoch, before the last batch is filled."""
         return self.samples if self.groups is None else self.draws
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """Number of full global batches that hold `samples` samples."""
+    """Return the number of global batches that hold `samples` samples."""
     return -(-samples // batch_size)
 
 
 def epoch_order(facts: OrderFacts, seed: int, epoch: int, batch_size: int) -> Ints:
-    """(steps, batch_size) positions in the view; the last batch is filled from the start of the order."""
+    """Return (steps, batch_size) positions in the view; the last batch is filled from the start of the order."""
     key = draw_key(facts.key, seed, epoch, "order")
     if facts.groups is None:
         order = sorting_of(random_bits(key, facts.samples))
@@ -60,23 +60,23 @@ def epoch_order(facts: OrderFacts, seed: int, epoch: int, batch_size: int) -> In
 
 
 def random_bits(key: int, n: int) -> NDArray[np.uint64]:
-    """(n,) uniform 64-bit words of the stream `key`."""
+    """Return (n,) uniform 64-bit words of the stream `key`."""
     return np.random.Philox(key=key).random_raw(n)
 
 
 def random_unit(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Uniform floats in [0, 1) from 64-bit words, 53 bits each."""
+    """Return uniform floats in [0, 1), made of 53 bits of each 64-bit word."""
     unit: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return unit
 
 
 def random_below(bits: NDArray[np.uint64], below: NDArray[np.integer[Any]] | int) -> Ints:
-    """Uniform integers in [0, below) from 64-bit words; the bias is under below / 2^53."""
+    """Return uniform integers in [0, below), made of 64-bit words; the bias is smaller than below / 2^53."""
     return (random_unit(bits) * below).astype(np.int64)
 
 
 def sorting_of(values: NDArray[Any]) -> Ints:
-    """The stable argsort of `values`; where no two are equal the faster unstable one gives the same."""
+    """Return the stable argsort of `values`. The faster unstable sort is used if no two values are equal."""
     order = np.argsort(values)
     ordered = values[order]
     if np.any(ordered[1:] == ordered[:-1]):
@@ -85,7 +85,7 @@ def sorting_of(values: NDArray[Any]) -> Ints:
 
 
 def _draw(key: int, groups: NDArray[np.integer[Any]], mass: tuple[float, ...], draws: int) -> Ints:
-    """(draws,) positions drawn with replacement: a group by its mass, then one of its samples."""
+    """Return (draws,) positions drawn with replacement: first a group by its mass, then one of its samples."""
     members = np.argsort(groups, kind="stable")
     sizes = np.bincount(groups, minlength=len(mass))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -100,15 +100,15 @@ def _draw(key: int, groups: NDArray[np.integer[Any]], mass: tuple[float, ...], d
 
 
 def rank_slice(batch: Ints, rank: int, world: int) -> Ints:
-    """The contiguous part of a global batch that `rank` of `world` reads; world divides the batch."""
+    """Return the contiguous slice of a global batch that `rank` of `world` reads; `world` divides the batch."""
     local = len(batch) // world
     return batch[rank * local : (rank + 1) * local]
 
 
 def eval_slices(samples: int, batch_size: int, rank: int, world: int) -> list[Ints]:
-    """The positions that `rank` evaluates, batch by batch: over all ranks every sample exactly once.
+    """Return the positions that `rank` evaluates, by batch; over all ranks, every sample appears exactly once.
 
-    A global batch is shared out as evenly as it can be; a rank without a share of the last one has a batch less.
+    Each global batch is divided as evenly as possible. A rank that gets nothing of the last batch has one batch less.
     """
     out = []
     for start in range(0, samples, batch_size):
@@ -120,6 +120,9 @@ def eval_slices(samples: int, batch_size: int, rank: int, world: int) -> list[In
 
 
 def shares(order: Ints, part: NDArray[np.integer[Any]], parts: int) -> list[float]:
-    """The realised share of each part of a mixture in an epoch's `order`; `part` (samples,) of each position."""
+    """Return the realised share of each part of a mixture in an epoch's `order`.
+
+    `part` (samples,) is the part of each position.
+    """
     counts = np.bincount(part[order.ravel()], minlength=parts)
     return [float(c) / order.size for c in counts]

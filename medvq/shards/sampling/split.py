@@ -1,4 +1,4 @@
-"""Make splits that are group-disjoint, stratified and seeded, and look for leaks between splits."""
+"""Make splits that are group-disjoint, stratified and seeded, and find leaks between splits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from medvq.config.recipe import Made
 from medvq.errors import UsageError
 
 FEW = 10
-"""Where no class has as many samples, the source is a trial, and an empty split is not the fault of the recipe."""
+"""If no class has so many samples, an empty split is a note and not an error: the source is a small trial."""
 
 
 @dataclass(frozen=True)
 class SplitMember:
-    """What splitting needs to know of a sample."""
+    """What splitting needs to know about a sample."""
 
     content: str
     """sha256 of its bytes."""
@@ -28,10 +28,11 @@ class SplitMember:
 
 
 def make_splits(members: Sequence[SplitMember], make: Mapping[str, Made], seed: int) -> list[str]:
-    """The split of each member after the wanted ones are made.
+    """Return the split of each member after the splits in `make` are made.
 
-    Samples of one group or with the same bytes stay together. Each class gives the wanted share as nearly as that
-    allows; a class of one sample stays where it is. Which samples go is a function of their content and `seed` alone.
+    Samples of one group, or with the same bytes, stay together. Within that limit, each class gives the wanted share as
+    closely as possible. A class of one sample stays in its split. Which samples move depends only on their content and
+    `seed`.
     """
     out = [m.split for m in members]
     for source in sorted({m.of for m in make.values()}):
@@ -46,7 +47,7 @@ def make_splits(members: Sequence[SplitMember], make: Mapping[str, Made], seed: 
 def _dealt(
     members: list[SplitMember], source: str, wanted: Mapping[str, float], seed: int
 ) -> list[tuple[list[int], str]]:
-    """Deal what belongs together, largest first, to the split that lacks most of its classes."""
+    """Assign units of samples, largest first, each to the split that lacks most of the unit's classes."""
     counts = Counter(m.label for m in members)
     lacking = {name: {c: _rounded(n, wanted[name]) for c, n in counts.items()} for name in wanted}
     lacking[source] = {c: n - sum(lacking[name][c] for name in wanted) for c, n in counts.items()}
@@ -71,14 +72,14 @@ def _rounded(n: int, share: float) -> int:
 
 
 def check_shares(make: Mapping[str, Made], rows: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Notes about wanted splits that stay empty since all classes are so small.
+    """Return notes about splits that stay empty because all classes are small.
 
     Args:
-        make: the wanted splits.
+        make: the splits to make.
         rows: split and label of every sample.
 
     Raises:
-        UsageError: a share is too small to take a sample of any class, of which one is not that small.
+        UsageError: a share is too small to take a sample of any class, although one class is not small.
     """
     counts: dict[str, Counter[str | None]] = defaultdict(Counter)
     for split, label in rows if make else ():
@@ -98,20 +99,20 @@ def check_shares(make: Mapping[str, Made], rows: Iterable[tuple[str, str | None]
 
 
 def _least_share(n: int) -> float:
-    """The smallest share, of two digits, that takes one of `n` samples."""
+    """Return the smallest share, rounded up to two digits, that takes one of `n` samples."""
     scale: int = 10 ** (1 - math.floor(math.log10(0.5 / n)))
     return math.ceil(0.5 / n * scale) / scale
 
 
 def refuse_empty(make: Mapping[str, Made], rows: Sequence[tuple[str, str, str | None]]) -> None:
-    """Nothing, where every wanted split got a sample.
+    """Check that every split that was made got a sample.
 
     Args:
-        make: the wanted splits.
+        make: the splits to make.
         rows: given split, split after `make_splits`, and label of every sample that is packed.
 
     Raises:
-        UsageError: one got none, and not as all classes are so small.
+        UsageError: a split got no sample, and the reason is not that all classes are small.
     """
     check_shares(make, [(given, label) for given, _, label in rows])
     got = {split for given, split, _ in rows if split != given}
@@ -125,7 +126,7 @@ def refuse_empty(make: Mapping[str, Made], rows: Sequence[tuple[str, str, str | 
 
 
 def _units(members: Sequence[SplitMember]) -> list[list[int]]:
-    """Positions of members that must stay together: connected by group or by content."""
+    """Return the positions of members that must stay together, as they share a group or their content."""
     parent = list(range(len(members)))
 
     def root(i: int) -> int:
@@ -145,7 +146,7 @@ def _units(members: Sequence[SplitMember]) -> list[list[int]]:
 
 
 def find_leaks(members: Sequence[SplitMember], paths: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """What was checked, and each group or content that lies in more than one split."""
+    """Return what was checked (bytes, group), and each group or content that is in more than one split."""
     checked = ["bytes"]
     if any(m.group is not None for m in members):
         checked.append("group")

@@ -16,12 +16,12 @@ def ranks(
     has_mask: Sequence[bool] | npt.NDArray[np.bool_],
     draw: int = 0,
 ) -> npt.NDArray[np.int32]:
-    """The place (from 0) of each sample in its class, so that every subset holds every smaller one.
+    """Return the rank (from 0) of each sample in its class; a subset takes the first ranks, so that subsets nest.
 
     Args:
-        keys: one text per sample that names its content (datasets use the sha256 of the source bytes), so that
+        keys: one text per sample that identifies its content. Datasets use the sha256 of the source bytes, so that
             renaming files changes no subset.
-        labels: one class per sample; -1 is a class too (the unlabelled).
+        labels: one class per sample; the unlabelled samples, -1, count as a class.
         has_mask: whether the sample has a mask. Among the first n of a class with M masks of N samples,
             floor((n+1)·M/N) have one, as in the released subsets of Raabin-WBC.
         draw: another number gives another ranking.
@@ -45,7 +45,7 @@ def _drawn(draw: int, key: str) -> int:
 
 
 def _interleaved(rows: npt.NDArray[np.int64], masked: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """`rows` of one class, in drawn order, with their masked members moved to the places that the rule gives them."""
+    """Return `rows` of one class, in drawn order, with masked samples moved to the ranks that the rule gives them."""
     with_mask, without = rows[masked[rows]], rows[~masked[rows]]
     n, m = len(rows), len(with_mask)
     wanted = np.minimum((np.arange(2, n + 2) * m) // n, np.minimum(np.arange(1, n + 1), m))
@@ -56,10 +56,10 @@ def _interleaved(rows: npt.NDArray[np.int64], masked: npt.NDArray[np.bool_]) -> 
 
 
 def take(counts: Mapping[int, int] | Sequence[int], percent: float) -> dict[int, int]:
-    """How many of each class are in the `percent` subset: {label: n}, exact for decimal percentages.
+    """Return how many samples of each class are in the `percent` subset, {label: n}; exact for decimal percentages.
 
     Raises:
-        ValueError: percent is not above 0 and at most 100.
+        ValueError: `percent` is not in (0, 100].
     """
     if not 0 < percent <= 100:
         raise ValueError(f"a subset is above 0 and at most 100 %, not {percent}")

@@ -1,4 +1,4 @@
-"""The five white cells of a smear: what tells one class from another, and how far they overlap.
+"""The five classes of white cells in a smear: how they differ, and how far they overlap.
 
 Sizes are those of haematology textbooks, in micrometres. The classes overlap where they do under a microscope: large
 lymphocytes and small monocytes, pale eosinophils and neutrophils of two lobes, band forms, basophils without grains.
@@ -19,7 +19,7 @@ PURPLE, BLUE, PINK, ORANGE = range(4)
 
 @dataclass(frozen=True, kw_only=True)
 class Granules:
-    """Grains in the cytoplasm; over the nucleus too where `covering` is above 0 (a share of their strength)."""
+    """Grains in the cytoplasm. They also cover the nucleus, with the share `covering` of their strength."""
 
     count: int
     radius: float
@@ -30,7 +30,7 @@ class Granules:
 
 @dataclass(frozen=True, kw_only=True)
 class BloodCell:
-    """A white cell before it is placed: all that tells one class from another."""
+    """A white cell before it is placed: everything that depends on its class."""
 
     radius: float
     lobes: list[tuple[float, float, float]]
@@ -38,10 +38,10 @@ class BloodCell:
     cytoplasm: tuple[float, float, float, float]
     """Concentration of each dye."""
     bridge: float = 0.0
-    """Half width of what joins one lobe to the next; 0 where they only touch."""
+    """Half width of the bridge from one lobe to the next; 0 if they only touch."""
     blend: float = 0.35
     rough: float = 0.06
-    """How far the outline strays from a circle, as a share of the radius."""
+    """How far the outline deviates from a circle, as a share of the radius."""
     chromatin: float = 1.0
     """Concentration of the purple dye in the nucleus."""
     clumps: float = 0.15
@@ -87,7 +87,7 @@ def monocyte(s: Stream) -> BloodCell:
 
 
 def _chain(s: Stream, count: int, ring: float, size: float) -> list[tuple[float, float, float]]:
-    """`count` lobes along a bent chain about the middle of the cell."""
+    """Return `count` lobes along a bent chain around the centre of the cell."""
     step = min(s.uniform(1.05, 1.5), 4.4 / (count - 1))  # so that the ends do not meet
     turn = [(i - (count - 1) / 2) * step + s.uniform(-0.22, 0.22) for i in range(count)]
     reach = [ring * s.uniform(0.8, 1.15) for _ in range(count)]

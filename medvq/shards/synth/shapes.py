@@ -1,7 +1,7 @@
-"""What a synthetic smear is drawn with: keyed draws, noise fields, distance fields, spots, and the optics.
+"""Tools to draw a synthetic smear: keyed draws, noise fields, distance fields, spots, and optics.
 
-All of it is float64: the last bit of a sine differs between processors, and 8-bit pixels made of float64 do not.
-Lengths are in micrometres, angles in radians; a field has one value per (sub)pixel, shape (n, n).
+Everything is float64. The last bit of a sine differs between processors, but 8-bit pixels made of float64 do not.
+Lengths are in micrometres, angles in radians. A field has one value per subpixel, shape (n, n).
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ Field = NDArray[np.float64]
 
 
 class Stream:
-    """A stream of draws for one purpose: Philox bits, which no numpy version changes, keyed by `draw_key`."""
+    """A stream of draws for one purpose, keyed by `draw_key`. Philox bits are the same in every version of numpy."""
 
     def __init__(self, *purpose: int | str) -> None:
         self._bits = np.random.Philox(key=draw_key(*purpose))
 
     def uniforms(self, n: int) -> Field:
-        """`n` draws from [0, 1)."""
+        """Return `n` draws from [0, 1)."""
         return (self._bits.random_raw(n) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def normals(self, n: int) -> Field:
-        """`n` standard normal draws (Box and Muller)."""
+        """Return `n` standard normal draws, by the method of Box and Muller."""
         half = (n + 1) // 2
         u = self.uniforms(2 * half)
         radius, angle = np.sqrt(-2.0 * np.log(1.0 - u[:half])), 2.0 * np.pi * u[half:]
         return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
 
     def uniform(self, low: float, high: float) -> float:
-        """One draw from [low, high)."""
+        """Return one draw from [low, high)."""
         return low + (high - low) * float(self.uniforms(1)[0])
 
     def normal(self, mean: float, std: float, spread: float = 2.0) -> float:
-        """One normal draw, held within `spread` standard deviations."""
+        """Return one normal draw, clipped to `spread` standard deviations."""
         return mean + std * min(max(float(self.normals(1)[0]), -spread), spread)
 
     def chance(self, probability: float) -> bool:
-        """True with this probability."""
+        """Return True with this probability."""
         return float(self.uniforms(1)[0]) < probability
 
     def integer(self, low: int, high: int) -> int:
-        """One of low, ..., high."""
+        """Return a whole number from low to high, both included."""
         return low + int(self.uniforms(1)[0] * (high - low + 1))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The square field of view: `n` subpixels over `width` micrometres, the origin in its middle."""
+    """The square field of view: `n` subpixels over `width` micrometres, with the origin in the centre."""
 
     n: int
     width: float
@@ -66,11 +66,11 @@ class Grid:
         return self.width / self.n
 
     def axis(self) -> Field:
-        """Where the subpixel centres are along one side, (n,)."""
+        """Return the positions of the subpixel centres along one side, (n,)."""
         return np.asarray((np.arange(self.n) + 0.5) * self.step - self.width / 2)
 
     def window(self, x: float, y: float, radius: float) -> tuple[slice, slice] | None:
-        """The rows and columns that hold a disc; None when it lies outside the field."""
+        """Return the rows and columns that contain a disc; None if it is outside the field."""
         spans = []
         for middle in (y, x):
             first = int(np.floor((middle - radius + self.width / 2) / self.step))
@@ -80,7 +80,7 @@ class Grid:
 
 
 def noise(stream: Stream, grid: Grid, scale: float) -> Field:
-    """Smooth noise of about unit variance, whose bumps are about `scale` wide: a cubic B-spline on random knots."""
+    """Return smooth noise of about unit variance with bumps about `scale` wide: a cubic B-spline on random knots."""
     knots = max(round(grid.width / scale), 1)
     values = stream.normals((knots + 3) ** 2).reshape(knots + 3, knots + 3)
     weights = _spline(grid.n, knots)
@@ -90,7 +90,7 @@ def noise(stream: Stream, grid: Grid, scale: float) -> Field:
 
 @lru_cache(maxsize=64)
 def _spline(n: int, knots: int) -> Field:
-    """Weights (n, knots + 3) of a uniform cubic B-spline at `n` points over `knots` intervals."""
+    """Return the weights (n, knots + 3) of a uniform cubic B-spline at `n` points over `knots` intervals."""
     at = (np.arange(n) + 0.5) / n * knots
     cell = np.minimum(at.astype(np.int64), knots - 1)
     t = at - cell
@@ -102,13 +102,13 @@ def _spline(n: int, knots: int) -> Field:
 
 
 def coverage(distance: Field, softness: float) -> Field:
-    """1 inside (distance < 0), 0 outside, a smooth step about as wide as twice `softness` between them."""
+    """Return 1 inside (distance < 0) and 0 outside, with a smooth step between them, about twice `softness` wide."""
     t = np.clip(0.5 - distance / (2 * softness), 0.0, 1.0)
     return np.asarray(t * t * (3 - 2 * t))
 
 
 def outline(x: Field, y: Field, radius: float, wobble: Sequence[tuple[float, float]]) -> Field:
-    """Distance to a nearly round outline: its radius varies by harmonics 2, 3, ... of (amplitude, phase)."""
+    """Return the distance to a nearly round outline, whose radius varies by harmonics 2, 3, ... (amplitude, phase)."""
     length = np.sqrt(x * x + y * y) + 1e-9
     turn = (x + 1j * y) / length
     edge, power = np.ones_like(length), turn
@@ -119,7 +119,7 @@ def outline(x: Field, y: Field, radius: float, wobble: Sequence[tuple[float, flo
 
 
 def union(x: Field, y: Field, lobes: Field, bridge: float, blend: float) -> Field:
-    """Distance to discs `lobes` (L, 3: x, y, radius) in a chain, joined by bridges of half width `bridge`.
+    """Return the distance to discs `lobes` (L, 3: x, y, radius) in a chain, joined by bridges of half width `bridge`.
 
     Joints are rounded over about `blend`.
     """
@@ -134,7 +134,7 @@ def union(x: Field, y: Field, lobes: Field, bridge: float, blend: float) -> Fiel
 
 
 def spots(grid: Grid, x: Field, y: Field, radius: Field, strength: Field) -> Field:
-    """The sum of soft round spots, each `strength` in its middle; all four arguments (spots,)."""
+    """Return the sum of soft round spots, each `strength` at its centre; the last four arguments are (spots,)."""
     field = np.zeros((grid.n, grid.n))
     if len(x) == 0:
         return field
@@ -153,13 +153,13 @@ def spots(grid: Grid, x: Field, y: Field, radius: Field, strength: Field) -> Fie
 
 
 def optics(image: Field, size: int, sigma: float) -> Field:
-    """(n, n, C) defocused by a Gaussian of `sigma` pixels and reduced to (size, size, C)."""
+    """Return (n, n, C) blurred by a Gaussian of `sigma` pixels and reduced to (size, size, C)."""
     n = image.shape[0]
     centre, sub = (np.arange(size) + 0.5) * (n / size), np.arange(n) + 0.5
-    # The variance of a pixel's own box (one pixel: 1/12) is in the Gaussian too.
+    # The Gaussian also contains the variance of a pixel's own box, 1/12.
     spread = np.sqrt(sigma**2 + 1 / 12) * (n / size)
     weights = np.exp(-0.5 * ((sub[None, :] - centre[:, None]) / spread) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
-    # Planes, because numpy multiplies matrices with gaps between their numbers about thirty times slower.
+    # Contiguous planes: numpy multiplies strided matrices about thirty times slower.
     planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
     return np.ascontiguousarray(np.moveaxis(weights @ planes @ weights.T, 0, -1))

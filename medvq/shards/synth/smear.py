@@ -21,9 +21,9 @@ from medvq.errors import MedvqError, UsageError
 from medvq.keys import sha256_of
 
 REVISION = 1
-"""Raised whenever the pixels or the plan change."""
+"""Increased whenever the pixels or the plan change."""
 SHARES = {"basophil": 0.025, "eosinophil": 0.08, "lymphocyte": 0.225, "monocyte": 0.07, "neutrophil": 0.60}
-"""About the shares of Raabin-WBC, rare classes a little less rare."""
+"""Approximately the shares of Raabin-WBC; rare classes are a little more frequent."""
 SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}
 SMALLEST, LARGEST = 30, 1_000_000
 IMAGES_OF_A_PATIENT = 30
@@ -43,11 +43,11 @@ class Image:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The files that it has."""
+        """The kinds of files that it has."""
         return ("data", "mask") if self.mask else ("data",)
 
     def path(self, kind: str) -> str:
-        """Where it (`data`) or its mask (`mask`) lies under DEST."""
+        """Return the path of the image (`data`) or its mask (`mask`) under DEST."""
         return f"{self.split}/{kind}/{self.cell}/{self.patient}_{self.index:04d}.png"
 
 
@@ -102,7 +102,7 @@ def smear(
 
 
 def plan(samples: int, seed: int) -> list[Image]:
-    """Every image: its split, class and patient. Each class is in each split twice or more (five times from 500)."""
+    """Return all images with split, class and patient; each class is in each split twice or more (five from 500)."""
     from medvq.shards.synth.shapes import Stream
 
     images: list[Image] = []
@@ -123,7 +123,7 @@ def plan(samples: int, seed: int) -> list[Image]:
 
 
 def _apportion(total: int, shares: dict[str, float], floor: int) -> dict[str, int]:
-    """`total` by shares, whole numbers, each at least `floor`; the largest share takes what is left."""
+    """Divide `total` by shares into whole numbers of at least `floor`; the largest share takes the rest."""
     counts = {name: max(int(total * share), floor) for name, share in shares.items()}
     largest = max(shares, key=lambda name: shares[name])
     counts[largest] += total - sum(counts.values())
@@ -146,7 +146,7 @@ def _table(images: list[Image]) -> str:
 
 
 def _is_whole(dest: Path, images: list[Image], texts: dict[str, str]) -> bool:
-    """Whether `dest` is this tree already: the texts tell which one it is, and no image is missing."""
+    """Return whether `dest` is this tree already: its texts are the same, and no image is missing."""
     try:
         return all((dest / name).read_bytes() == text.encode() for name, text in texts.items()) and all(
             (dest / i.path(kind)).is_file() for i in images for kind in i.kinds
