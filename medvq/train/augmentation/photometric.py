@@ -1,7 +1,7 @@
 """Random changes of colour, sharpness and noise of training images, each image with its own parameters.
 
 The pixels are those that torchvision's kernels give image by image. Those kernels take one parameter per call. The
-same formula for a whole batch is 2 to 10 times faster than a call for each image.
+same formula for a whole batch is 1.5 to 5 times faster than a call for each image (`tests/bench/train.py`).
 
 Images are float32 in [0, 1], before normalization.
 """

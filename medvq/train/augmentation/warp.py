@@ -3,9 +3,10 @@
 The pixels are those that torchvision's `rotate`, `affine` and `elastic` give image by image, without their ten small
 kernels per image. All four changes share one resampling, so that an image is interpolated once.
 
-The loader has a rotation of its own, `medvq.shards.load.decode.turned_window`. It reads only the part of a large image
-that a window needs, works in float64 because such images have many pixels, and blends with the fill once. torchvision,
-and this module with it, blends with the fill twice at the edge of an image. Both are fixed by the results of past runs.
+The loader has a rotation of its own, `medvq.shards.load.geometry.rotated_window`. It rotates only the part of a large
+image that a window shows, works in float64 because such images have many pixels, and blends with the fill once.
+torchvision, and this module with it, blends with the fill twice at the edge of an image. The numbers of past runs
+depend on both, so they are not one function.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ def warp(x: Tensor, motion: Motion, fill: Tensor | None, mode: str) -> Tensor:
     height, width = x.shape[-2:]
     base, matrices = _base(height, width, x.device), _matrices(motion, height, width).to(x.device, non_blocking=True)
     if motion.bend is not None:
-        bend = motion.bend.to(x.device, non_blocking=True)
+        in_grid = motion.bend * torch.tensor([2 / width, 2 / height]).view(2, 1, 1)  # from pixels
+        bend = in_grid.to(x.device, non_blocking=True)
         down, across = _shares(bend.shape[2], height, x.device), _shares(bend.shape[3], width, x.device).T
     warped = []
     for here in chunks(x):
         grid = (base.expand(here.stop - here.start, -1, -1) @ matrices[here]).view(-1, height, width, 2)
         if motion.bend is not None:
-            grid = grid + _displacement(bend[here], down, across)
+            grid += (down @ bend[here] @ across).permute(0, 2, 3, 1)
         colour = fill if fill is None or len(fill) == 1 else fill[here]
         warped.append(_sample(x[here], grid, colour, mode))
     return torch.cat(warped) if len(warped) > 1 else warped[0]
@@ -104,16 +106,6 @@ def _matrices(motion: Motion, height: int, width: int) -> Tensor:
             [[cos, sin], [-sin, cos], [0.0 - (across * cos - down * sin), 0.0 - (across * sin + down * cos)]]
         )
     return torch.tensor(sources, dtype=torch.float32) / torch.tensor([0.5 * width, 0.5 * height])
-
-
-def _displacement(bend: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Return (B, H, W, 2), in [-1, 1] between the edges: the displacement of every pixel.
-
-    `bend` (B, 2, rows, columns) are the displacements of control points in pixels; `down` (H, rows) and `across`
-    (columns, W) are the shares of the points in those of the pixels.
-    """
-    height, width = down.shape[0], across.shape[1]
-    return (down @ bend @ across).permute(0, 2, 3, 1) * bend.new_tensor([2 / width, 2 / height])
 
 
 def _shares(points: int, side: int, device: torch.device) -> Tensor:
