@@ -38,6 +38,8 @@ class SlurmTasks:
     """Sends arrays of tasks, each on one node."""
 
     def __init__(self, slurm: Slurm, *, folder: Path, code: Path, name: str, key: str) -> None:
+        if "%" in str(folder):
+            raise UsageError("SLURM cannot write logs to a path with %", where=str(folder), hint="choose another DEST")
         self.slurm, self.folder, self.code, self.name, self.key = slurm, folder, code, name, key
 
     def send(self, tasks: Sequence[Callable[[], None]], *, phase: str, after: str | None) -> str:
@@ -162,7 +164,7 @@ def tasks_for(slurm: Slurm, work: int, limit: int = NO_LIMIT) -> int:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Within, the environment has nothing that a surrounding SLURM job would hand down to new ones."""
+    """Hide the variables of a surrounding SLURM job, which new jobs would inherit, inside this context."""
     before = dict(os.environ)
     try:
         for name in before.keys() - query.environment().keys():

@@ -93,42 +93,44 @@ def submit_pack(
         SilentError: SLURM does not answer.
         MedvqError: another process packs to DEST, DEST cannot be written, or SLURM refuses the jobs.
     """
-    staging = Workspace(request.dest)
+    workspace = Workspace(request.dest)
     must_exist(request.source, request.recipe)
     refuse_other(request.dest)
     if (request.dest / MANIFEST).is_file():
         return pack(request.source, request.dest, request.recipe, on_bad=request.on_bad, on_leak=request.on_leak)
     with disk_errors(request.dest):
-        staging.claim()
-    old, attempt = staging.fingerprint is not None, None
+        workspace.claim()
+    old, attempt = workspace.fingerprint is not None, None
     understood: ResolvedSource | None = None
     try:
-        understood = read_source(request.source, request.recipe, exclude=[request.dest, staging.folder])
+        understood = read_source(request.source, request.recipe, exclude=[request.dest, workspace.folder])
         packing = _packing(request, fingerprint_of(understood))
-        before = last_attempt(staging.jobs / JOBS)
+        before = last_attempt(workspace.jobs / JOBS)
         if before:
-            _tell_how_it_stands(before, staging, packing, say)
+            _tell_how_it_stands(before, workspace, packing, say)
         with disk_errors(request.dest):
-            staging.open(packing.fingerprint)
-            understood = replace(understood, source=understood.source.prepared(staging.arrays))
-            save_source(staging.jobs, understood.source)
-            save(staging.jobs / LISTED, understood, understood.source)
+            workspace.open(packing.fingerprint)
+            understood = replace(understood, source=understood.source.prepared(workspace.arrays))
+            save_source(workspace.jobs, understood.source)
+            save(workspace.jobs / LISTED, understood, understood.source)
             number = before.number + 1 if before else 1
-            phases = missing_phases(understood, staging, packing, request, number)
-            code = snapshot(staging.jobs, own_code(understood))
-            (staging.jobs / FAILURE).unlink(missing_ok=True)
-            attempt = new_attempt(staging.jobs / JOBS, profile=request.profile, options=packing.options, before=before)
+            phases = missing_phases(understood, workspace, packing, request, number)
+            code = snapshot(workspace.jobs, own_code(understood))
+            (workspace.jobs / FAILURE).unlink(missing_ok=True)
+            attempt = new_attempt(
+                workspace.jobs / JOBS, profile=request.profile, options=packing.options, before=before
+            )
         tasks = executor(
             request.slurm, folder=attempt.folder, code=code, name=f"pack-{request.dest.name}", key=attempt.key
         )
-        return send(phases, tasks, attempt, str(staging.dest))
+        return send(phases, tasks, attempt, str(workspace.dest))
     except Exception as e:
         sent = attempt is not None and (attempt.sent or isinstance(e, query.SilentError))
         if not (old or sent):
-            staging.abandon()
+            workspace.abandon()
         raise
     finally:
-        staging.release()
+        workspace.release()
         if understood is not None:
             understood.source.close()
 
@@ -144,7 +146,7 @@ def _packing(request: PackRequest, fingerprint: str) -> Packing:
     )
 
 
-def _tell_how_it_stands(before: Attempt, staging: Workspace, packing: Packing, say: Say) -> None:
+def _tell_how_it_stands(before: Attempt, workspace: Workspace, packing: Packing, say: Say) -> None:
     """Say how an earlier attempt ended.
 
     Raises:
@@ -158,15 +160,15 @@ def _tell_how_it_stands(before: Attempt, staging: Workspace, packing: Packing, s
         if before.options != packing.options:
             raise MedvqError(
                 f"SLURM jobs pack another source, or with other options, to this folder: {what}",
-                where=str(staging.dest),
+                where=str(workspace.dest),
                 hint=f"`scancel {ids}` ends them; or choose another DEST",
             )
         raise StillRunningError(
-            f"{progress_text(staging)}; SLURM jobs {what}",
-            where=str(staging.dest),
+            f"{progress_text(workspace)}; SLURM jobs {what}",
+            where=str(workspace.dest),
             hint=f"add --wait to wait; their logs are in {before.folder}; `scancel {ids}` ends them",
         )
-    failure = read_failure(staging.jobs / FAILURE, packing.options)
+    failure = read_failure(workspace.jobs / FAILURE, packing.options)
     if failure and failure[0] == "layout" and failure[1].code in VERDICTS:
         raise failure[1]
     if before.options == packing.options:
@@ -181,22 +183,22 @@ def own_code(understood: ResolvedSource) -> set[str]:
 
 
 def missing_phases(
-    understood: ResolvedSource, staging: Workspace, packing: Packing, request: PackRequest, attempt: int
+    understood: ResolvedSource, workspace: Workspace, packing: Packing, request: PackRequest, attempt: int
 ) -> Phases:
     """Return the phases that are not done yet, with their tasks; what the tasks read is written."""
-    parts = parts_for(understood, staging)
-    done = known(staging.logs, staging.parts)
+    parts = parts_for(understood, workspace)
+    done = known(workspace.logs, workspace.parts)
     missing = [part for part in parts if part.number not in done]
     slurm, limit = request.slurm, request.array_limit
     phases: Phases = []
     if missing:
-        (staging.jobs / LAYOUT).unlink(missing_ok=True)
+        (workspace.jobs / LAYOUT).unlink(missing_ok=True)
         examiners = tasks_for(slurm, len(missing), limit)
         for number, share in enumerate(shares(len(missing), examiners)):
-            save(examine_share(staging, attempt, number), missing[share], understood.source)
+            save(examine_share(workspace, attempt, number), missing[share], understood.source)
         tasks = [Examine(packing=packing, attempt=attempt, number=number) for number in range(examiners)]
         phases.append(("examine", tasks))
-    todo = unwritten(staging)
+    todo = unwritten(workspace)
     if todo is None:
         writers = tasks_for(slurm, len(parts), limit)
         todo = list(range(writers))
@@ -206,10 +208,10 @@ def missing_phases(
     return [*phases, ("publish", [Publish(packing=packing)])]
 
 
-def progress_text(staging: Workspace) -> str:
+def progress_text(workspace: Workspace) -> str:
     """Say how far a packing is, in a few words: `about 320 images examined, 2 shards written`."""
-    lines = sum(log.read_bytes().count(b"\n") for log in staging.logs)
-    shards = len(list(staging.records.glob("*.json")))
+    lines = sum(log.read_bytes().count(b"\n") for log in workspace.logs)
+    shards = len(list(workspace.records.glob("*.json")))
     return f"about {lines * PART} images examined, {shards} shards written"
 
 
@@ -234,12 +236,12 @@ def wait_for_pack(dest: Path, say: Say) -> PackReport:
     Raises:
         MedvqError: what a job failed of, as `pack`; or the jobs ended before the dataset was whole.
     """
-    staging = Workspace(dest)
-    attempt = last_attempt(staging.jobs / JOBS)
+    workspace = Workspace(dest)
+    attempt = last_attempt(workspace.jobs / JOBS)
     if attempt:
         wait_for_jobs(attempt, (dest / MANIFEST).is_file, say)
     if not (dest / MANIFEST).is_file():
-        failure = attempt and read_failure(staging.jobs / FAILURE, attempt.options)
+        failure = attempt and read_failure(workspace.jobs / FAILURE, attempt.options)
         if failure:
             raise failure[1]
         words = "; ".join(attempt.last_words()) if attempt else ""
@@ -249,9 +251,9 @@ def wait_for_pack(dest: Path, say: Say) -> PackReport:
             hint="give the same command again to go on from what is done",
         )
     if attempt:  # the last job removes the folder that it lies in
-        wait_for_jobs(attempt, lambda: not staging.folder.exists(), say)
-    if staging.folder.is_dir() and staging.lock():
-        staging.remove()
+        wait_for_jobs(attempt, lambda: not workspace.folder.exists(), say)
+    if workspace.folder.is_dir() and workspace.lock():
+        workspace.remove()
     return report_of(dest, read_manifest(dest), unchanged=False)
 
 

@@ -32,7 +32,7 @@ from medvq.shards.pack.write import ShardTask, recorded, write_shard
 from medvq.shards.source.resolve import ResolvedSource
 
 LISTED, LAYOUT, FAILURE = "listed.pkl", "layout.json", "failure.json"
-"""In the staging folder's `jobs`: the listed source, how shards are shared out, and why a task failed."""
+"""In the workspace's `jobs`: the listed source, how shards are shared out, and why a task failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Packing:
 
     dest: str
     fingerprint: str
-    """What the staging folder has to be for."""
+    """What the workspace has to be for."""
     versions: dict[str, str]
     """Of the libraries on which stored bytes depend."""
     processes: int
@@ -50,7 +50,7 @@ class Packing:
     on_leak: str | None
 
     @property
-    def staging(self) -> Workspace:
+    def workspace(self) -> Workspace:
         """The folder beside DEST."""
         return Workspace(Path(self.dest))
 
@@ -60,9 +60,9 @@ class Packing:
         return {"fingerprint": self.fingerprint, "on_bad": self.on_bad, "on_leak": self.on_leak}
 
     def check(self) -> None:
-        """Raise an error if the staging folder is for something else, or if this node has other libraries."""
-        if self.staging.fingerprint != self.fingerprint:
-            raise MedvqError("this folder now belongs to another packing", where=str(self.staging.folder))
+        """Raise an error if the workspace is for something else, or if this node has other libraries."""
+        if self.workspace.fingerprint != self.fingerprint:
+            raise MedvqError("this folder now belongs to another packing", where=str(self.workspace.folder))
         if versions() != self.versions:
             differ = {n: v for n, v in versions().items() if self.versions.get(n) != v}
             here = ", ".join(f"{name} {version}" for name, version in differ.items())
@@ -82,10 +82,10 @@ class Examine(Checkpointable):
 
     def __call__(self) -> None:
         """Examine what the task's own log does not have."""
-        with task(self.packing, "examine") as staging:
-            parts: list[ExaminedPart] = load(examine_share(staging, self.attempt, self.number))
-            log = staging.parts / f"examined-{self.attempt:03d}-{self.number:04d}.jsonl"
-            done = known([log] if log.exists() else [], staging.parts)
+        with task(self.packing, "examine") as workspace:
+            parts: list[ExaminedPart] = load(examine_share(workspace, self.attempt, self.number))
+            log = workspace.parts / f"examined-{self.attempt:03d}-{self.number:04d}.jsonl"
+            done = known([log] if log.exists() else [], workspace.parts)
             for number, samples in examine([p for p in parts if p.number not in done], log, self.packing.processes):
                 print(f"part {number}: {len(samples)} images", flush=True)
 
@@ -99,10 +99,10 @@ class LayOut(Checkpointable):
 
     def __call__(self) -> None:
         """Write the shares, then the note that they are whole."""
-        with task(self.packing, "layout") as staging:
-            understood: ResolvedSource = load(staging.jobs / LISTED)
-            parts = parts_for(understood, staging)
-            found = known(staging.logs, staging.parts)
+        with task(self.packing, "layout") as workspace:
+            understood: ResolvedSource = load(workspace.jobs / LISTED)
+            parts = parts_for(understood, workspace)
+            found = known(workspace.logs, workspace.parts)
             missing = sum(part.number not in found for part in parts)
             if missing:
                 raise MedvqError(
@@ -113,10 +113,10 @@ class LayOut(Checkpointable):
             shards = checked.layout.shards
             files: list[list[str]] = []
             for number, share in enumerate(shares(len(shards), self.tasks)):
-                tasks = [shard_task(shard, understood, staging) for shard in shards[share]]
-                save(write_share(staging, number), tasks, understood.source)
+                tasks = [shard_task(shard, understood, workspace) for shard in shards[share]]
+                save(write_share(workspace, number), tasks, understood.source)
                 files.append([task.file for task in tasks])
-            write_json(staging.jobs / LAYOUT, {"files": files})
+            write_json(workspace.jobs / LAYOUT, {"files": files})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +128,8 @@ class Write(Checkpointable):
 
     def __call__(self) -> None:
         """Write what is not written."""
-        with task(self.packing, "write") as staging:
-            shards: list[ShardTask] = load(write_share(staging, self.number))
+        with task(self.packing, "write") as workspace:
+            shards: list[ShardTask] = load(write_share(workspace, self.number))
             with working(write_shard, shards, self.packing.processes) as results:
                 for _, written in results:
                     print(f"{written.file}: {written.samples} images", flush=True)
@@ -142,22 +142,22 @@ class Publish(Checkpointable):
     packing: Packing
 
     def __call__(self) -> None:
-        """Publish, unless an earlier start of the task has; the staging folder is removed as the process ends."""
-        with task(self.packing, "publish") as staging:
-            if not (staging.dest / MANIFEST).is_file() and staging.lock():
+        """Publish, unless an earlier start of the task has; the workspace is removed as the process ends."""
+        with task(self.packing, "publish") as workspace:
+            if not (workspace.dest / MANIFEST).is_file() and workspace.lock():
                 packing = self.packing
                 report = pack_resolved(
-                    load(staging.jobs / LISTED), staging, packing.processes, packing.on_bad, packing.on_leak
+                    load(workspace.jobs / LISTED), workspace, packing.processes, packing.on_bad, packing.on_leak
                 )
                 print(f"{report.dataset}: {report.written} images, digest {report.digest}", flush=True)
-        atexit.register(_clean, staging)
+        atexit.register(_clean, workspace)
 
 
-def _clean(staging: Workspace) -> None:
-    """Remove the staging folder, in which the log of this very process lies."""
+def _clean(workspace: Workspace) -> None:
+    """Remove the workspace, in which the log of this very process lies."""
     close_output()
-    if staging.locked or staging.lock():
-        staging.remove()
+    if workspace.locked or workspace.lock():
+        workspace.remove()
 
 
 def close_output() -> None:
@@ -169,33 +169,33 @@ def close_output() -> None:
 
 @contextmanager
 def task(packing: Packing, phase: str) -> Iterator[Workspace]:
-    """Within, errors that are for people are also written down for the command to tell."""
-    staging = packing.staging
+    """Give the workspace. Inside this context, an error ends the task and is written down for the command to report."""
+    workspace = packing.workspace
 
     def note(error: MedvqError) -> None:
-        if staging.jobs.is_dir():
-            write_failure(staging.jobs / FAILURE, phase, error, packing.options)
+        if workspace.jobs.is_dir():
+            write_failure(workspace.jobs / FAILURE, phase, error, packing.options)
 
-    with errors_for_people(note), disk_errors(staging.dest), uncollected():
-        if not (staging.dest / MANIFEST).is_file():
+    with errors_for_people(note), disk_errors(workspace.dest), uncollected():
+        if not (workspace.dest / MANIFEST).is_file():
             packing.check()
-        yield staging
+        yield workspace
 
 
-def examine_share(staging: Workspace, attempt: int, number: int) -> Path:
+def examine_share(workspace: Workspace, attempt: int, number: int) -> Path:
     """Return the file that holds the parts of one examining task."""
-    return staging.jobs / f"examine-{attempt:03d}-{number:04d}.pkl"
+    return workspace.jobs / f"examine-{attempt:03d}-{number:04d}.pkl"
 
 
-def write_share(staging: Workspace, number: int) -> Path:
+def write_share(workspace: Workspace, number: int) -> Path:
     """Return the file that holds the shards of one writing task."""
-    return staging.jobs / f"write-{number:04d}.pkl"
+    return workspace.jobs / f"write-{number:04d}.pkl"
 
 
-def unwritten(staging: Workspace) -> list[int] | None:
+def unwritten(workspace: Workspace) -> list[int] | None:
     """Return the numbers of writing tasks that have shards left to write; None if shards are not laid out yet."""
-    layout = read_json(staging.jobs / LAYOUT)
+    layout = read_json(workspace.jobs / LAYOUT)
     if layout is None:
         return None
-    out, records = str(staging.out), str(staging.records)
+    out, records = str(workspace.out), str(workspace.records)
     return [n for n, files in enumerate(layout["files"]) if not all(recorded(f, out, records) for f in files)]

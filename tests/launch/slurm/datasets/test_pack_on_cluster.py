@@ -9,6 +9,7 @@ from trees import class_folders, put, signature
 from medvq.config.profile import Slurm
 from medvq.config.recipe import Recipe
 from medvq.errors import DataError, MedvqError, StillRunningError, UsageError
+from medvq.launch.slurm.datasets.executor import SlurmTasks
 from medvq.launch.slurm.datasets.jobs import Submitted, last_attempt, shares
 from medvq.launch.slurm.datasets.pack import PackRequest, forget_ended_jobs, submit_pack, wait_for_pack
 from medvq.launch.slurm.query import Queued, SilentError
@@ -281,3 +282,15 @@ def test_shards_of_another_dataset_are_packed_too(packing, source, tmp_path):
     packing(source=tmp_path / "first")
     pack(tmp_path / "first", tmp_path / "home", RECIPE, processes=1)
     assert signature(packing.dest) == signature(tmp_path / "home")
+
+
+def test_tasks_share_one_pickle_of_the_source(packing, here):
+    here.lost = {("publish", 0)}
+    packing()
+    found = [p.name for p in packing.dest.parent.glob(".out.packing/jobs/*.pkl") if b"FolderSource" in p.read_bytes()]
+    assert found == ["source.pkl"]
+
+
+def test_a_path_that_slurm_cannot_write_to_is_refused(tmp_path, slurm):
+    with pytest.raises(UsageError, match="path with %"):
+        SlurmTasks(slurm, folder=tmp_path / "50%", code=tmp_path, name="n", key="k")
