@@ -155,7 +155,7 @@ def test_all_ranks_stop_together(small, watch):
 @pytest.mark.parametrize(
     ("listener", "words"),
     [
-        ("Printer", "is no import path"),
+        ("Printer", "is not an import path"),
         ("lab_watch:Watchr", "did you mean Watcher"),
         ("lab_wach:Watcher", "there is no module 'lab_wach'"),
         ("lab_watch:function", "is no listener"),

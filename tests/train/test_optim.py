@@ -188,5 +188,5 @@ def test_compiled_parts_compute_the_same(small, tmp_path, monkeypatch):
 def test_a_batch_in_parts_is_refused_beside_batchnorm(small):
     model = "{name: vqvae, channels: 8, code_dim: 4, codebook_size: 16, residual_blocks: 1}"
     runs = small("normed", sets=[f"pretrain:model={model}", "train.accumulate=2"])
-    with pytest.raises(Exception, match="cannot be had with BatchNorm"):
+    with pytest.raises(Exception, match="cannot be used with BatchNorm"):
         runs.do()
