@@ -45,18 +45,9 @@ def python(code, **options):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **options).stdout
 
 
-def test_importing_is_light_and_fast():
-    code = f"""
-import sys, time
-start = time.perf_counter()
-import medvq
-took = time.perf_counter() - start
-dir(medvq), medvq.__version__
-print([m for m in {HEAVY} if m in sys.modules], took)
-"""
-    outputs = [python(code).rsplit(maxsplit=1) for _ in range(3)]
-    assert {loaded for loaded, _ in outputs} == {"[]"}
-    assert min(float(seconds) for _, seconds in outputs) < 0.15
+def test_importing_is_light():
+    code = f"import sys, medvq; dir(medvq), medvq.__version__; print([m for m in {HEAVY} if m in sys.modules])"
+    assert python(code) == "[]\n"
 
 
 def test_what_needs_no_torch_imports_neither_torch_nor_ray():
