@@ -1,4 +1,4 @@
-"""What `medvq shard` and `medvq verify` do with --profile."""
+"""Pack and verify datasets with SLURM jobs: `medvq shard` and `medvq verify` with --profile."""
 
 from __future__ import annotations
 

@@ -27,21 +27,6 @@ def arranged(path: Path, recipe: Recipe | None = None):
     return read_source(path, recipe).arranged
 
 
-@pytest.fixture
-def shards(tmp_path: Path) -> Path:
-    """Two splits, class numbers, a mask for some, a patient for all."""
-    for split, start, n in (("train", 0, 40), ("val", 40, 12)):
-        for part in range(2):
-            first = start + part * n // 2
-            members = [
-                m
-                for i in range(first, first + n // 2)
-                for m in sample(f"s{i:04d}", i, cls=str(i % 3), mask="seg.png" * (i % 4 == 0), patient=f"p{i // 4}")
-            ]
-            shard(tmp_path / "shards" / f"{split}-{part:06d}.tar", members)
-    return tmp_path / "shards"
-
-
 def test_what_stock_webdataset_reads_is_packed(shards: Path, tmp_path: Path) -> None:
     wds = pytest.importorskip("webdataset")
     report = pack(shards, tmp_path / "out", processes=2)
