@@ -9,7 +9,7 @@ from typing import Literal
 from medvq.config.profile import Slurm
 from medvq.config.study import Resources
 from medvq.errors import MedvqError, MissingError, UsageError
-from medvq.launch.slurm.allocation import allocation
+from medvq.launch.allocation.allocation import allocation
 from medvq.processes import usable_cores
 from medvq.runs.spec import RunSpec
 

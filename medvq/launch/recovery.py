@@ -8,8 +8,8 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from medvq.errors import MedvqError
+from medvq.launch.allocation.allocation import allocation
 from medvq.launch.plan import Runs
-from medvq.launch.slurm.allocation import allocation
 from medvq.launch.watch import Watch
 from medvq.runs import events
 from medvq.runs.owner import Busy, Term, claim, holder_of

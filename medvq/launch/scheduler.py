@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medvq.errors import UsageError
+from medvq.launch.allocation.allocation import allocation
 from medvq.launch.capacity import Capacity, shape_of_run
 from medvq.launch.plan import Runs
 from medvq.launch.recovery import Recovery, busy_elsewhere
 from medvq.launch.slots import Slot, new_launcher, visible_gpus
-from medvq.launch.slurm.allocation import allocation
 from medvq.launch.watch import Stop, Watch, cancelled
 from medvq.runs.commands import announce_runs
 from medvq.runs.owner import Term

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medvq.launch.slurm.allocation import allocation
+from medvq.launch.allocation.allocation import allocation
 from medvq.runs.spec import RunSpec
 from medvq.workers.group import Group, InProcess, Launcher
 from medvq.workers.ray_group import LocalRay
@@ -56,7 +56,7 @@ def new_launcher(
     if name == "torchrun":
         return Torchrun(environment)
     if given is not None:
-        from medvq.launch.slurm.ray import AllocatedRay
+        from medvq.launch.allocation.ray import AllocatedRay
 
         return AllocatedRay(given, shared, note)
     ray = LocalRay(workers=ray_workers, gpus=gpus)

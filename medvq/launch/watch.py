@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvq.files import make_folder
-from medvq.launch.slurm.allocation import allocation
+from medvq.launch.allocation.allocation import allocation
 from medvq.runs.process import Process
 from medvq.runs.spec import RunSpec
 from medvq.runs.state import RunStatus

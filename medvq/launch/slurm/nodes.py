@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from medvq.config.profile import Slurm
 from medvq.errors import MedvqError
+from medvq.launch.allocation.allocation import names
 from medvq.launch.slurm import query
-from medvq.launch.slurm.allocation import names
 
 FORMAT = "%P|%G|%c|%m|%f|%D"
 """Format of sinfo: partition (the default one ends in `*`), GRES, cores, MB, features, number of such nodes."""

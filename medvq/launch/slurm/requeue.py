@@ -12,11 +12,11 @@ from pathlib import Path
 
 from medvq.config.profile import Slurm
 from medvq.config.units import seconds
+from medvq.launch.allocation.allocation import allocation
+from medvq.launch.allocation.rendezvous import remove_rendezvous
 from medvq.launch.slurm import memory
-from medvq.launch.slurm.allocation import allocation
 from medvq.launch.slurm.history import ENDED_WELL, GIVE_UP, reason_to_give_up, suspects
 from medvq.launch.slurm.nodes import avoidable, excluded
-from medvq.launch.slurm.rendezvous import remove_rendezvous
 from medvq.launch.slurm.task_main import LEFT, STOPPED, folder_of, write_down
 from medvq.runs import events
 from medvq.runs.folder import RunFolder

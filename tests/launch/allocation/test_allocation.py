@@ -3,8 +3,8 @@
 import pytest
 
 from medvq.errors import MissingError
-from medvq.launch.slurm import network
-from medvq.launch.slurm.allocation import allocation, names
+from medvq.launch.allocation import network
+from medvq.launch.allocation.allocation import allocation, names
 
 
 @pytest.mark.parametrize(

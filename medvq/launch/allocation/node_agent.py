@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from medvq.files import read_json, write_json
-from medvq.launch.slurm import network, node_tmp
+from medvq.launch.allocation import network, node_tmp
 from medvq.workers.ray_server import ENVIRONMENT, NODE_LABEL
 
 SUBREAPER = 36

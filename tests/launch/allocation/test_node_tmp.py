@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 
-from medvq.launch.slurm import node_tmp
-from medvq.launch.slurm.rendezvous import new_rendezvous, remove_rendezvous
+from medvq.launch.allocation import node_tmp
+from medvq.launch.allocation.rendezvous import new_rendezvous, remove_rendezvous
 from medvq.launch.watch import stopping
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURMD_NODENAME": "n1", "SLURM_RESTART_COUNT": "2"}
@@ -26,9 +26,11 @@ def test_a_folder_is_closed_to_others_and_the_next_job_removes_it_with_its_proce
     left(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     environment = {**os.environ, "RAY_TMPDIR": str(node_tmp.ray_folder(folder))}
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as orphan:
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as orphan:
+        orphan.stdout.readline()  # before Python runs, the kernel may show an empty environment
         node_tmp.sweep(tmp_path)
-        assert orphan.wait(10) == -9
+        assert orphan.wait(60) == -9
     assert not folder.exists()
 
 

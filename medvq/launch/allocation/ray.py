@@ -15,9 +15,9 @@ from typing import Any
 
 from medvq.errors import MedvqError
 from medvq.files import make_folder, read_json, write_json
-from medvq.launch.slurm import node_tmp
-from medvq.launch.slurm.allocation import Allocation
-from medvq.launch.slurm.rendezvous import new_rendezvous, remove_rendezvous
+from medvq.launch.allocation import node_tmp
+from medvq.launch.allocation.allocation import Allocation
+from medvq.launch.allocation.rendezvous import new_rendezvous, remove_rendezvous
 from medvq.workers.ray_group import LocalRay, short_temp
 
 NODES_WITHIN = 300.0
@@ -108,7 +108,7 @@ def agent_command(given: Allocation, rendezvous: Path) -> list[str]:
     return [
         "srun", "--overlap", "--nodes", count, "--ntasks", count, "--ntasks-per-node=1",
         f"--cpus-per-task={given.cpus}", "--kill-on-bad-exit=0", "--wait=0", "--cpu-bind=none", "--job-name=ray",
-        *python(), "-m", "medvq.launch.slurm.node_agent", str(rendezvous),
+        *python(), "-m", "medvq.launch.allocation.node_agent", str(rendezvous),
     ]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Inside a SLURM job: its allocation, and one Ray over its nodes."""
