@@ -5,6 +5,8 @@
 VENV ?= .venv
 PYTHON ?= python3.11
 BIN := $(VENV)/bin
+# Processes for `make test`.
+JOBS ?= 2
 TORCH := torch==2.13.0
 
 .PHONY: install install-dev demo demo-data test test-slow lint clean
@@ -37,7 +39,7 @@ lint: install-dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: install-dev
 	$(BIN)/pytest -m slow

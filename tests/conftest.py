@@ -5,16 +5,29 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 TOP = Path(__file__).resolve().parents[1]
 SHARED = TOP.parent / "shared"
+sys.path.append(str(TOP / "tests"))
+
+from as_process import Forked  # noqa: E402
+
 MEDVQ = [sys.executable, "-c", "from medvq.cli import main; main()"]
 
 
+class Finished(NamedTuple):
+    """A command that has ended."""
+
+    returncode: int
+    stdout_text: str
+    stderr_text: str
+
+
 class Cli:
-    """Runs medvq as a user does, in a folder of its own."""
+    """Runs medvq as a user does, in a folder of its own: calls are forked, `start` starts a new Python."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -25,17 +38,18 @@ class Cli:
         return subprocess.Popen([*MEDVQ, *map(str, args)], cwd=self.folder, env=env, **out)
 
     def __call__(self, *args, code=0, timeout=300):
-        process = self.start(*args)
+        process = Forked(["medvq", *args], self.folder, {"PYTHONPATH": str(TOP), "COLUMNS": "200"})
         try:
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
+            found = Finished(*process.wait(timeout))
+        except subprocess.TimeoutExpired as e:
+            pytest.fail(f"not done after {timeout} s\n{e.stdout}\n{e.stderr}")
+        finally:
             process.kill()  # otherwise it would run during all later tests
-            stdout, stderr = process.communicate()
-            pytest.fail(f"not done after {timeout} s\n{stdout}\n{stderr}")
-        assert code is None or process.returncode == code, f"exit {process.returncode}\n{stdout}\n{stderr}"
-        assert "Traceback" not in stderr, stderr
-        process.stdout_text, process.stderr_text = stdout, stderr
-        return process
+        assert code is None or found.returncode == code, (
+            f"exit {found.returncode}\n{found.stdout_text}\n{found.stderr_text}"
+        )
+        assert "Traceback" not in found.stderr_text, found.stderr_text
+        return found
 
     def json(self, *args, **options):
         return json.loads(self(*args, "--json", **options).stdout_text)

@@ -3,12 +3,12 @@
 import dataclasses
 import importlib
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from as_process import Forked
 
 from medvq.config.resolve import load_study
 from medvq.launch.data import find_data
@@ -61,15 +61,16 @@ class Runs:
         item = self.plan.folder / f"{job}.json"
         item.write_text(json.dumps(dataclasses.asdict(self.item(job))))
         script = Path(__file__).with_name("rank.py")
-        more = [] if stop_after is None else [str(stop_after)]
+        more = [] if stop_after is None else [stop_after]
         with tempfile.TemporaryDirectory() as meeting:
-            command = [sys.executable, script, item]
-            group = [subprocess.Popen([*command, str(r), str(size), f"{meeting}/ranks", *more]) for r in range(size)]
+            ranks = [Forked([script, item, r, size, f"{meeting}/ranks", *more], self.plan.folder) for r in range(size)]
             try:
-                assert [p.wait(300) for p in group] == [0] * size
+                for rank in ranks:
+                    code, _, stderr = rank.wait(300)
+                    assert code == 0, stderr
             finally:
-                for p in group:
-                    p.kill()
+                for rank in ranks:
+                    rank.kill()
 
     def item(self, job):
         return WorkItem(

@@ -55,7 +55,7 @@ def theirs(make, per_step, epochs=10):
             lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.3, total_steps=70, cycle_momentum=False),
         ),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_rates_are_torchs(schedule, per_step, make):
     other = theirs(make, per_step)
