@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from as_process import Forked
 
 TOP = Path(__file__).resolve().parents[1]
 SHARED = TOP.parent / "shared"
-sys.path.append(str(TOP / "tests"))
-
-from as_process import Forked  # noqa: E402
-
 MEDVQ = [sys.executable, "-c", "from medvq.cli import main; main()"]
 
 

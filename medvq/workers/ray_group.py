@@ -28,6 +28,18 @@ GONE = 60.0
 """Seconds to wait until the server has ended by itself."""
 
 
+def end(process: subprocess.Popen[Any], within: float) -> None:
+    """End a process that stops when its stdin is closed; kill it if it has not ended after `within` seconds."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class LocalRay:
     """A Ray instance on this machine only, which listens on loopback and has its own token and folder.
 
@@ -51,14 +63,8 @@ class LocalRay:
         """End Ray and remove its folder."""
         server, folder = self._server, self._folder
         self._server = self._folder = None
-        if server is not None and server.stdin is not None:
-            with contextlib.suppress(OSError):
-                server.stdin.close()
-            try:
-                server.wait(GONE)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+        if server is not None:
+            end(server, GONE)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 

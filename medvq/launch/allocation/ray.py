@@ -18,7 +18,7 @@ from medvq.files import make_folder, read_json, write_json
 from medvq.launch.allocation import node_tmp
 from medvq.launch.allocation.allocation import Allocation
 from medvq.launch.allocation.rendezvous import new_rendezvous, remove_rendezvous
-from medvq.workers.ray_group import LocalRay, short_temp
+from medvq.workers.ray_group import LocalRay, end, short_temp
 
 NODES_WITHIN = 300.0
 """Seconds for the node agents of all nodes to appear."""
@@ -45,13 +45,8 @@ class AllocatedRay(LocalRay):
         super().close()
         agents, rendezvous = self._agents, self._rendezvous
         self._agents = self._rendezvous = None
-        if agents is not None and agents.stdin is not None:
-            agents.stdin.close()
-            try:
-                agents.wait(CLOSE_WITHIN)
-            except subprocess.TimeoutExpired:
-                agents.kill()
-                agents.wait()
+        if agents is not None:
+            end(agents, CLOSE_WITHIN)
         if rendezvous is not None:
             remove_rendezvous(self.shared, self.given.job)
 

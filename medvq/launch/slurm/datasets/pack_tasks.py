@@ -41,7 +41,7 @@ class Packing:
 
     dest: str
     fingerprint: str
-    """What the workspace has to be for."""
+    """Hash of the source and settings; the workspace must have been made for the same hash."""
     versions: dict[str, str]
     """Of the libraries on which stored bytes depend."""
     processes: int

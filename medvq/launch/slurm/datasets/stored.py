@@ -1,4 +1,4 @@
-"""What the tasks of a packing read: pickles in the workspace, which share one pickle of the source."""
+"""Write and read the inputs of packing tasks: pickles in the workspace, which share one pickle of the source."""
 
 from __future__ import annotations
 
