@@ -41,9 +41,9 @@ def shard(
 ) -> None:
     """Pack a folder of images into a dataset of WebDataset shards.
 
-    [dim]medvq shard data/smear datasets/smear[/]
+    medvq shard data/smear datasets/smear
 
-    [dim]medvq shard data/slides datasets/slides --profile cpu --wait[/]
+    medvq shard data/slides datasets/slides --profile cpu --wait
     """
     from medvq.cli.on_cluster import pack_on_cluster, refuse_wait
     from medvq.cli.packing import check_options, pack_folder, packed_text, remarks, settings_of
@@ -81,9 +81,9 @@ def verify(
 ) -> None:
     """Check every byte of a dataset against its manifest.
 
-    [dim]medvq verify datasets/smear --deep[/]
+    medvq verify datasets/smear --deep
 
-    [dim]medvq verify datasets/slides --deep --profile cpu --wait[/]
+    medvq verify datasets/slides --deep --profile cpu --wait
     """
     from medvq.cli.on_cluster import refuse_wait, verify_on_cluster
 
@@ -118,7 +118,7 @@ def inspect(
 ) -> None:
     """Show the content of a dataset: counts, sizes, statistics.
 
-    [dim]medvq inspect datasets/smear --sheet sheet.png[/]
+    medvq inspect datasets/smear --sheet sheet.png
     """
     from medvq.cli.packing import inspect_text
     from medvq.shards.dataset import summary as look
@@ -141,9 +141,11 @@ def synth(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Draw a synthetic blood smear: five white cell classes, masks, patients, train/val/test.
+    """Draw a synthetic blood smear.
 
-    [dim]medvq synth smear data/smear[/]
+    It has five classes of white cells, masks, patients, and the splits train, val and test.
+
+    medvq synth smear data/smear
     """
     if what != "smear":
         raise UsageError(f"cannot draw {what!r}", hint="known: smear")

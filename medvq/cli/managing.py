@@ -26,7 +26,7 @@ def cancel(
 ) -> None:
     """Cancel queued and running runs, on SLURM and here. They keep a checkpoint and can be continued later.
 
-    [dim]medvq cancel quickstart[/]
+    medvq cancel quickstart
     """
     from medvq.launch import cancel as cancelling
 
@@ -53,9 +53,11 @@ def retry(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Send the runs of a study's last plan again that are neither done nor queued nor running.
+    """Send runs of a study's last plan again.
 
-    [dim]medvq retry quickstart --failed[/]
+    These are the runs that are neither done nor queued nor running.
+
+    medvq retry quickstart --failed
     """
     from medvq.cli.submitting import decision_text
     from medvq.config.profile import load_profile
@@ -86,9 +88,11 @@ def prune(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Remove runs that only older plans contain, and copies of code that no open run uses.
+    """Remove runs that only older plans contain.
 
-    [dim]medvq prune --dry-run[/]
+    Copies of code that no open run uses are removed, too.
+
+    medvq prune --dry-run
     """
     from medvq.launch.slurm.prune import garbage, remove
     from medvq.runs.collect import study_folders
@@ -113,9 +117,11 @@ def doctor(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Check whether this machine can run medvq, and say how to fix what is wrong.
+    """Check whether this machine can run medvq.
 
-    [dim]medvq doctor --profile gpu[/]
+    For what is wrong it says how to fix it.
+
+    medvq doctor --profile gpu
     """
     from medvq.launch.doctor import examine
 

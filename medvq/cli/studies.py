@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Run a study on this machine. Runs that are done are kept, stopped ones continue, failed ones are tried again.
 
-    [dim]medvq run quickstart[/]
+    medvq run quickstart
     """
     from medvq.cli.show import plan_text, say_tables, summary
     from medvq.launch.start import execute, plan_for, states_of, unfinished
@@ -95,9 +95,11 @@ def describe(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show a study without running it: configuration, runs, steps, layers, parameters.
+    """Show a study without running it.
 
-    [dim]medvq describe quickstart --job pretrain[/]
+    That is its configuration, its runs with their steps, layers and parameters.
+
+    medvq describe quickstart --job pretrain
     """
     from medvq.launch import describe as look
 
@@ -126,9 +128,9 @@ def results(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Print the tables of a study, our numbers beside the published ones.
+    """Print a study's tables, with the published numbers.
 
-    [dim]medvq results quickstart --format md[/]
+    medvq results quickstart --format md
     """
     from medvq.cli.show import choose_format, filled_tables
     from medvq.runs.collect import study_folders

@@ -38,7 +38,7 @@ def submit(
 ) -> None:
     """Send a study to SLURM and return. Runs that are done or queued are not sent again, stopped ones continue.
 
-    [dim]medvq submit quickstart --profile gpu --dry-run[/]
+    medvq submit quickstart --profile gpu --dry-run
     """
     from medvq.config.profile import load_profile
     from medvq.launch.capacity import check_fit

@@ -29,7 +29,7 @@ PlanNumber = Annotated[
 
 def status(
     study: StudyHere = None,
-    state: Annotated[list[str], typer.Option(help="Only runs in this state; may be repeated.")] = [],  # noqa: B006
+    state: Annotated[list[str], typer.Option(metavar="STATE", help="Only runs in this state; may be repeated.")] = [],  # noqa: B006
     plan: PlanNumber = None,
     watch: Annotated[bool, typer.Option("--watch", help="Update every 5 s until no run is in progress.")] = False,
     exit_code: Annotated[
@@ -38,9 +38,11 @@ def status(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show the runs of a study's last plan: state, place, progress, metrics, cost.
+    """Show the runs of a study's last plan.
 
-    [dim]medvq status quickstart --watch[/]
+    Of each run: state, place, progress, metrics, cost.
+
+    medvq status quickstart --watch
     """
     from medvq.launch.status import text
     from medvq.runs.state import State
@@ -75,9 +77,11 @@ def wait(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Wait until no run is queued or running; exit 0 if all are done, 6 if some failed.
+    """Wait until no run is queued or running.
 
-    [dim]medvq wait quickstart --timeout "8 h"[/]
+    Exit with 0 if all are done, with 6 if some failed.
+
+    medvq wait quickstart --timeout "8 h"
     """
     from medvq.config.units import seconds
     from medvq.launch.slurm.cluster import HELD
@@ -114,9 +118,11 @@ def logs(
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Print the log of a run over all its attempts, after the output of SLURM's batch script.
+    """Print the log of a run over all its attempts.
 
-    [dim]medvq logs finetune-subset10 -f[/]
+    The output of SLURM's batch script comes first.
+
+    medvq logs finetune-subset10 -f
     """
     from medvq.launch.logs import as_data, pieces
     from medvq.runs.find import find_run

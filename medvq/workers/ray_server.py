@@ -72,10 +72,12 @@ def _start(folder: Path, workers: int, gpus: int) -> None:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     import ray
-    from ray._private import ray_constants
+    from ray._private import node, ray_constants
 
     # Ray binds its servers to loopback only if it does not expect a cluster.
     ray_constants.ENABLE_RAY_CLUSTER = False
+    # One machine cannot grow, and workers write their own logs: two processes less that import Ray.
+    node.Node.start_monitor = node.Node.start_log_monitor = lambda _: None
     ray.init(
         address="local",
         num_cpus=workers,

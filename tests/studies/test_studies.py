@@ -41,7 +41,8 @@ def test_the_stacked_vqvae_has_every_published_cell(published, table, split, met
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(known("jobs")) - {"quickstart"}))
 def test_a_smoke_run_fills_every_table(cli, name):
-    cli("run", name, "--smoke", "--workers", "1", timeout=400)
+    workers = 1 if name == "svqvae-open" else 0  # the others in this process: Ray's start takes longer than their runs
+    cli("run", name, "--smoke", "--workers", workers, timeout=400)
     tables = cli.json("results", f"{name}-smoke")["tables"]
     assert set(tables) == set(load_study(name).tables)
     for table in tables.values():

@@ -97,10 +97,11 @@ def _serve(rendezvous: Path, request: dict[str, Any], name: str) -> int:
 def _start_head(rendezvous: Path, request: dict[str, Any], name: str, address: str) -> subprocess.Popen[bytes]:
     (port, client) = network.free_ports(address, 2)
     folder = node_tmp.ray_folder(Path(request["temp"]))
-    command = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
-    ray = _ray(
-        [*command, "--include-dashboard=false", *_share(request, name, address)], request, rendezvous, name, address
-    )
+    # The allocation is all there is: no dashboard, and no monitor, which would ask a cloud for more nodes.
+    small = ["--include-dashboard=false", "--no-monitor"]
+    where = [f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
+    command = ["--head", *small, *where, *_share(request, name, address)]
+    ray = _ray(command, request, rendezvous, name, address)
     while ray.poll() is None and not network.answers(address, port):
         if _closed(0.1):
             return ray
@@ -137,6 +138,7 @@ def _share(request: dict[str, Any], name: str, address: str) -> list[str]:
         "--object-manager-port=0",
         "--min-worker-port=0",
         "--max-worker-port=0",
+        "--include-log-monitor=false",  # workers write their own logs
         "--disable-usage-stats",
         "--block",
     ]

@@ -35,11 +35,15 @@ def sums_of(pixels: Pixels) -> Sums:
     channels = 1 if pixels.ndim == 2 else 3
     rows = pixels.reshape(height, width * channels)
     columns = np.zeros((2, width * channels), np.int64)
+    work = np.empty((min(_ROWS, height), width * channels), np.uint16)
     # BLAS on float32 would be no faster, and its threads would slow down forked processes.
     for top in range(0, height, _ROWS):
         block = rows[top : top + _ROWS]
-        columns[0] += block.sum(axis=0, dtype=np.uint16)
-        columns[1] += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.uint32)
+        wide = work[: len(block)]
+        wide[...] = block
+        columns[0] += np.add.reduce(wide, axis=0, dtype=np.uint16)
+        np.square(wide, out=wide)
+        columns[1] += np.add.reduce(wide, axis=0, dtype=np.uint32)
     total, squares = columns.reshape(2, width, channels).sum(axis=1).tolist()
     return Sums(height * width, total, squares)
 

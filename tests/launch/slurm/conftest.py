@@ -119,7 +119,7 @@ def wait_for(what, seconds=60, otherwise=lambda: "it did not happen in time"):
         if found:
             return found
         assert time.monotonic() < end, otherwise()
-        time.sleep(0.2)
+        time.sleep(0.5)  # each look starts processes, which a busy machine feels
 
 
 @pytest.fixture

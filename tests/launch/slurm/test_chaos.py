@@ -15,7 +15,7 @@ slurm: {{time: 20 min, nodes: {nodes}, cpus_per_node: {cpus}, memory_gb: 3, grac
 """
 ARGS = (
     *("quickstart", "--smoke", "--workers", 2, "--set", "resources.threads=1"),
-    *("--set", "train.epochs=40", "--set", "pretrain:train.epochs=80"),
+    *("--set", "train.epochs=24", "--set", "pretrain:train.epochs=48"),
 )
 OFTEN = ("--set", "resources.checkpoint_every=1 s")
 
