@@ -122,7 +122,7 @@ def logs(
 
     The output of SLURM's batch script comes first.
 
-    medvq logs finetune-subset10 -f
+    medvq logs finetune-subset10-seed0 -f
     """
     from medvq.launch.logs import as_data, pieces
     from medvq.runs.find import find_run

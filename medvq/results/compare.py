@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +20,21 @@ class RowDifference:
     than: Any
     """The row that is subtracted."""
     column: Any
-    value: float
-    """Difference of the means over runs."""
-    low: float
+    value: float | None
+    """Difference of the means over runs; None, as all numbers below, if it has no value: then `reason` says why."""
+    low: float | None
     """Lower end of the 95 % interval. Both rows get the same resampled test images; the runs of each row are
     resampled separately."""
-    high: float
+    high: float | None
     """Upper end of the interval."""
-    p: float
+    p: float | None
     """Two-sided p-value."""
     test: str
     """The test that gives p: McNemar's exact test for the accuracy of one run each, else the paired bootstrap."""
     n: int
     """Number of test images."""
+    reason: str = ""
+    """Why there is no value."""
 
 
 def compare(
@@ -63,6 +66,10 @@ def compare(
     p, test = found.p, "paired bootstrap"
     if name == "accuracy" and len(a) == len(b) == 1:
         p, test = mcnemar(a[0]["label"], a[0]["predicted"], b[0]["predicted"]).p, "McNemar"
-    return RowDifference(
-        row=row, than=than, column=column, value=found.value, low=found.low, high=found.high, p=p, test=test, n=n
-    )
+    value, low, high = found.value, found.low, found.high
+    if not all(map(math.isfinite, (value, low, high, p))):
+        why = f"{name} has no value for these {n} images, as if all are of one class"
+        return RowDifference(
+            row=row, than=than, column=column, value=None, low=None, high=None, p=None, test=test, n=n, reason=why
+        )
+    return RowDifference(row=row, than=than, column=column, value=value, low=low, high=high, p=p, test=test, n=n)

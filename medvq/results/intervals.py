@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ Columns = dict[str, NDArray[Any]]
 
 
 def interval_of(folders: Sequence[RunFolder], metric: str) -> Interval | None:
-    """Return the 95 % interval of a metric's mean over runs; None if the runs did not keep what it needs.
+    """Return the 95 % interval of a metric's mean over runs; None if there is none.
+
+    There is none if the runs did not keep what it needs, or if the metric has no value for some resamples.
 
     The accuracy of a single run has Wilson's interval. Every other interval is a bootstrap over samples and, if there
     are several runs, over runs.
@@ -38,7 +41,8 @@ def interval_of(folders: Sequence[RunFolder], metric: str) -> Interval | None:
         return wilson(int((runs[0]["label"] == runs[0][f"{prefix}predicted"]).sum()), n)
     found = [resampled_metric(columns, name) for columns in runs]
     known = [m for m in found if m is not None]
-    return bootstrap(known, n) if len(known) == len(found) else None
+    interval = bootstrap(known, n) if len(known) == len(found) else None
+    return interval if interval and math.isfinite(interval.low) and math.isfinite(interval.high) else None
 
 
 def read_common(folders: Sequence[RunFolder], metric: str) -> list[Columns]:

@@ -13,7 +13,7 @@ def find_run(name: str, runs: Path) -> RunFolder:
 
     Args:
         name: path of a run folder; or name of a run, or a prefix of it that no other run has, optionally after
-            `STUDY/`.
+            `STUDY/`. A prefix that ends where a `-` follows comes first: `fit-subset10` is not `fit-subset100`.
         runs: folder of all runs.
 
     Raises:
@@ -26,11 +26,12 @@ def find_run(name: str, runs: Path) -> RunFolder:
     study, slash, prefix = name.rpartition("/")
     folders = {p.parent for p in runs.glob(f"{study if slash else '*'}/*/run.json")}
     exact = [p for p in folders if p.name == prefix]
-    found = exact or sorted(p for p in folders if p.name.startswith(prefix))
+    whole = sorted(p for p in folders if p.name.startswith(f"{prefix}-"))
+    found = exact or whole or sorted(p for p in folders if p.name.startswith(prefix))
     if not found:
         raise NotFoundError(f"no run named {name!r}", where=str(runs), hint=suggest(prefix, [p.name for p in folders]))
     if len(found) > 1:
         few = ", ".join(str(p.relative_to(runs)) for p in found[:6])
         more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-        raise UsageError(f"{name!r} could be {len(found)} runs: {few}{more}")
+        raise UsageError(f"{name!r} could be {len(found)} runs: {few}{more}", hint="give more of its name")
     return RunFolder(found[0])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medvq.results.compare import compare
+from medvq.results.intervals import interval_of
 from medvq.runs.artifacts.predictions import NAME, classifier_columns, write_predictions
 from medvq.runs.folder import RunFolder
 
@@ -56,3 +57,18 @@ def test_errors_of_images_that_are_undefined_are_left_out(tmp_path):
     b = run(tmp_path / "b", 1, 0, key=[str(i) for i in range(200)], ssim=some - 0.1)
     found = compare("a", "b", "x", [a], [b], "test/ssim")
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_cannot_be_computed_is_left_out_with_its_reason(tmp_path):
+    """The area under the curve of images of one class."""
+    columns = {"key": [str(i) for i in range(20)], "label": np.zeros(20, np.int64)}
+    scores = np.random.default_rng(0).random((2, 20, 2))
+    a, b = (
+        run(tmp_path / name, 1, 0, **columns, **classifier_columns(s, ("x", "y")))
+        for name, s in zip("ab", scores, strict=True)
+    )
+    found = compare("a", "b", 100, [a], [b], "test/auc")
+    assert (found.value, found.low, found.high, found.p) == (None, None, None, None)
+    assert "auc has no value for these 20 images" in found.reason
+    assert interval_of([a], "test/auc") is None

@@ -39,6 +39,9 @@ def notes(t: FilledTable, intervals: bool = True) -> list[str]:
             f"runs of one cell differ in {', '.join(t.mixed)} as well: put it in rows or columns, or in `where`"
         )
     for d in t.differences:
+        if d.value is None or d.low is None or d.high is None or d.p is None:
+            found.append(f"{d.row} - {d.than} at {d.column}: not computed, as {d.reason}")
+            continue
         interval = f"[{_number(d.low, t, sign=True)}, {_number(d.high, t, sign=True)}]"
         found.append(
             f"{d.row} - {d.than} at {d.column}: {_number(d.value, t, sign=True)} {interval},"

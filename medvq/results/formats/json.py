@@ -24,13 +24,13 @@ class Json(TableFormat):
                 "value": t.table.value,
                 "over": t.table.over,
                 "as_published": t.as_published,
-                "differences": [vars(d) for d in t.differences],
+                "differences": [{k: v for k, v in vars(d).items() if k != "reason" or v} for d in t.differences],
                 "mixed": t.mixed,
                 "cells": [cell.as_record() for cell in in_order(t)],
             }
             for t in tables
         }
-        return json.dumps({"study": study, "tables": found}, indent=1, ensure_ascii=False)
+        return json.dumps({"study": study, "tables": found}, indent=1, ensure_ascii=False, allow_nan=False)
 
     def render_all(self, studies: Sequence[tuple[str, Sequence[FilledTable]]]) -> str:
         """Return a list with one object for each study."""
