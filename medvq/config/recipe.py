@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from medvq.config.schema import Schema, validate
 from medvq.config.yamlfile import read_yaml
@@ -32,6 +33,13 @@ def _pair(value: Any) -> Any:
 
 def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _codec(value: str | None) -> str | None:
+    try:
+        return None if value is None else codecs.lookup(value).name
+    except LookupError as e:
+        raise ValueError(f"{value!r} is no encoding; common ones are utf-8, cp1251, cp1252, gb18030, shift_jis") from e
 
 
 Side = Annotated[int, Field(ge=1, le=65535)]
@@ -86,8 +94,12 @@ class LabelTable(Schema):
     """Its path, relative to the source. It may lie outside, such as `../split.csv`."""
     id: str | list[str]
     """The column with the name of the image, or several columns to join by `format`."""
-    match: Literal["id", "path"] = "id"
-    """`id`: the value is the `{id}` of the path. `path`: the value is a path with the same end as that of the image."""
+    match: Literal["id", "path", "stem"] = "id"
+    """`id`: the value is the `{id}` of the path. `path`: the value is a path with the same end as that of the image.
+    `stem`: the value is a file name, and is compared without its folders and suffix."""
+    encoding: Annotated[str | None, AfterValidator(_codec)] = None
+    """Encoding of the file, such as `cp1251` or `gb18030`. Default: UTF-8, UTF-16, or Windows-1252 if the
+    text proves it."""
     format: str | None = None
     """Python format that makes an id of the value, such as `BloodImage_{:05d}` for a number."""
     label: str | None = None

@@ -38,6 +38,18 @@ class Left:
     reason: str
 
 
+@dataclass(frozen=True)
+class Guess:
+    """Something that the recipe does not say and that was concluded from the source."""
+
+    what: str
+    """`layout`, `masks` or `table`."""
+    choice: str
+    """What was concluded, as a recipe says it."""
+    evidence: str
+    """Why, in words."""
+
+
 @dataclass
 class Listing:
     """Everything that a source holds. Nothing is decoded yet."""
@@ -52,6 +64,8 @@ class Listing:
     """Entries that are no part of the dataset, such as hidden files."""
     notes: list[str] = field(default_factory=list)
     """Messages for the person who packs."""
+    guesses: list[Guess] = field(default_factory=list)
+    """What was concluded from the source, and by which evidence."""
     recipe: Recipe = field(default_factory=Recipe)
     """The recipe, completed with what the source detected: a name, a layout, a licence."""
     layout: str = "as the recipe says"

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from medvq.errors import UsageError
-from medvq.shards.source.patterns import compile_pattern, stem
+from medvq.shards.source.mask_folders import MaskFolder, file_pattern, mask_folders, refuse_several
+from medvq.shards.source.patterns import SPLIT_WORDS, compile_pattern, stem
 
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
-"""Usual names of splits in lower case, and the names that medvq gives them."""
 DATA_WORDS = frozenset({"data", "image", "images", "img", "imgs"})
 MASK_WORDS = frozenset({"mask", "masks", "label_masks", "segmentation", "segmentations", "groundtruth", "gt"})
 NUMBER = r"(?:[_-]?\d+)?"
-MASK_END = re.compile(rf"(.+)([_-](?:mask|seg|segmentation){NUMBER})", re.IGNORECASE | re.DOTALL)
+MASK_ENDS = "mask|seg|segmentation|gt|groundtruth|ground_truth|label|labels|anno|annotation|manual|1stHO|2ndHO"
+MASK_END = re.compile(rf"(.+)([_-](?:{MASK_ENDS}){NUMBER})", re.IGNORECASE | re.DOTALL)
 """How the stem of a mask ends if it is not that of its image. A number distinguishes several masks of one image."""
 
 
@@ -46,8 +42,45 @@ def detect(paths: Sequence[str]) -> Layout:
         paths: paths of the images relative to the folder, with `/`.
 
     Raises:
-        UsageError: the layout is not clear. The hint proposes a pattern for a recipe.
+        UsageError: the layout is not clear, or several folders look like masks. The hint proposes patterns.
     """
+    pairs = [p for p in mask_folders(paths) if not _is_usual(p)]
+    if not pairs:
+        return _detect(paths)
+    pairs = mask_folders(paths)
+    refuse_several(pairs, paths)
+    (pair,) = pairs
+    # The layout is that of the same tree with the usual names.
+    found = _detect([_with_folder(p, pair.depth, {pair.images: "images", pair.masks: "masks"}) for p in paths])
+    if found.masks is None:
+        return _detect(paths)
+    ends = (found.images, pair.images, pair.image_end), (found.masks, pair.masks, pair.mask_end)
+    images, masks = (
+        _with_folder(pattern, pair.depth, {"images": folder, "masks": folder}).rpartition("/")[0]
+        + "/"
+        + file_pattern(end, exact=bool(pair.image_end or pair.mask_end))
+        for pattern, folder, end in ends
+    )
+    about = f"{found.about.partition(',')[0]}, masks in {pair.masks} beside {pair.images}"
+    return Layout(images, masks, about)
+
+
+def _is_usual(pair: MaskFolder) -> bool:
+    """Return whether the layout of these folders is known by their names alone."""
+    ends = not pair.image_end and (not pair.mask_end or MASK_END.fullmatch("x" + pair.mask_end))
+    return bool(ends) and pair.images.lower() in DATA_WORDS and pair.masks.lower() in MASK_WORDS
+
+
+def _with_folder(path: str, depth: int, names: Mapping[str, str]) -> str:
+    """Return a path with the folder at `depth` renamed, if it has one of the names."""
+    parts = path.split("/")
+    if depth < len(parts) - 1:
+        parts[depth] = names.get(parts[depth], parts[depth])
+    return "/".join(parts)
+
+
+def _detect(paths: Sequence[str]) -> Layout:
+    """Return the layout by the names of folders, as `detect`."""
     beside, alone, doubtful = _beside(paths)
     paths = [p for p in paths if p not in beside]
     prefix = _wrapper(paths)

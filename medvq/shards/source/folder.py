@@ -11,7 +11,7 @@ from typing import Any
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.shards.image.bad import BadImage
-from medvq.shards.source.base import Left, Listing, Source
+from medvq.shards.source.base import Guess, Left, Listing, Source
 from medvq.shards.source.checks import refuse_metadata
 from medvq.shards.source.detect import Layout, detect
 from medvq.shards.source.guess import guess_table
@@ -63,13 +63,18 @@ class FolderSource(Source):
             detected = detect([e.path for e in found.images])
             recipe = recipe.model_copy(update={"images": [detected.images], "masks": recipe.masks or detected.masks})
             found.layout, found.detected = detected.about, True
+            found.guesses.append(Guess("layout", f'images: "{detected.images}"', detected.about))
             _set_apart(found, detected, recipe.masks)
             if not recipe.tables:
                 masks = compile_pattern(recipe.masks) if recipe.masks else None
                 files = [e.path for e in found.others]
-                images = [e.path for e in found.images if not (masks and masks.match(e.path))]
-                table, notes = guess_table(self.path, files, images, labelled="{class}" in detected.images)
+                pattern = compile_pattern(detected.images)
+                paths = [e.path for e in found.images if not (masks and masks.match(e.path))]
+                images = {p: pattern.match(p) or {} for p in paths}
+                layout = [f'images: "{detected.images}"', *([f'masks: "{recipe.masks}"'] if recipe.masks else [])]
+                table, notes, guesses = guess_table(self.path, files, images, layout)
                 found.notes += notes
+                found.guesses += guesses
                 if table:
                     recipe = recipe.model_copy(update={"tables": [table]})
                     found.layout += f"; labels in {table.file}"

@@ -1,46 +1,43 @@
-"""Find the table of labels beside a flat folder of images, if no recipe names one."""
+"""Find the table of labels beside a folder of images, if no recipe names one. What is not certain is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medvq.config.recipe import LabelTable
-from medvq.errors import DataError
-from medvq.shards.source.patterns import nfc, stem
-from medvq.shards.source.tables import read_rows, shown
-
-LABELS = ("label", "class", "category", "diagnosis", "target", "dx", "type", "class label", "class_label", "label_name")
-SPLITS = ("split", "fold", "set", "partition", "subset")
-GROUPS = (
-    "patient",
-    "patient_id",
-    "patientid",
-    "subject",
-    "subject_id",
-    "lesion_id",
-    "case",
-    "case_id",
-    "slide",
-    "group",
+from medvq.errors import DataError, UsageError
+from medvq.shards.source.base import Guess
+from medvq.shards.source.contradictions import (
+    refuse_contradicting_folders,
+    refuse_disagreeing_names,
+    refuse_disagreeing_tables,
 )
-ENOUGH = 0.5
-"""Share of the images that a table must name to be used for them."""
-MOST_VALUES = 0.5
-"""Largest number of different values, as a share of the images, of a column that is taken for classes though its name
-does not say so."""
+from medvq.shards.source.guess_columns import (
+    GROUPS,
+    Candidate,
+    Names,
+    called,
+    candidate,
+    choose_columns,
+    line_of,
+    one_of,
+    table_of,
+)
+from medvq.shards.source.near_names import why_no_names
+from medvq.shards.source.patterns import ending
+from medvq.shards.source.table_text import EncodingError
+from medvq.shards.source.tables import TABLES, Rows, quoted, read_rows, shown
+
 SHOWN = 8
 """Number of classes that a note names."""
 SHEETS = (".xlsx", ".xls", ".ods")
 """Suffixes of tables that are not read."""
-Rows = list[tuple[int, dict[str, str]]]
-Read = tuple[list[str], Rows]
-"""Header and rows of a table."""
 
 
 def guess_table(
-    source: Path, files: Sequence[str], images: Sequence[str], *, labelled: bool
-) -> tuple[LabelTable | None, list[str]]:
+    source: Path, files: Sequence[str], images: Mapping[str, Mapping[str, str]], layout: Sequence[str]
+) -> tuple[LabelTable | None, list[str], list[Guess]]:
     """Return the table that names the images and has a column of classes, if there is exactly one.
 
     The column of classes is found by its name (`label`, `class`, `diagnosis` and so on). In a table of two columns it
@@ -49,96 +46,117 @@ def guess_table(
     Args:
         source: the folder.
         files: paths of all other files.
-        images: paths of the images.
-        labelled: whether folders give labels. No table is used then.
+        images: path of each image, and what its folders say about it (`class`, `split`).
+        layout: the lines of a recipe that say what the folders mean. If they give labels, no table is used, but none
+            may contradict them.
 
     Returns:
-        The table or None, and notes: on its classes, on other tables that name the images and, if there are no labels,
-        on all tables that are not used.
+        The table or None; notes: on its classes, on other tables that name the images and, if there are no labels, on
+        all tables that are not used; and what was guessed by which evidence.
+
+    Raises:
+        UsageError: two columns, two tables, or a column and the folders contradict each other, or the table that names
+            the images has an unknown encoding. The hint has a line of a recipe for each candidate.
     """
-    paths = {nfc(p) for p in images}
-    names = {"path": paths, "id": {name for p in paths for name in (stem(p), p.rsplit("/", 1)[-1])}}
-    found = {f: _read(source / f) for f in sorted(files) if f.lower().endswith((".csv", ".tsv"))}
-    tables = [(f, *t) for f, read in found.items() if read and (t := _table(f, *read, names, len(images)))]
-    usable = [t for _, _, t in tables if t]
+    names, labelled = Names.of(list(images)), any("{class}" in line for line in layout)
+    found = {f: _read(source, f, names) for f in sorted(files) if f.lower().endswith(TABLES)}
+    candidates = [c for f, read in found.items() if read and (c := candidate(f, *read, names))]
+    for c in candidates:
+        refuse_disagreeing_names(source, c)
+        choose_columns(source, c)
+        refuse_contradicting_folders(source, c, images, layout)
+    usable = [c for c in candidates if c.table]
+    if len(usable) > 1 and not labelled:
+        refuse_disagreeing_tables(source, usable)
     taken = usable[0] if len(usable) == 1 and not labelled else None
     notes = []
-    for file, column, table in tables:
-        if table is None or table is not taken:
-            why = "several tables have labels" if table else "no column is known to hold labels"
+    for c in candidates:
+        if c is not taken:
+            why = "several tables have labels" if c.table else "no column is known to hold labels"
             why = "labels come from the folders" if labelled else why
-            notes.append(f"{file} names the images ({column}) and is not used, as {why}: name it in a recipe")
-    if taken and taken.label and (read := found[taken.file]):
-        classes = sorted({v for _, row in read[1] if (v := row.get(taken.label))})
+            what = f"{c.file} names the images ({c.columns[0].column}) and is not used, as {why}"
+            notes.append(f"{what}: name it in a recipe{_proposal(c, labelled)}")
+    guesses: list[Guess] = []
+    if taken and taken.table:
+        table = taken.table
+        rows = taken.columns[0].rows
+        classes = sorted({v for row in rows.values() if (v := row.get(table.label or ""))})
         first = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
-        notes.append(f"labels are column {taken.label} of {taken.file}, with {len(classes)} classes: {first}")
+        notes.append(
+            f"labels are column {table.label} of {table.file}, with {len(classes)} classes: {first}; "
+            f"images are named by its column {quoted(str(table.id))} ({len(rows)} of {len(images)} images)"
+        )
+        guesses.append(Guess("table", line_of(table), "; ".join(taken.evidence)))
     elif not labelled:
-        notes += _left_over(files, found, {f for f, _, _ in tables}, paths | names["id"], len(images))
-    return taken, notes
+        told = {c.file for c in candidates}
+        notes += _left_over(files, found, told, list(names.paths), len(images))
+    return taken.table if taken else None, notes, guesses
 
 
-def _read(path: Path) -> Read | None:
+Read = tuple[list[str], Rows]
+"""Header and rows of a table."""
+
+
+def _read(source: Path, file: str, names: Names) -> Read | None:
+    """Return a table; None if the file is none.
+
+    Raises:
+        UsageError: its encoding is unknown, and it names images.
+    """
+    path = source / file
     try:
-        return read_rows(path)
+        header, rows = read_rows(path)
+    except EncodingError as e:
+        _ask_encoding(path, file, e, names)
+        return None
     except DataError:
         return None
+    if path.suffix.lower() == ".txt" and len(header) < 2:  # a readme or a list
+        return None
+    return header, rows
+
+
+def _ask_encoding(path: Path, file: str, e: EncodingError, names: Names) -> None:
+    """Raise UsageError with a line of a recipe for each possible encoding, if the table labels images."""
+    lines = []
+    for encoding in e.candidates:
+        found = candidate(file, *read_rows(path, encoding), names)
+        if found is None:
+            continue
+        choose_columns(path.parent, found)
+        if found.table:
+            table = found.table.model_copy(update={"encoding": encoding})
+            values = sorted({row.get(table.label or "", "") for row in found.columns[0].rows.values()})
+            lines.append(f"{line_of(table)}    # reads {', '.join(values[:3])}")
+    if lines:
+        raise UsageError(e.error, where=str(path), hint=one_of(lines)) from e
+
+
+def _proposal(c: Candidate, labelled: bool) -> str:
+    """Return the line of a recipe that uses the table, in brackets, if one is known."""
+    column = c.columns[0]
+    group = called(c.header, GROUPS)
+    label = None if labelled or c.table is None else c.table.label
+    table = table_of(c, column, label, None, group if group != column.column else None)
+    return f", `{line_of(table)}`" if table else ""
 
 
 def _left_over(
-    files: Sequence[str], found: dict[str, Read | None], told: set[str], names: set[str], images: int
+    files: Sequence[str], found: Mapping[str, Read | None], told: set[str], images: Sequence[str], count: int
 ) -> list[str]:
     """Return a note for every reason for which tables are not used, except for the tables in `told`."""
-    folded = {name.casefold() for name in names}
     why: dict[str, list[str]] = {}
     for file in sorted(files):
         read = found.get(file)
         if file.lower().endswith(SHEETS):
             reason = "save it as CSV"
-        elif file not in found or file in told:
+        elif file not in found or file in told or (ending(file) == ".txt" and not read):
             continue
         elif read is None or not read[1]:
             reason = "it cannot be read as a table with a header"
         else:
-            columns = [[nfc(row.get(column, "")) for _, row in read[1]] for column in read[0]]
-            known = [len({v.rsplit("/", 1)[-1].casefold() for v in values} & folded) for values in columns]
-            best = max(range(len(known)), key=known.__getitem__)
-            if not known[best]:
-                reason = "no column holds names of images"
-            elif known[best] > len(set(columns[best]) & names):
-                reason = f"its names ({read[0][best]}) differ from those of images in case or folders: spell them alike"
-            else:
-                reason = f"it names {known[best]} of {images} images ({read[0][best]}), too few: name it in a recipe"
+            reason = why_no_names(file, *read, images, count)
+            if ending(file) == ".txt" and reason.startswith("no column"):
+                continue
         why.setdefault(reason, []).append(file)
     return [f"not used: {shown(same)}: {reason}" for reason, same in why.items()]
-
-
-def _table(
-    file: str, header: Sequence[str], rows: Rows, names: dict[str, set[str]], images: int
-) -> tuple[str, LabelTable | None] | None:
-    """Return the column of `file` that names the images, and the table with its classes; None if there is none."""
-    first = None
-    for match in ("path", "id"):
-        for column in header:
-            known = [row for _, row in rows if nfc(row.get(column, "")) in names[match]]
-            if len(known) < ENOUGH * images:
-                continue
-            label = _called(header, LABELS) or _other(header, column, known)
-            if label not in (None, column):
-                return column, LabelTable(
-                    file=file, id=column, match="path" if match == "path" else "id", label=label,
-                    split=_called(header, SPLITS), group=_called(header, GROUPS),
-                )  # fmt: skip
-            first = first or column
-    return (first, None) if first else None
-
-
-def _called(header: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((h for n in names for h in header if h.strip().lower() == n), None)
-
-
-def _other(header: Sequence[str], column: str, rows: Sequence[dict[str, str]]) -> str | None:
-    """Return the other one of two columns, unless it has too many values to be a column of classes."""
-    if len(header) != 2:
-        return None
-    other = header[1] if header[0] == column else header[0]
-    return other if len({row.get(other) for row in rows}) <= MOST_VALUES * len(rows) else None

@@ -9,6 +9,12 @@ from functools import cache
 
 WILD = {"*": "[^/]*", "**": ".*", "ext": "[^/.]+", "id": "[^/]+?", "name": "[^/]+"}
 """Regular expressions of fields. A field that is not listed matches the name of one folder, or a part of it."""
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""Usual names of splits in lower case, and the names that medvq gives them."""
 
 
 @dataclass(frozen=True)

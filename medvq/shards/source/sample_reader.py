@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError, suggest
 from medvq.shards.source.base import SourceEntry
-from medvq.shards.source.detect import SPLIT_WORDS
-from medvq.shards.source.patterns import compile_pattern, nfc, stem
+from medvq.shards.source.patterns import SPLIT_WORDS, compile_pattern, nfc, stem
 from medvq.shards.source.tables import Told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.shards.sampling.split import check_shares
-from medvq.shards.source.base import Left, Listing, SourceEntry
+from medvq.shards.source.base import Guess, Left, Listing, SourceEntry
 from medvq.shards.source.checks import refuse_unknown_splits, ungrouped_notes, untrained_notes
 from medvq.shards.source.masks import Masks
 from medvq.shards.source.patterns import compile_pattern
@@ -39,6 +40,8 @@ class Arranged:
     """Images that cannot become samples, and why."""
     ignored: list[Left] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
+    """What was concluded from the source, and by which evidence."""
     released: list[Released] = field(default_factory=list)
     """Released smaller training sets, smallest first."""
     classes: list[str] = field(default_factory=list)
@@ -55,7 +58,9 @@ def arrange(found: Listing) -> Arranged:
         DataError: a table cannot be read.
     """
     recipe = found.recipe
-    out = Arranged(bad=list(found.bad), ignored=list(found.ignored), notes=list(found.notes))
+    out = Arranged(
+        bad=list(found.bad), ignored=list(found.ignored), notes=list(found.notes), guesses=list(found.guesses)
+    )
     told = [read_table(t, found.base) for t in recipe.tables]
     told += [read_list(split, file, found.base) for split, file in recipe.splits.lists.items()]
     tables = {_inside(t.table.file) for t in told}
@@ -80,7 +85,9 @@ def arrange(found: Listing) -> Arranged:
             out.ignored.append(Left(entry.path, f"the recipe keeps no split {sample.split}"))
         else:
             out.samples.append(replace(sample, mask=mask) if mask else sample)
-    out.ignored += [Left(e.path, "a mask without an image") for e in masks.orphans()]
+    orphans = masks.orphans()
+    out.ignored += [Left(e.path, "a mask without an image") for e in orphans]
+    _check_masks(out, orphans, recipe, detected=found.detected)
     reader.refuse_merged({s.split for s in out.samples})
     if found.detected and recipe.masks is None:
         _note_twins(out)
@@ -122,6 +129,28 @@ def _take_released(entries: list[SourceEntry], recipe: Recipe) -> tuple[list[Rel
         else:
             released[n].paths.append(entry.path)
     return released, rest
+
+
+def _check_masks(out: Arranged, orphans: list[SourceEntry], recipe: Recipe, *, detected: bool) -> None:
+    """Add a note on masks without an image, and record what was concluded of masks.
+
+    Raises:
+        UsageError: masks were detected, and none belongs to an image.
+    """
+    paired = sum(s.mask is not None for s in out.samples)
+    if orphans and not paired and detected and out.samples:
+        first = min(e.path for e in orphans)
+        folder = first.rpartition("/")[0]
+        raise UsageError(
+            f"{len(orphans)} files are named or placed as masks ({first}), and none has the name of an image",
+            hint="give `images` and `masks` in a recipe, with {id} for what both names share, or leave the masks out: "
+            f"`ignore: [{json.dumps(folder + '/*' if folder else first, ensure_ascii=False)}]`",
+        )
+    if orphans:
+        out.notes.append(f"{len(orphans)} masks have no image, such as {min(e.path for e in orphans)}")
+    if detected and paired:
+        evidence = f"{paired} of {len(out.samples)} images have a mask by this pattern"
+        out.guesses.append(Guess("masks", f"masks: {json.dumps(recipe.masks)}", evidence))
 
 
 def _one_blank(text: str) -> str:

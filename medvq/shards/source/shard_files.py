@@ -14,8 +14,8 @@ from medvq.config.recipe import Recipe
 from medvq.errors import DataError, NotFoundError, UsageError
 from medvq.shards.dataset.manifest import INDEX, MANIFEST, Manifest, read_manifest
 from medvq.shards.source.base import Left, SourceEntry
-from medvq.shards.source.detect import SPLIT_WORDS
 from medvq.shards.source.folder import name_of
+from medvq.shards.source.patterns import SPLIT_WORDS
 from medvq.shards.source.scan import scan
 
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

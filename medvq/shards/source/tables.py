@@ -1,15 +1,18 @@
-"""Read CSV tables of labels, groups and splits as they come: with BOM, CRLF, semicolons, quoted names, UTF-16."""
+"""Read tables of labels, groups and splits as they come: with BOM, CRLF, semicolons, quoted names, UTF-16."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvq.config.recipe import LabelTable
 from medvq.errors import DataError, NotFoundError, UsageError, suggest
 from medvq.shards.source.patterns import nfc, stem
+from medvq.shards.source.table_text import INVISIBLE, decode_text
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Told:
     def _key(self, path: str, id_: str) -> str | None:
         """Return the id of the row for an image; None if there is none."""
         path, id_ = nfc(path), nfc(id_)
+        if self.table.match == "stem":
+            return next((k for k in (stem(id_), stem(path)) if k in self.rows), None)
         if self.table.match == "id":
             return next((k for k in (id_, path.rsplit("/", 1)[-1]) if k in self.rows), None)
         parts = path.split("/")
@@ -82,8 +87,17 @@ def shown(paths: list[str]) -> str:
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
-def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+TABLES = (".csv", ".tsv", ".tab", ".txt")
+"""Suffixes of files that may be tables."""
+Rows = list[tuple[int, dict[str, str]]]
+"""For each row its line number and its values by column."""
+
+
+def read_rows(path: Path, encoding: str | None = None) -> tuple[list[str], Rows]:
     """Read a table.
+
+    Of columns with one name, the first is returned if their values are equal. If not, they are called
+    `name (column 2)`, `name (column 4)` and so on.
 
     Returns:
         Column names, and for each row its line number and its values by column, without blanks around them.
@@ -91,48 +105,70 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     Raises:
         NotFoundError: there is no such file.
         DataError: it cannot be read, is not text, has no header, or a row has more values than there are columns.
+        EncodingError: `encoding` is not given, and the bytes do not prove which it is.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as e:
-        raise NotFoundError("no such table", where=str(path), hint="a recipe's paths are relative to the source") from e
-    except OSError as e:
-        raise DataError(f"the table cannot be read: {e.strerror}", where=str(path)) from e
-    text = _text(raw)
+    text = decode_text(_bytes_of(path), str(path), encoding)
     if "\0" in text:
         raise DataError("not a text table", where=str(path))
+    delimiter, skipped = None, 0
+    if stated := re.match(r"\s*\"?sep=(.)\"?[^\S\n]*\r?\n", text):  # the first line of tables for Excel
+        delimiter, text, skipped = stated[1], text[stated.end() :], 1
     first = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t|", key=first.count)
+    delimiter = delimiter or max(",;\t|", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    rows: list[tuple[int, dict[str, str]]] = []
+    lines: list[tuple[int, list[str]]] = []
     header: list[str] | None = None
     try:
         for values in reader:
-            if not any(v.strip() for v in values):
+            line = reader.line_num + skipped
+            values = [v.strip().strip(INVISIBLE).strip() for v in values]
+            if not any(values):
                 continue
             if header is None:
-                header = [v.strip() for v in values]
+                header = values
                 continue
-            if len(values) > len(header) and any(v.strip() for v in values[len(header) :]):
+            if len(values) > len(header) and any(values[len(header) :]):
                 raise DataError(
-                    f"{len(values)} values where the header has {len(header)} columns",
-                    where=f"{path}:{reader.line_num}",
+                    f"{len(values)} values where the header has {len(header)} columns", where=f"{path}:{line}"
                 )
-            rows.append((reader.line_num, {h: v.strip() for h, v in zip(header, values, strict=False)}))
+            lines.append((line, values))
     except csv.Error as e:
-        raise DataError(f"not a table: {e}", where=f"{path}:{reader.line_num}") from e
+        raise DataError(f"not a table: {e}", where=f"{path}:{reader.line_num + skipped}") from e
     if header is None:
         raise DataError("the table is empty", where=str(path))
-    return header, rows
+    columns = _distinct(header, [values for _, values in lines])
+    rows = [
+        (line, {name: values[i] for i, name in enumerate(columns) if name is not None and i < len(values)})
+        for line, values in lines
+    ]
+    return [name for name in columns if name is not None], rows
 
 
-def _text(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", "replace")
+def _bytes_of(path: Path) -> bytes:
     try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+        return path.read_bytes()
+    except FileNotFoundError as e:
+        there = sorted(p.name for p in path.parent.glob("*") if p.suffix.lower() in TABLES)
+        hint = "paths in a recipe are relative to the source; " + (
+            f"in that folder there are: {shown(there)}" if there else "that folder has no table"
+        )
+        raise NotFoundError("no such table", where=str(path), hint=hint) from e
+    except OSError as e:
+        raise DataError(f"the table cannot be read: {e.strerror}", where=str(path)) from e
+
+
+def _distinct(header: list[str], rows: list[list[str]]) -> list[str | None]:
+    """Return a name for each column, None for a copy of an earlier one."""
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(header):
+        places.setdefault(name, []).append(i)
+    out: list[str | None] = list(header)
+    for name, same in places.items():
+        columns = [[values[i] if i < len(values) else "" for values in rows] for i in same]
+        differ = any(column != columns[0] for column in columns)
+        for i in same[0 if differ else 1 :] if len(same) > 1 else []:
+            out[i] = f"{name} (column {i + 1})" if differ else None
+    return out
 
 
 def read_table(table: LabelTable, source: Path) -> Told:
@@ -143,10 +179,17 @@ def read_table(table: LabelTable, source: Path) -> Told:
         UsageError: it lacks a column that the recipe names.
     """
     path = source / table.file
-    header, rows = read_rows(path)
+    header, rows = read_rows(path, table.encoding)
     ids = [table.id] if isinstance(table.id, str) else table.id
     for column in [*ids, table.label, *table.one_hot, table.group, table.split]:
         if column is not None and column not in header:
+            same = [h for h in header if re.fullmatch(re.escape(column) + r" \(column \d+\)", h)]
+            if same:
+                raise UsageError(
+                    f"the table has {len(same)} columns {column!r} with different values",
+                    where=str(path),
+                    hint=f"name one of them in the recipe: {' or '.join(map(quoted, same))}",
+                )
             raise UsageError(f"the table has no column {column!r}", where=str(path), hint=suggest(column, header))
     told = Told(table)
     for line, row in rows:
@@ -171,16 +214,26 @@ def read_list(split: str, file: str, source: Path) -> Told:
         NotFoundError: there is no such file.
     """
     try:
-        lines = (source / file).read_text(encoding="utf-8-sig").splitlines()
+        lines = decode_text((source / file).read_bytes(), str(source / file)).splitlines()
     except FileNotFoundError as e:
         raise NotFoundError(
             "no such list", where=str(source / file), hint="a recipe's paths are relative to the source"
         ) from e
+    except OSError as e:
+        raise DataError(f"the list cannot be read: {e.strerror}", where=str(source / file)) from e
     names = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     paths = any("/" in name for _, name in names)
     told = Told(LabelTable(file=file, id="line", split="line", match="path" if paths else "id", complete=False))
     told.rows = {nfc(name): Said(n, split=split) for n, name in names}
     return told
+
+
+def quoted(text: str) -> str:
+    """Return text as it is written in YAML: in double quotes with escapes, unless it is a plain word."""
+    plain = re.fullmatch(r"[A-Za-z_](?:[\w ./-]*[\w./-])?", text, re.ASCII)
+    reserved = text.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
+    seen = all(c.isascii() or (c.isalpha() and ord(c) > 0x2FF) for c in text)
+    return text if plain and not reserved else json.dumps(text, ensure_ascii=not seen)
 
 
 def _or_none(row: dict[str, str], column: str | None) -> str | None:
@@ -197,6 +250,8 @@ def _id_of(row: dict[str, str], columns: list[str], table: LabelTable) -> str:
         except (ValueError, IndexError):
             return values[0]
     text = "/".join(values).replace("\\", "/")
+    if table.match == "stem":
+        return stem(text)
     return text.removeprefix("./") if table.match == "path" else text
 
 

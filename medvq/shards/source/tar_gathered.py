@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from medvq.config.recipe import Recipe
-from medvq.shards.source.guess import GROUPS, LABELS
+from medvq.shards.source.guess_columns import GROUPS, LABELS
 from medvq.shards.source.shard_files import split_of_shard
 from medvq.shards.source.tar_index import TarMember
 

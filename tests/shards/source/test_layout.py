@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from real_sets import SETS
@@ -337,3 +338,60 @@ def test_masks_taken_for_images_are_remarked_on(tmp_path: Path) -> None:
         picture(tmp_path / "s" / f"00{i}.bmp", i)
         put(tmp_path / "s" / f"00{i}.png", encode(pixels(i, channels=1)))
     assert any("twin of the same name" in n for n in read_source(tmp_path / "s").arranged.notes)
+
+
+@pytest.mark.parametrize(
+    ("paths", "images", "masks"),
+    [
+        (["imagesTr/c_{i}_0000.png", "labelsTr/c_{i}.png"], "imagesTr/{id}_0000.{ext}", "labelsTr/{id}.{ext}"),
+        (["Original/{i}.tif", "Ground Truth/{i}.tif"], "Original/{name}", "Ground Truth/{name}"),
+        (["JPEGImages/{i}.jpg", "SegmentationClass/{i}.png"], "JPEGImages/{name}", "SegmentationClass/{name}"),
+        (["images/{i}.jpg", "labels/{i}.png"], "images/{name}", "labels/{name}"),
+        (["train/img/{i}.jpg", "train/gt/{i}.png", "test/img/x{i}.jpg"], "{split}/img/{name}", "{split}/gt/{name}"),
+        (
+            ["ISIC-2017_Data/ISIC_{i}.jpg", "ISIC-2017_GroundTruth/ISIC_{i}_segmentation.png"],
+            "ISIC-2017_Data/{id}.{ext}",
+            "ISIC-2017_GroundTruth/{id}_segmentation.{ext}",
+        ),
+        (["a/{i}.jpg", "a/{i}_gt.png", "b/x{i}.jpg"], "{class}/{name}", "{class}/{id}_gt.{ext}"),
+        (["x_{i}.jpg", "x_{i}_1stHO.png"], "{name}", "{id}_1stHO.{ext}"),
+        (["with_mask/{i}.jpg", "without_mask/{i}.jpg"], "{class}/{name}", None),
+        (["cat/{i}.jpg", "dog/{i}.jpg"], "{class}/{name}", None),
+    ],
+)
+def test_masks_of_well_known_layouts_are_paired(
+    tmp_path: Path, paths: list[str], images: str, masks: str | None
+) -> None:
+    for n, path in enumerate(paths):
+        for i in range(4):
+            picture(tmp_path / path.format(i=i), 10 * n + i, channels=3)
+    found = read_source(tmp_path)
+    assert (found.recipe.images, found.recipe.masks) == ([images], masks)
+    masked = {s.path: s.mask.path for s in found.arranged.samples if s.mask}
+    assert masked == ({paths[0].format(i=i): paths[1].format(i=i) for i in range(4)} if masks else {})
+    assert not found.arranged.bad
+    assert [g.evidence.split()[0] for g in found.arranged.guesses if g.what == "masks"] == (["4"] if masks else [])
+
+
+def test_several_folders_of_masks_are_asked(tmp_path: Path) -> None:
+    for split in ("training", "test"):
+        for i in range(4):
+            picture(tmp_path / split / "images" / f"{i}_{split}.tif", i)
+            picture(tmp_path / split / "mask" / f"{i}_{split}_mask.gif", 10 + i)
+            picture(tmp_path / split / "1st_manual" / f"{i}_manual1.gif", 20 + i)
+    with pytest.raises(UsageError, match="1st_manual and mask look like masks") as e:
+        read_source(tmp_path)
+    lines = [line.strip() for line in str(e.value.hint).splitlines()[1:]]
+    for two in (lines[:2], lines[2:]):
+        found = read_source(tmp_path, Recipe.model_validate(yaml.safe_load("\n".join(two)))).arranged
+        assert [s.mask is not None for s in found.samples] == [True] * 8, two
+        assert {s.split for s in found.samples} == {"train", "test"}
+        assert {s.label for s in found.samples} == {None}
+
+
+def test_masks_that_belong_to_no_image_are_refused(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / f"id{i}" / "images" / f"id{i}.png", i)
+        picture(tmp_path / f"id{i}" / "masks" / f"cell{i}.png", 10 + i)
+    with pytest.raises(UsageError, match="none has the name of an image"):
+        read_source(tmp_path)
