@@ -171,11 +171,18 @@ class Recipe(Schema):
     ignore: list[str] = []
     """Globs of paths to ignore, such as `*/Thumbs.db`."""
     classes: dict[str, list[str]] | list[str] = []
-    """The classes in label order, with other spellings. Default: the names found, sorted."""
+    """The classes in label order, with other spellings. The exact spelling counts first; else case, blanks, `_` and `-`
+    do not matter. Every class of the source must be named here or in `drop_classes`. Default: the names
+    found, sorted."""
+    drop_classes: list[str] = []
+    """Classes of the source whose images are ignored, in their exact spelling."""
     tables: list[LabelTable] = []
     """Tables with labels, groups or splits."""
     group: str | None = None
     """A regular expression on the path whose first bracket is the group, if a pattern cannot express it."""
+    unite_groups: bool = False
+    """Whether groups that differ only in case, blanks, `_`, `-`, leading zeros or a final `.0` are the same, such as 7,
+    007 and 7.0."""
     splits: Splits = Splits()
     """Splits to rename, keep or make."""
     subset_from: list[Subset] = []
@@ -240,6 +247,19 @@ class Recipe(Schema):
     def _patterns(cls, value: Any) -> Any:
         for text in [value] if isinstance(value, str) else value or []:
             _check_pattern(text)
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _one_class_each(cls, value: dict[str, list[str]] | list[str]) -> dict[str, list[str]] | list[str]:
+        pairs = [(n, n) for n in value] if isinstance(value, list) else []
+        if isinstance(value, dict):
+            pairs = [(spelling, name) for name, others in value.items() for spelling in {name, *others}]
+        seen: dict[str, str] = {}
+        for spelling, name in pairs:
+            if spelling in seen:
+                raise ValueError(f"{spelling!r} is listed twice, for {seen[spelling]} and {name}")
+            seen[spelling] = name
         return value
 
     def class_names(self) -> list[str]:

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError, suggest
+from medvq.shards.source.alike import fold, group_key, visible
 from medvq.shards.source.base import SourceEntry
 from medvq.shards.source.patterns import SPLIT_WORDS, compile_pattern, nfc, stem
-from medvq.shards.source.tables import Told
+from medvq.shards.source.tables import Told, quoted
+
+SHOWN = 8
+"""Number of classes that a message names."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,13 @@ class SampleReader:
         self.told = told
         self.listed = set(recipe.splits.lists)
         self.known: dict[str, str | None] = {}
-        self.aliases = {fold(k): v for k, v in recipe.aliases().items()}
+        self.exact = {nfc(k): v for k, v in recipe.aliases().items()}
+        self.aliases: dict[str, set[str]] = {}
+        for spelling, name in recipe.aliases().items():
+            self.aliases.setdefault(fold(spelling), set()).add(name)
+        self.unknown: dict[str, list[str]] = {}
+        """Labels that are no class of the recipe, and their images."""
+        self.dropped = {nfc(name) for name in recipe.drop_classes}
         self.split_names = {**SPLIT_WORDS, **{_lower(k): v for k, v in recipe.splits.names.items()}}
         self.spellings: dict[str, str] = {}
         self.met: set[str] = set()
@@ -44,6 +54,7 @@ class SampleReader:
         self.folders: set[str] = set()
         """Names of splits in paths and in the container."""
         self.group = re.compile(recipe.group) if recipe.group else None
+        self.unite = recipe.unite_groups
         self._patterns = [compile_pattern(p) for p in recipe.images]
         self._in_path = {field for field in ("split", "group") if any(f"{{{field}}}" in p for p in recipe.images)}
 
@@ -103,17 +114,30 @@ class SampleReader:
         if len(splits) > 1:
             problem = problem or _disagreement("splits", [(where, self._split(name)) for where, name in splits])
         if len(groups) > 1:
-            problem = problem or _disagreement("groups", [(where, _nfc(name)) for where, name in groups])
+            problem = problem or _disagreement("groups", [(where, self._group(name)) for where, name in groups])
         meant = [self._class(name) for name in labels]
         if self.aliases and None in meant:
             name = labels[meant.index(None)]
-            problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := suggest(name, self.aliases)) else "")
+            problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := suggest(name, self.exact)) else "")
+            several = [part for part in re.split(r"[,;|/+]", name) if part.strip()]
+            if len(several) > 1 and all(self._class(part) for part in several):
+                return self._bad(entry, fields), f"several classes: {name}"
+            # A number of the container without a name may mean that there is no label.
+            if nfc(name) not in self.dropped and not (name in (entry.fields or {}).values() and _is_number(name)):
+                self.unknown.setdefault(name, []).append(path)
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
         label, group = meant[0] if meant else None, groups[-1][1] if groups else None
         sample = Sample(path, entry.size, entry.mtime, fields["id"], label, self._split(split), _nfc(group), entry.mask)
         self.met.add(sample.split)
         return sample, problem
+
+    def _bad(self, entry: SourceEntry, fields: Mapping[str, str]) -> Sample:
+        """Return a sample that does not enter the dataset."""
+        return Sample(entry.path, entry.size, entry.mtime, fields["id"])
+
+    def _group(self, name: str) -> str:
+        return group_key(name) if self.unite else nfc(name)
 
     def _teller(self, field: str) -> str:
         return "its path" if field in self._in_path else "the source"
@@ -126,8 +150,35 @@ class SampleReader:
 
     def _class(self, name: str) -> str | None:
         if name not in self.known:
-            self.known[name] = self.aliases.get(fold(name)) if self.aliases else _nfc(name)
+            found = {self.exact[nfc(name)]} if nfc(name) in self.exact else self.aliases.get(fold(name), set())
+            self.known[name] = (next(iter(found)) if len(found) == 1 else None) if self.aliases else _nfc(name)
         return self.known[name]
+
+    def drops(self, entry: SourceEntry, fields: Mapping[str, str]) -> str | None:
+        """Return the class of an image if the recipe drops it, by its exact spelling; else None."""
+        if not self.dropped:
+            return None
+        told = (table.about(entry.path, fields["id"])[0] for table in self.told)
+        labels = [fields.get("class"), *(said.label for said in told if said)]
+        return next((name for name in labels if name is not None and nfc(name) in self.dropped), None)
+
+    def refuse_unknown_classes(self) -> None:
+        """Raise UsageError if the source has classes that the recipe does not name, or that fit two of its classes."""
+        if not self.unknown:
+            return
+        shown = []
+        for name, paths in sorted(self.unknown.items())[:SHOWN]:
+            several = sorted(self.aliases.get(fold(name), ()))
+            hint = f"is it {' or '.join(several)}?" if several else suggest(name, self.exact) or ""
+            shown.append(f"{quoted(name)} ({len(paths)} images, such as {paths[0]}" + (f"; {hint})" if hint else ")"))
+        more = len(self.unknown) - SHOWN
+        names = ", ".join(quoted(name) for name in sorted(self.unknown))
+        raise UsageError(
+            f"the recipe's classes lack {len(self.unknown)} classes of the source: {', '.join(shown)}"
+            + (f" and {more} more" if more > 0 else ""),
+            hint="add them to `classes`, each as a class or as another spelling of one, or leave their images out:\n"
+            f"    drop_classes: [{names}]",
+        )
 
     def names(self) -> set[str]:
         """Return the names of splits as they are spelt in paths, in the container and in tables."""
@@ -154,7 +205,7 @@ class SampleReader:
         if name is None:
             return "train"
         if name not in self.spellings:
-            plain = re.sub(r"[^A-Za-z0-9_-]", "_", nfc(name))
+            plain = re.sub(r"[^A-Za-z0-9_-]", "_", visible(name).strip())
             self.spellings[name] = self.split_names.get(_lower(name)) or plain
         return self.spellings[name]
 
@@ -166,13 +217,12 @@ def _disagreement(what: str, told: list[tuple[str, str | None]]) -> str | None:
 
 
 def _lower(name: str) -> str:
-    return nfc(name).lower()
+    return visible(name).strip().lower()
+
+
+def _is_number(name: str) -> bool:
+    return name.lstrip("-").isdecimal()
 
 
 def _nfc(text: str | None) -> str | None:
     return None if text is None else nfc(text)
-
-
-def fold(text: str) -> str:
-    """Return the form in which spellings of a class are compared: NFC, lower case, runs of blanks, `_`, `-` as `_`."""
-    return re.sub(r"[\s_-]+", "_", nfc(text).casefold().strip())

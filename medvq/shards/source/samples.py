@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.shards.sampling.split import check_shares
+from medvq.shards.source.alike import look, one_blank, written_in_several_ways
 from medvq.shards.source.base import Guess, Left, Listing, SourceEntry
 from medvq.shards.source.checks import refuse_unknown_splits, ungrouped_notes, untrained_notes
 from medvq.shards.source.masks import Masks
 from medvq.shards.source.patterns import compile_pattern
 from medvq.shards.source.sample_reader import Sample, SampleReader
-from medvq.shards.source.tables import Told, read_list, read_table
+from medvq.shards.source.tables import Told, quoted, read_list, read_table
 
 __all__ = ["Arranged", "Released", "Sample", "arrange"]
 
@@ -77,6 +78,9 @@ def arrange(found: Listing) -> Arranged:
             masks.claim(entry.path, fields)
             reader.claim(entry.path, fields)
     for entry, fields in fitting:
+        if (dropped := reader.drops(entry, fields)) is not None:
+            out.ignored.append(Left(entry.path, f"the recipe drops class {dropped}"))
+            continue
         sample, problem = reader.sample(entry, fields)
         mask, trouble = masks.of(entry.path, fields)
         if problem or trouble:
@@ -88,10 +92,12 @@ def arrange(found: Listing) -> Arranged:
     orphans = masks.orphans()
     out.ignored += [Left(e.path, "a mask without an image") for e in orphans]
     _check_masks(out, orphans, recipe, detected=found.detected)
+    reader.refuse_unknown_classes()
     reader.refuse_merged({s.split for s in out.samples})
     if found.detected and recipe.masks is None:
         _note_twins(out)
     _finish_labels(out, found)
+    _finish_groups(out, recipe)
     _finish_splits(out, recipe, reader)
     _note_unused_rows(out, told)
     if not found.ordered:
@@ -153,16 +159,6 @@ def _check_masks(out: Arranged, orphans: list[SourceEntry], recipe: Recipe, *, d
         out.guesses.append(Guess("masks", f"masks: {json.dumps(recipe.masks)}", evidence))
 
 
-def _one_blank(text: str) -> str:
-    """Return `text` without blanks around it and with one in place of several."""
-    return " ".join(text.split())
-
-
-def _quoted(name: str) -> str:
-    """Return a name for a message or YAML, in quotes if its blanks would not be seen."""
-    return name if name == _one_blank(name) else repr(name)
-
-
 def _note_twins(out: Arranged) -> None:
     """Add a note if most images have a twin of the same name and another suffix. One of the two is often the mask."""
     stems = Counter(s.path.rpartition(".")[0] for s in out.samples)
@@ -184,27 +180,44 @@ def _finish_labels(out: Arranged, found: Listing) -> None:
     if labelled and any(s.label is None for s in out.samples):
         out.bad += [Left(s.path, "it has no label") for s in out.samples if s.label is None]
         out.samples = [s for s in out.samples if s.label is not None]
-    by_fold: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(labelled):
-        by_fold[_one_blank(name.casefold())].append(name)
-    twins = [names for names in by_fold.values() if len(names) > 1]
-    if twins:
-        places = sorted({s.path.rpartition("/")[0] or "." for s in out.samples if s.label in twins[0]})
-        more = f" and {len(places) - 4} more folders" if len(places) > 4 else ""
-        first, second = map(_quoted, sorted(twins[0][-2:], key=lambda name: name == _one_blank(name)))
-        blanks = " or in blanks" if any(name != _one_blank(name) for t in twins for name in t) else ""
-        raise UsageError(
-            f"classes that differ only in case{blanks}: " + "; ".join(" and ".join(map(_quoted, t)) for t in twins),
-            where=", ".join(places[:4]) + more,
-            hint=f"rename one, or say in a recipe that they are one class, `classes: {{{second}: [{first}], ...}}`; "
-            "nothing was decoded yet, and bad files are listed once this is mended",
-        )
+    _refuse_twins(out, labelled)
     out.classes = _class_order(labelled, found)
     if len(out.classes) > MOST_CLASSES:
         raise UsageError(
             f"{len(out.classes)} classes are too many", hint="folders of patients or cases are `{group}`, not `{class}`"
         )
     out.notes += [f"class {name} has no image" for name in out.classes if name not in labelled]
+
+
+def _refuse_twins(out: Arranged, labelled: set[str]) -> None:
+    """Raise UsageError if two classes look the same. The hint is the whole line of a recipe that makes them one."""
+    by_look: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(labelled):
+        by_look[look(name)].append(name)
+    twins = [names for names in by_look.values() if len(names) > 1]
+    if not twins:
+        return
+    places = sorted({s.path.rpartition("/")[0] or "." for s in out.samples if s.label in twins[0]})
+    more = f" and {len(places) - 4} more folders" if len(places) > 4 else ""
+    names = [name for same in twins for name in same]
+    blanks = " or in blanks" if any(name != one_blank(name) for name in names) else ""
+    odd = any(not n.isascii() and one_blank(n.casefold()) != look(n) for n in names)
+    blanks += " or in letters that look alike" if odd else ""
+    classes = []
+    for same in by_look.values():
+        best = next((n for n in reversed(same) if n.isascii() and n == one_blank(n)), same[0])
+        classes.append(f"{_escaped(best)}: [{', '.join(_escaped(n) for n in same if n != best)}]")
+    raise UsageError(
+        f"classes that differ only in case{blanks}: " + "; ".join(" and ".join(map(_escaped, t)) for t in twins),
+        where=", ".join(places[:4]) + more,
+        hint=f"rename one, or say in a recipe that they are one class:\n    classes: {{{', '.join(classes)}}}\n"
+        "  nothing was decoded yet, and bad files are listed once this is mended",
+    )
+
+
+def _escaped(name: str) -> str:
+    """Return a name as YAML, with escapes for everything outside ASCII."""
+    return quoted(name) if name.isascii() else json.dumps(name)
 
 
 def _class_order(labelled: set[str], found: Listing) -> list[str]:
@@ -218,6 +231,21 @@ def _class_order(labelled: set[str], found: Listing) -> list[str]:
     if found.numbered:
         return sorted(labelled, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
     return sorted(labelled)
+
+
+def _finish_groups(out: Arranged, recipe: Recipe) -> None:
+    """Unite groups that are written in several ways if the recipe says so, else add a note on them."""
+    several = written_in_several_ways({s.group for s in out.samples if s.group is not None})
+    if not several:
+        return
+    if recipe.unite_groups:
+        first = {group: same[0] for same in several for group in same}
+        out.samples = [replace(s, group=first.get(s.group or "", s.group)) for s in out.samples]
+    else:
+        out.notes.append(
+            f"{len(several)} groups may be written in several ways, such as {', '.join(map(quoted, several[0]))}: each "
+            "counts as a group of its own; if they are the same, say `unite_groups: true` in a recipe"
+        )
 
 
 def _finish_splits(out: Arranged, recipe: Recipe, reader: SampleReader) -> None:

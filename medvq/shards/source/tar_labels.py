@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from medvq.config.recipe import Recipe
-from medvq.shards.source.sample_reader import fold
+from medvq.shards.source.alike import fold
 
 
 class HasClass(Protocol):

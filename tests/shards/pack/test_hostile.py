@@ -126,7 +126,7 @@ def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="differ only in case: Benign and benign") as e:
         pack(root, tmp_path / "out", processes=1)
     assert e.value.where == "Benign, benign"
-    assert "classes: {benign: [Benign], ...}" in str(e.value.hint)
+    assert "classes: {benign: [Benign], other: []}" in str(e.value.hint)
     assert "bad files are listed once this is mended" in str(e.value.hint)
     recipe = Recipe(images=["{class}/{name}"], classes={"benign": ["Benign"], "other": []})
     with pytest.raises(BadSamplesError, match=r"broken\.jpg"):

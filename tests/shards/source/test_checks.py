@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from trees import class_folders, course, picture, put
 
 from medvq.config.recipe import LabelTable, Made, Recipe, Splits
@@ -13,6 +15,7 @@ from medvq.errors import UsageError
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.pack.pack import pack
 from medvq.shards.sampling.split import _least_share, _rounded, check_shares
+from medvq.shards.source.alike import group_key
 from medvq.shards.source.resolve import read_source
 
 
@@ -168,11 +171,65 @@ def test_no_group_is_no_matter_where_none_was_asked_for(tmp_path: Path) -> None:
 def test_class_folders_that_differ_only_in_blanks_are_refused(tmp_path: Path) -> None:
     for i, name in enumerate(["b", "b ", "big  cell", "Big cell", "c"]):
         picture(tmp_path / "s" / name / "0.png", i)
-    with pytest.raises(UsageError, match="only in case or in blanks: Big cell and 'big  cell'; b and 'b '") as e:
+    with pytest.raises(UsageError, match='only in case or in blanks: Big cell and big  cell; b and "b "') as e:
         read_source(tmp_path / "s")
-    assert "`classes: {Big cell: ['big  cell'], ...}`" in str(e.value.hint)
-    recipe = Recipe.model_validate({"classes": {"b": ["b "], "big cell": ["big  cell"], "c": []}})
-    assert len(read_source(tmp_path / "s", recipe).arranged.samples) == 5
+    recipe = Recipe.model_validate(yaml.safe_load(str(e.value.hint).splitlines()[1]))
+    found = read_source(tmp_path / "s", recipe).arranged
+    assert (len(found.samples), found.classes, found.bad) == (5, ["Big cell", "b", "c"], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"), [("cat", "cat\u200b"), ("cat", "c\u0430t"), ("cat", "\uff43at"), ("Cat", "cat")]
+)
+def test_classes_that_look_the_same_are_refused_with_a_line_that_works(tmp_path: Path, name: str, twin: str) -> None:
+    class_folders(tmp_path / "s", {name: 2, twin: 2, "dog": 2, "a: b": 1})
+    with pytest.raises(UsageError, match="classes that differ only in") as e:
+        read_source(tmp_path / "s")
+    assert e.value.error.isascii(), "invisible characters are shown as escapes"
+    recipe = Recipe.model_validate(yaml.safe_load(str(e.value.hint).splitlines()[1]))
+    found = read_source(tmp_path / "s", recipe).arranged
+    assert (len(found.samples), found.bad, len(found.classes)) == (7, [], 3)
+
+
+def test_the_exact_spelling_of_a_class_counts_first(tmp_path: Path) -> None:
+    class_folders(tmp_path / "s", {"T2 weighted": 3, "T2-weighted": 2, "T1": 1})
+    classes = {"one": ["T1", "T2 weighted"], "two": ["T2-weighted"]}
+    found = read_source(tmp_path / "s", Recipe(classes=classes)).arranged
+    assert Counter(s.label for s in found.samples) == {"one": 4, "two": 2}
+    class_folders(tmp_path / "s", {"t2_weighted": 1})
+    with pytest.raises(UsageError, match=r"t2_weighted .1 images.* is it one or two"):
+        read_source(tmp_path / "s", Recipe(classes=classes))
+    with pytest.raises(ValueError, match="'T1' is listed twice, for one and two"):
+        Recipe(classes={"one": ["T1"], "two": ["T1"]})
+
+
+def test_unknown_classes_are_no_bad_images(tmp_path: Path) -> None:
+    class_folders(tmp_path / "s", {"platelet": 2, "Platelet": 2, "monocyte": 2})
+    with pytest.raises(UsageError, match="lack 1 classes of the source: monocyte"):
+        pack(tmp_path / "s", tmp_path / "out", Recipe(classes={"platelet": ["Platelet"]}), on_bad="skip", processes=1)
+
+
+def test_patients_written_in_several_ways_are_told_and_united(tmp_path: Path) -> None:
+    rows = []
+    for i in range(12):
+        picture(tmp_path / "s" / f"x{i:02d}.png", i)
+        rows.append(f"x{i:02d},{'ab'[i % 2]},{['%d', '%03d', '%d.0'][i % 3] % (i // 3 + 1)}")
+    put(tmp_path / "s" / "t.csv", "image,label,patient\n" + "\n".join(rows))
+    found = read_source(tmp_path / "s").arranged
+    (note,) = [n for n in found.notes if "several ways" in n]
+    assert note.startswith('4 groups may be written in several ways, such as "001", "1", "1.0"')
+    united = read_source(tmp_path / "s", Recipe(unite_groups=True)).arranged
+    assert Counter(Counter(s.group for s in united.samples).values()) == {3: 4}
+    assert not [n for n in united.notes if "several ways" in n]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [("P1", "p_01", True), ("P1", "P10", False), ("1-1", "11", False), ("7", "7.0", True), ("1.1", "1.10", False),
+     ("P1", "P1\u200b", True), ("a", "b", False), ("0", "00", True), ("10", "1", False)],
+)  # fmt: skip
+def test_spellings_of_one_group(a: str, b: str, same: bool) -> None:
+    assert (group_key(a) == group_key(b)) is same
 
 
 def test_a_negative_label_of_an_array_is_told(tmp_path: Path) -> None:

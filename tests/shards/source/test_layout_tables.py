@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from trees import by_path, class_folders, picture, put
 
 from medvq.config.recipe import LabelTable, Recipe
@@ -109,13 +110,16 @@ def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
     assert "diagnosis" in str(e.value.hint)
 
 
-def test_a_class_that_the_recipe_does_not_know_is_bad(tmp_path: Path) -> None:
+def test_a_class_that_the_recipe_does_not_know_is_a_mistake_of_the_recipe(tmp_path: Path) -> None:
     class_folders(tmp_path / "s", {"Neutrophils": 2, "lymfocyte": 1})
     recipe = Recipe(images=["{class}/{name}"], classes={"lymphocyte": [], "neutrophil": ["neutrophils"]})
-    found = read_source(tmp_path / "s", recipe).arranged
-    assert [s.label for s in found.samples] == ["neutrophil"] * 2
+    with pytest.raises(UsageError, match=r"lymfocyte .1 images.*did you mean lymphocyte") as e:
+        read_source(tmp_path / "s", recipe)
+    dropped = recipe.model_copy(update=yaml.safe_load(str(e.value.hint).splitlines()[-1]))
+    found = read_source(tmp_path / "s", dropped).arranged
+    assert ([s.label for s in found.samples], found.bad) == (["neutrophil"] * 2, [])
+    assert [i.reason for i in found.ignored] == ["the recipe drops class lymfocyte"]
     assert found.classes == ["lymphocyte", "neutrophil"]
-    assert "unknown class 'lymfocyte' (did you mean lymphocyte?)" in found.bad[0].reason
     assert "class lymphocyte has no image" in found.notes
 
 
