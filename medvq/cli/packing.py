@@ -91,14 +91,17 @@ def packed_text(report: dict[str, Any]) -> str:
 
 
 def remarks(report: dict[str, Any]) -> list[str]:
-    """Return the leaks that were allowed and the notes of a packing, one line each."""
+    """Return what was guessed, the leaks that were allowed and the notes of a packing, one line each."""
     from medvq.shards.pack.report import leak_text
     from medvq.shards.source.scan import printable
 
+    guesses = [f"{g['choice']} ({g['evidence']})" for g in report["guesses"]]
+    guessed = [f"guessed: {'; '.join(guesses)}"] if guesses else []
     lines = [f"leak between splits: {leak_text(found)}" for found in report["leaks"]]
     lines += [f"note: {note}" for note in report["notes"]]
-    more = [f"and {len(lines) - MOST_LINES} more in the manifest"] if len(lines) > MOST_LINES else []
-    shown = [printable(line) for line in lines[:MOST_LINES]]
+    rest = f"and {len(lines) - MOST_LINES} more in {Path(report['dataset']) / 'manifest.json'}"
+    more = [rest] if len(lines) > MOST_LINES else []
+    shown = [printable(line) for line in [*guessed, *lines[:MOST_LINES]]]
     return [line if len(line) <= 300 else line[:297] + "..." for line in shown] + more
 
 

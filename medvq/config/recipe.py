@@ -198,8 +198,9 @@ class Recipe(Schema):
     """1 makes all images grey, 3 makes them RGB. Grey files may keep their bytes: readers repeat the channel."""
     background: Grey | tuple[Grey, Grey, Grey] = 0
     """Value behind transparent pixels and around padded images."""
-    window: tuple[float, float] | None = None
-    """The grey values that become black and white, for images of 16 or 32 bits or float."""
+    window: tuple[float, float] | dict[Literal["integer", "float"], tuple[float, float]] | None = None
+    """The grey values that become black and white, for images of 16 or 32 bits or float. With `integer` and `float`,
+    one for each kind: `{integer: [0, 4095], float: [0, 1]}`."""
     mask_values: dict[int, Grey] = {}
     """Mask values of the source and the values to store for them. Default: values are kept."""
     masks_turned: bool | None = None
@@ -225,8 +226,9 @@ class Recipe(Schema):
 
     @field_validator("window")
     @classmethod
-    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] >= value[1]:
+    def _rising(cls, value: Any) -> Any:
+        windows = value.values() if isinstance(value, dict) else [value] if value is not None else []
+        if any(black >= white for black, white in windows):
             raise ValueError("the first value of a window is black, the second white: it must be larger")
         return value
 
@@ -261,6 +263,12 @@ class Recipe(Schema):
                 raise ValueError(f"{spelling!r} is listed twice, for {seen[spelling]} and {name}")
             seen[spelling] = name
         return value
+
+    def window_of(self, kind: str) -> tuple[float, float] | None:
+        """Return the window for values of a kind of numpy's types: `f` for float, others for whole numbers."""
+        if isinstance(self.window, dict):
+            return self.window.get("float" if kind == "f" else "integer")
+        return self.window
 
     def class_names(self) -> list[str]:
         """Return the names in label order; empty if the recipe leaves them to the source."""

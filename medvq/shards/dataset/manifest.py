@@ -126,6 +126,10 @@ class Manifest:
     """Keys of samples with the same bytes in one split, a list for each such image."""
     near_duplicates: list[dict[str, Any]] = field(default_factory=list)
     """[{keys, splits, bits}]: pairs of samples of different splits that look alike, at most 1000. Only a warning."""
+    remarks: dict[str, list[list[str]]] = field(default_factory=dict)
+    """{kind: [[key, detail], ...]}: samples with something to know about how they were read, such as dropped pages."""
+    guesses: list[dict[str, str]] = field(default_factory=list)
+    """[{what, choice, evidence}]: what the recipe did not say and was concluded from the source."""
     notes: list[str]
     """Further notes."""
     inputs: str

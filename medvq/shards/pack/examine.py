@@ -23,6 +23,7 @@ from medvq.shards.image.bad import BadImage
 from medvq.shards.image.decode import Decoded, decode, decode_mask
 from medvq.shards.image.fit import stored, stored_mask
 from medvq.shards.image.phash import looks
+from medvq.shards.image.remarks import Remarks
 from medvq.shards.image.statistics import Sums, sums_of
 from medvq.shards.image.strip import Kept, Piece
 from medvq.shards.source.base import Source, SourceEntry
@@ -61,6 +62,8 @@ class Examined(NamedTuple):
     mask_values: Sequence[int] = ()
     highest: int = 0
     """As `Decoded.highest`."""
+    remarks: Sequence[Sequence[str]] = ()
+    """[[kind, detail], ...]: what a person should know, see `medvq.shards.image.remarks.REMARKS`."""
     looks: str = ""
     """Perceptual hash, 64 hex digits; empty if images are not compared."""
 
@@ -145,7 +148,7 @@ def _examined(about: dict[str, Any]) -> list[Examined]:
 
 
 def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
-    ext, width, height, channels, sums, rules, values, highest, hashed = rest
+    ext, width, height, channels, sums, rules, values, highest, remarks, hashed = rest
     return Examined(
         bad,
         Payload(*image) if image else None,
@@ -158,6 +161,7 @@ def _from_json(bad: str | None, image: Any, mask: Any, *rest: Any) -> Examined:
         rules,
         values,
         highest,
+        remarks,
         hashed,
     )
 
@@ -181,6 +185,7 @@ def _examine(sample: Sample, part: ExaminedPart, spool: Spool) -> Examined:
         rules=[*rules, *(r for r in mask.rules if r not in rules)] if mask else rules,
         mask_values=mask.values if mask else (),
         highest=image.highest,
+        remarks=[[kind, detail] for kind, detail in {**image.remarks, **(mask.remarks if mask else {})}.items()],
         looks=looks(pixels) if part.compared else "",
     )
 
@@ -191,6 +196,7 @@ class _Mask(NamedTuple):
     kept: Kept | None
     values: list[int]
     rules: list[str]
+    remarks: Remarks
 
 
 def _examine_mask(entry: SourceEntry, image: Decoded, part: ExaminedPart) -> _Mask:
@@ -201,7 +207,8 @@ def _examine_mask(entry: SourceEntry, image: Decoded, part: ExaminedPart) -> _Ma
     except (BadImage, ValueError) as e:
         raise BadImage(f"its mask {entry.path}: {e}") from e
     values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
-    return _Mask(data, content, mask.kept, values, rules)
+    remarks = {**mask.remarks, "empty mask": ""} if values == [0] else mask.remarks
+    return _Mask(data, content, mask.kept, values, rules, remarks)
 
 
 def _payload(data: bytes, content: bytes, kept: Kept | None, spool: Spool) -> Payload:

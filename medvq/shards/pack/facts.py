@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import INSIDE, ImageFacts, Split, Statistics, split_order
 from medvq.shards.image.decode import RULES
 from medvq.shards.image.phash import MOST, near_pairs
+from medvq.shards.image.remarks import REMARKS
 from medvq.shards.image.statistics import mean_and_std
 from medvq.shards.pack.digest import digest_of
 from medvq.shards.pack.layout import PlacedSample, ShardLayout
@@ -63,10 +65,34 @@ def facts_of(resolved: ResolvedSource, layout: ShardLayout, skipped: list[Left])
         "leaks": layout.leaks,
         "duplicates": duplicates,
         "near_duplicates": near[:1000],
+        "remarks": _remarks(samples),
+        "guesses": [] if recipe.opaque_keys else [asdict(g) for g in arranged.guesses],
         "notes": _notes(resolved, layout, duplicates, near, values),
         "inputs": inputs_of(resolved, _contents(samples)),
         "written_by": versions(),
     }
+
+
+def _remarks(samples: Sequence[PlacedSample]) -> dict[str, list[list[str]]]:
+    """Return for each kind of remark the samples that it is about, as [key, detail]."""
+    out: dict[str, list[list[str]]] = defaultdict(list)
+    for p in samples:
+        for kind, detail in p.examined.remarks:
+            out[kind].append([p.row.key, detail])
+    return {kind: out[kind] for kind in REMARKS if kind in out}
+
+
+def _remark_notes(samples: Sequence[PlacedSample], *, opaque: bool) -> list[str]:
+    """Return a note for each kind of remark, with a number and an example."""
+    notes = []
+    for kind, text in REMARKS.items():
+        about = [(p, detail) for p in samples for k, detail in p.examined.remarks if k == kind]
+        if not about:
+            continue
+        first, detail = min(about, key=lambda x: x[0].sample.path)
+        example = first.row.key if opaque else first.sample.path
+        notes.append(f"{len(about)} {text} ({example}" + (f": {detail})" if detail else ")"))
+    return notes
 
 
 def _contents(samples: list[PlacedSample]) -> dict[str, str]:
@@ -141,12 +167,13 @@ def _notes(
     if near:
         shown = " and ".join(near[0]["keys"])
         notes.append(f"{len(near)} pairs of images in different splits look alike, such as {shown}")
+    notes += _remark_notes(layout.samples, opaque=recipe.opaque_keys)
     highest = max(p.examined.highest for p in layout.samples)
     if 0 < highest < DARK:
         white = 2 ** highest.bit_length() - 1
-        notes.append(
-            f"no 16-bit image goes above {highest}, and all come out dark: set `window: [0, {white}]` in a recipe"
-        )
+        kinds = {rule for p in layout.samples for rule in p.examined.rules}
+        window = f"{{integer: [0, {white}]}}" if "float" in kinds else f"[0, {white}]"
+        notes.append(f"no 16-bit image goes above {highest}, and all come out dark: set `window: {window}` in a recipe")
     unsure = sum("mask orientation" in p.examined.rules for p in layout.samples)
     if unsure:
         notes.append(

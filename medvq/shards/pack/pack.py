@@ -179,6 +179,7 @@ def report_of(dest: Path, m: Manifest, *, unchanged: bool) -> PackReport:
         ignored_kinds=dict(Counter(k for row in m.ignored if (k := ending(row["path"]))).most_common()),
         skipped=m.skipped,
         splits={n: m.splits[n].samples for n in split_order(m.splits)},
+        guesses=m.guesses,
         notes=m.notes,
         leaks=m.leaks.found,
         unchanged=unchanged,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def facts_of_source(source: Path, recipe: Recipe | None = None) -> dict[str, Any
     """Return what would be packed and how, as plain values and as `text`; nothing is decoded or written.
 
     The values are {text, name, layout, images, masks, tables, classes, seen, samples, splits: {name: {samples, masks,
-    groups, classes}}, bad: [{path, reason}], ignored: [{path, reason}], notes, make}. `make` holds the splits that
-    packing will make.
+    groups, classes}}, bad: [{path, reason}], ignored: [{path, reason}], guesses, notes, make}. `make` holds the splits
+    that packing will make.
 
     Raises:
         NotFoundError, UsageError: as `read_source`.
@@ -53,6 +54,7 @@ def facts_of_source(source: Path, recipe: Recipe | None = None) -> dict[str, Any
         "make": {name: {"of": made.of, "share": made.share} for name, made in recipe.splits.make.items()},
         "bad": [{"path": printable(r.path), "reason": r.reason} for r in arranged.bad],
         "ignored": [{"path": printable(r.path), "reason": r.reason} for r in arranged.ignored],
+        "guesses": [asdict(g) for g in arranged.guesses],
         "notes": arranged.notes,
     }
 
@@ -93,6 +95,7 @@ def text_of(resolved: ResolvedSource) -> str:
     lines.append(f"pixels     {_pixels(resolved)}")
     lines += _examples("bad", arranged.bad)
     lines += _examples("ignored", arranged.ignored)
+    lines += [f"guessed    {g.what}: {g.choice} ({g.evidence})" for g in arranged.guesses]
     lines += [f"note       {note}" for note in arranged.notes]
     return "\n".join(lines)
 

@@ -26,6 +26,8 @@ class PackReport:
     skipped: list[dict[str, str]]
     """[{path, reason}]."""
     splits: dict[str, int]
+    guesses: list[dict[str, str]]
+    """[{what, choice, evidence}]: what was concluded from the source."""
     notes: list[str]
     leaks: list[dict[str, Any]]
     unchanged: bool
