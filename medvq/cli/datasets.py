@@ -126,6 +126,8 @@ def inspect(
     facts = look.describe(dest)
     if sheet:
         look.sheet(dest, sheet)
+        if len(facts["classes"]) > look.MOST_ROWS:
+            typer.echo(f"note: {sheet} shows the first {look.MOST_ROWS} of {len(facts['classes'])} classes", err=True)
     if as_json:
         print_json(facts)
     else:

@@ -15,6 +15,8 @@ MOST_LINES = 8
 """Largest number of remarks that are printed; the manifest has all of them."""
 MOST_KINDS = 6
 """Largest number of suffixes of ignored files that are printed."""
+MOST_CLASSES = 20
+"""Largest number of classes that are columns of the table of `medvq inspect`."""
 MOST_SIZES = 5
 """Largest number of image sizes that are printed."""
 
@@ -66,16 +68,25 @@ def pack_folder(
 
         return facts_of_source(source, settings)
     from medvq.shards.pack.pack import pack
+    from medvq.shards.pack.report import ListedError
     from medvq.shards.pack.workspace import JOBS, Workspace
 
     if (Workspace(dest).jobs / JOBS).exists():
         from medvq.launch.slurm.datasets.pack import forget_ended_jobs
 
         forget_ended_jobs(dest)
-    with counting("packing") as progress:
-        report = pack(
-            source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress
-        )
+    listed = dest.with_name(f"{dest.name}.problems.txt")
+    try:
+        with counting("packing") as progress:
+            report = pack(
+                source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress
+            )
+    except ListedError as e:
+        if len(e.lines) > MOST_LINES:
+            listed.write_text("".join(f"{line}\n" for line in e.lines), encoding="utf-8")
+            e.listed_in(listed)
+        raise
+    listed.unlink(missing_ok=True)
     return dict(vars(report))
 
 
@@ -114,7 +125,8 @@ def inspect_text(facts: dict[str, Any]) -> str:
         shown = ", ".join(f"{width}×{height}: {n}" for width, height, n in sizes[:MOST_SIZES])
         more = f", and {len(sizes) - MOST_SIZES} more sizes" if len(sizes) > MOST_SIZES else ""
         lines.append(f"width×height {shown}{more}")
-    names = facts["classes"]
+    every = facts["classes"]
+    names = every[:MOST_CLASSES]
     rows = [["", "images", "masks", "groups", *names]]
     for split, found in facts["splits"].items():
         counts = [str(found["classes"].get(n, 0)) for n in names]
@@ -125,11 +137,18 @@ def inspect_text(facts: dict[str, Any]) -> str:
             rows.append([f"{percent} % of train", str(n), "", "", *counts])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines += ["", *("  " + "  ".join(t.rjust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows)]
+    if len(every) > len(names):
+        lines.append(f"  and {len(every) - len(names)} more classes: --json has all")
     mean, std = (" ".join(f"{v:.4f}" for v in statistics[k]) for k in ("mean", "std"))
     lines += ["", f"mean {mean}, std {std} of {statistics['split']}, pixels in [0, 1]"]
     lines.append(", ".join(f"{n} {what}" for what, n in facts["counts"].items()))
-    lines += [f"skipped {row['path']}: {row['reason']}" for row in facts["skipped"]]
-    lines += [f"note: {note}" for note in facts["notes"]]
+    for rows_of in (
+        [f"skipped {row['path']}: {row['reason']}" for row in facts["skipped"]],
+        [f"note: {note}" for note in facts["notes"]],
+    ):
+        lines += rows_of[:MOST_LINES]
+        if len(rows_of) > MOST_LINES:
+            lines.append(f"and {len(rows_of) - MOST_LINES} more in {Path(facts['dataset']) / 'manifest.json'}")
     if facts["leaks"]["found"]:
         lines.append(f"leaks between splits, reported and allowed: {len(facts['leaks']['found'])}")
     return "\n".join(lines)

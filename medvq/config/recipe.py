@@ -170,6 +170,8 @@ class Recipe(Schema):
     """Path pattern of the masks. Fields that it shares with the pattern of the image must agree."""
     ignore: list[str] = []
     """Globs of paths to ignore, such as `*/Thumbs.db`."""
+    links: Names = []
+    """Folders into which links of the source may lead, relative to it or absolute. Other links are ignored."""
     classes: dict[str, list[str]] | list[str] = []
     """The classes in label order, with other spellings. The exact spelling counts first; else case, blanks, `_` and `-`
     do not matter. Every class of the source must be named here or in `drop_classes`. Default: the names

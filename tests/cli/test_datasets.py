@@ -70,14 +70,17 @@ def test_shard_says_what_is_worth_knowing_on_stderr(cli, tmp_path):
     Image.fromarray(np.ones((24, 24), np.uint8)).save(mask)
     found = cli("shard", "tree", "out", "--on-leak", "report")
     assert len(found.stdout_text.splitlines()) == 1
-    said = found.stderr_text.splitlines()
+    guessed, *said = found.stderr_text.splitlines()
+    assert guessed.startswith('guessed: images: "{split}/data/{class}/{name}" (split folders with class folders')
+    assert '; masks: "{split}/mask/{class}/{name}" (1 of 23 images have a mask' in guessed
     assert len(said) == 9
     assert said[0].startswith("leak between splits: the same bytes in train and val: train/data/a/train")
-    assert said[-1] == "and 5 more in the manifest"
+    assert said[-1] == f"and 5 more in {tmp_path / 'out' / 'manifest.json'}"
     for i in range(1, 11):
         (tmp_path / "tree" / "val" / "data" / "a" / f"val{i}.png").unlink()
     found = cli("shard", "tree", "out2", "--on-leak", "report")
-    assert [line.split(":")[0] for line in found.stderr_text.splitlines()] == ["leak between splits"] + ["note"] * 2
+    said = [line.split(":")[0] for line in found.stderr_text.splitlines()]
+    assert said == ["guessed", "leak between splits", "note", "note"]
     assert "masks hold other values than 0 and 255: 1;" in found.stderr_text
     assert "no mask reaches 128" in found.stderr_text
 
@@ -92,3 +95,33 @@ def test_synth_says_what_it_draws(cli, tmp_path):
     assert cli.json(*asked, "--dry-run") == {**planned, "drawn": 0}
     assert cli(*asked).stdout_text.startswith("tree: 30 images of 16 px (train ")
     cli(*asked[:-1], "17", "--dry-run", code=2)
+
+
+def test_long_lists_are_cut_and_kept_in_a_file(cli, tmp_path):
+    for i in range(12):
+        (tmp_path / "s" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "s" / "a" / f"{i:02d}.png").write_bytes(b"junk")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "s" / "a" / "fine.png")
+    found = cli("shard", "s", "ds", code=5).stderr_text.splitlines()
+    assert found[0].endswith("12 of 13 files cannot be packed, and nothing was published")
+    assert [line.split(":")[0].strip() for line in found[1:9]] == [f"a/{i:02d}.png" for i in range(8)]
+    assert found[9].strip() == "and 4 more in ds.problems.txt"
+    assert len((tmp_path / "ds.problems.txt").read_text().splitlines()) == 12
+    cli("shard", "s", "ds", "--on-bad", "skip")
+    assert not (tmp_path / "ds.problems.txt").exists()
+    said = cli("inspect", "ds").stdout_text.splitlines()
+    assert sum(line.startswith("skipped") for line in said) == 8
+    assert "and 4 more in ds/manifest.json" in said
+
+
+def test_inspect_of_many_classes_stays_usable(cli, tmp_path):
+    for i in range(120):
+        (tmp_path / "s" / f"c{i:03d}").mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / "s" / f"c{i:03d}" / "x.png")
+    cli("shard", "s", "ds")
+    found = cli("inspect", "ds", "--sheet", "sheet.png")
+    assert max(map(len, found.stdout_text.splitlines())) < 250
+    assert "and 100 more classes: --json has all" in found.stdout_text
+    assert "sheet.png shows the first 100 of 120 classes" in found.stderr_text
+    assert Image.open(tmp_path / "sheet.png").size[1] < 12000
+    assert len(cli.json("inspect", "ds")["classes"]) == 120

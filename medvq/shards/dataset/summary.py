@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SUBSETS = (100, 50, 10, 1)
 """Percentages of the train split for which samples are counted."""
+MOST_ROWS = 100
+"""Largest number of classes on a contact sheet; further classes are left out."""
 VERIFY = "run `medvq verify --deep` on the dataset"
 
 
@@ -98,6 +100,8 @@ def _index(dataset: Path, columns: list[str] | None = None) -> pa.Table:
 def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Path:
     """Write a contact sheet: a row per class with its first samples of each split. Masks are outlined.
 
+    Only the first `MOST_ROWS` classes are drawn.
+
     Args:
         dataset: the dataset folder.
         png: the file to write.
@@ -119,7 +123,7 @@ def sheet(dataset: Path, png: Path, *, per_class: int = 8, tile: int = 96) -> Pa
     dataset = Path(dataset)
     m = read_manifest(dataset)
     rows = _first_rows(dataset, per_class)
-    names = m.classes or ["images"]
+    names = (m.classes or ["images"])[:MOST_ROWS]
     splits = split_order(m.splits)
     line, gap = 14, 4
     block = line + tile + gap

@@ -106,7 +106,7 @@ def _rows_by_shard(dataset: Path) -> dict[int, list[dict[str, Any]]]:
 
 def _strangers(dataset: Path, manifest: Manifest) -> list[Finding]:
     known = {s.file for s in manifest.shards}
-    there = sorted(p.name for p in dataset.glob("*.tar"))
+    there = sorted(p.name for p in dataset.glob("*.tar") if not p.name.startswith("."))
     return [Finding(name, None, "the manifest knows no such shard") for name in there if name not in known]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medvq.shards.image.bad import BadImage
+from medvq.shards.image.remarks import Remarks
 
 if TYPE_CHECKING:
     from medvq.config.recipe import Recipe
@@ -85,8 +86,12 @@ def array_bytes_can_be_kept(data: bytes, pixels: Pixels) -> bool:
     return data == npy_bytes(pixels)
 
 
-def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> tuple[Pixels, str]:
+def to_8_bits(
+    values: npt.NDArray[Any], window: tuple[float, float] | None, remarks: Remarks | None = None
+) -> tuple[Pixels, str]:
     """Return grey `values` (H, W) of 16 or 32 bits or float as 0..255, and the rule applied.
+
+    Values that leave the window are added to `remarks`.
 
     Raises:
         BadImage: the values exceed the range of their type, and `window` is None.
@@ -99,14 +104,24 @@ def to_8_bits(values: npt.NDArray[Any], window: tuple[float, float] | None) -> t
     if window is not None:
         black, white = window
         scale = 255.0 / (white - black)
+        if remarks is not None and (low < black or high > white):
+            remarks["outside window"] = f"values from {low:g} to {high:g}"
+        if remarks is not None and low < high and (min(high, white) - max(low, black)) * scale < 2.55:
+            remarks["one grey"] = f"values from {low:g} to {high:g}"
         return in_bands(lambda v: np.rint(np.clip((v.astype(np.float64) - black) * scale, 0, 255)), values), "window"
     if values.dtype.kind == "f":
         if low < 0 or high > 1:
-            raise BadImage(f"float values from {low:g} to {high:g}: give the recipe a `window: [black, white]`")
+            raise BadImage(f"float values from {low:g} to {high:g}: {_window_hint(low, high)}")
         return in_bands(lambda v: np.rint(v.astype(np.float64) * 255), values), "float"
     if low < 0 or high > 65535:
-        raise BadImage(f"values from {low} to {high}: give the recipe a `window: [black, white]`")
+        raise BadImage(f"values from {low} to {high}: {_window_hint(low, high)}")
     return in_bands(lambda v: (v.astype(np.uint32) * 255 + 32767) // 65535, values), "16-bit"
+
+
+def _window_hint(low: Any, high: Any) -> str:
+    """Return a hint with a window for these values, as YAML; it is wider by one if all are equal."""
+    white = high if high > low else low + 1
+    return f"give the recipe a window, such as `window: [{low:.10g}, {white:.10g}]`"
 
 
 def in_bands(convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], values: npt.NDArray[Any]) -> Pixels:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 
 from medvq.shards.image.arrays import Pixels, check_size, first_line, in_bands
 from medvq.shards.image.bad import BadImage
+from medvq.shards.image.remarks import Remarks
+from medvq.shards.image.tiff import tiff_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,14 +23,17 @@ _ORIENTATION = 0x0112
 """EXIF tag of the orientation."""
 
 
-def decode(data: bytes, kind: str, recipe: Recipe) -> tuple[NDArray[Any], list[str]]:
+def decode(data: bytes, kind: str, recipe: Recipe, remarks: Remarks) -> tuple[NDArray[Any], list[str]]:
     """Return 8-bit pixels, or wider numbers for `arrays.to_8_bits`, and the rules that were applied.
+
+    What a person should know is added to `remarks`.
 
     Raises:
         BadImage: the file is damaged or has too many pixels.
     """
     image, frames = load(data, kind, recipe)
     rules = ["first frame"] if frames > 1 else []
+    remarks |= {"pages": f"{frames} pages"} if frames > 1 else {}
     mode = image.mode
     if mode == "P" and "transparency" in image.info:
         image, rules = image.convert("RGBA"), [*rules, "palette"]
@@ -43,6 +47,8 @@ def decode(data: bytes, kind: str, recipe: Recipe) -> tuple[NDArray[Any], list[s
     if mode == "P":
         return without_equal_channels(np.array(image.convert("RGB"))), [*rules, "palette"]
     if mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        if np.asarray(image.getchannel("A" if image.mode in ("RGBA", "LA", "PA") else image.mode[-1])).min() < 255:
+            remarks["transparent"] = ""
         return _over_background(image, recipe), [*rules, "alpha"]
     if mode == "CMYK":
         return np.array(image.convert("RGB")), [*rules, "cmyk"]
@@ -62,10 +68,8 @@ def load(data: bytes, kind: str, recipe: Recipe) -> tuple[Image.Image, int]:
     image = _opened(data, kind)
     check_size(*image.size, recipe)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            frames = int(getattr(image, "n_frames", 1))
+        image.load()
+        frames = int(getattr(image, "n_frames", 1))
     except MemoryError as e:
         raise BadImage("it does not fit into memory") from e
     except Exception as e:  # every decoder raises errors of its own, and all mean that the file is damaged
@@ -74,16 +78,21 @@ def load(data: bytes, kind: str, recipe: Recipe) -> tuple[Image.Image, int]:
 
 
 def _opened(data: bytes, kind: str) -> Image.Image:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(io.BytesIO(data), formats=[_FORMATS[kind]])
-        except Image.DecompressionBombError as e:
-            raise BadImage("it has too many pixels") from e
-        except Exception as e:  # as in `load`
-            raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
+    try:
+        return Image.open(io.BytesIO(data), formats=[_FORMATS[kind]])
+    except Image.DecompressionBombError as e:
+        raise BadImage("it has too many pixels") from e
+    except UnidentifiedImageError as e:
+        if kind == "tiff" and (pixels := tiff_pixels(data)):
+            raise BadImage(
+                f"a TIFF with pixels of {pixels.words}, which medvq does not read: save it with 8 or 16 bits, or as "
+                "32-bit float"
+            ) from e
+        raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
+    except Exception as e:  # as in `load`
+        raise BadImage(f"damaged {kind.upper()}: {first_line(e)}") from e
 
 
 def exif_orientation(exif: bytes | None) -> int:

@@ -50,6 +50,8 @@ class Plain:
     """The EXIF block that was cut out; it holds the orientation."""
     simple: bool
     """Whether the file is 8-bit grey or RGB that every reader decodes alike, so that its bytes can be stored."""
+    frames: int = 1
+    """Number of frames of an animated PNG; only the first one is in `data`."""
 
 
 def plain_jpeg(data: bytes) -> Plain:
@@ -136,7 +138,7 @@ def plain_png(data: bytes) -> Plain:
     pos, end = 8, len(data)
     keep: list[Piece] = [(0, 8)]
     exif: bytes | None = None
-    transparent, header = False, b""
+    transparent, header, frames = False, b"", 1
     while True:
         if pos + 12 > end:
             raise BadImage("cut short: the PNG has no end chunk")
@@ -148,6 +150,8 @@ def plain_png(data: bytes) -> Plain:
             raise BadImage(f"damaged PNG: the checksum of its {name.decode('latin-1')} chunk is wrong")
         if name == b"IHDR":
             header = data[pos + 8 : stop - 4]
+        elif name == b"acTL" and length == 8:
+            frames = int.from_bytes(data[pos + 8 : pos + 12], "big")
         elif name == b"eXIf":
             exif = b"Exif\0\0" + data[pos + 8 : stop - 4]
         transparent = transparent or name == b"tRNS"
@@ -162,4 +166,4 @@ def plain_png(data: bytes) -> Plain:
     pieces = _merged(keep)
     plain = data if pieces == [(0, end)] else joined(data, pieces)
     simple = depth == 8 and colour in (0, 2) and not transparent
-    return Plain(plain, pieces, width, height, _PNG_COMPONENTS.get(colour, 0), depth, exif, simple)
+    return Plain(plain, pieces, width, height, _PNG_COMPONENTS.get(colour, 0), depth, exif, simple, frames)

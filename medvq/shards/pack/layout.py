@@ -118,7 +118,8 @@ def plan_layout(
 
 def refuse_empty_splits(placed: Sequence[PlacedSample], recipe: Recipe) -> None:
     """Raise UsageError if a split that the recipe makes holds no sample."""
-    refuse_empty(recipe.splits.make, [(p.sample.split, p.row.split, p.sample.label) for p in placed])
+    members = [SplitMember(p.row.sha256, p.sample.label, p.sample.group, p.sample.split) for p in placed]
+    refuse_empty(recipe.splits.make, members, [p.row.split for p in placed], recipe.splits.seed)
 
 
 def _content(examined: Examined) -> str:

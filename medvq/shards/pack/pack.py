@@ -16,6 +16,7 @@ from medvq.config.recipe import Recipe
 from medvq.errors import UsageError
 from medvq.processes import usable_cores
 from medvq.shards.dataset.manifest import Manifest, read_manifest, split_order
+from medvq.shards.pack.changes import what_changed
 from medvq.shards.pack.examine import Examined, known
 from medvq.shards.pack.layout import Shard, ShardLayout
 from medvq.shards.pack.phases import (
@@ -200,13 +201,13 @@ def _unchanged(
     if not workspace.locked and workspace.folder.is_dir():
         workspace.lock()
     inputs = inputs_of(resolved)
-    resolved.source.close()
     if manifest.inputs != inputs:
         raise UsageError(
-            "DEST already holds another dataset, or the source or the recipe changed since",
+            f"DEST already holds a dataset, and {what_changed(resolved, manifest, dest)}",
             where=str(dest),
-            hint="remove DEST, or give the name of a new folder",
+            hint="give the name of a new folder, or remove DEST to make it again",
         )
+    resolved.source.close()
     if manifest.skipped and on_bad == "fail":
         raise BadSamplesError([Left(**row) for row in manifest.skipped], resolved.seen)
     if manifest.leaks.found and on_leak == "fail":

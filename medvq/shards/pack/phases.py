@@ -87,7 +87,7 @@ def lay_out(resolved: ResolvedSource, examined: Sequence[Examined], on_bad: str 
     layout = plan_layout(arranged.samples, examined, recipe, arranged.classes, on_leak=on_leak, released=released)
     skipped = sorted([*arranged.bad, *layout.skipped], key=lambda b: b.path)
     if skipped and (on_bad == "fail" or not layout.shards):
-        raise BadSamplesError(skipped, resolved.seen)
+        raise BadSamplesError(skipped, resolved.seen, none_left=not layout.shards)
     if layout.leaks.found and on_leak == "fail":
         raise LeakError(layout.leaks)
     refuse_empty_splits(layout.samples, recipe)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medvq.errors import DataError
 from medvq.shards.dataset.manifest import Leaks
 from medvq.shards.source.base import Left
 from medvq.shards.source.scan import printable
+from medvq.shards.source.tables import shown
 
 
 @dataclass(frozen=True)
@@ -34,30 +36,52 @@ class PackReport:
     """Whether DEST already was this dataset, so that nothing was written."""
 
 
-class BadSamplesError(DataError):
+SHOWN = 8
+"""Number of bad samples or leaks that a message lists."""
+
+
+class ListedError(DataError):
+    """An error with a list, of which the message shows the first items (exit 5)."""
+
+    def __init__(self, what: str, lines: Sequence[str], hint: str) -> None:
+        self.what, self.lines = what, list(lines)
+        super().__init__(self._text(""), hint=hint)
+
+    def listed_in(self, file: Path) -> None:
+        """Name the file that holds the whole list in the message."""
+        self.error = self._text(f" in {file}")
+
+    def _text(self, where: str) -> str:
+        more = len(self.lines) - SHOWN
+        rest = [f"  and {more} more{where}"] if more > 0 else []
+        return "\n".join([self.what, *(f"  {line}" for line in self.lines[:SHOWN]), *rest])
+
+
+class BadSamplesError(ListedError):
     """Some images cannot enter the dataset; `bad` lists all of them (exit 5)."""
 
-    def __init__(self, bad: Sequence[Left], seen: int) -> None:
+    def __init__(self, bad: Sequence[Left], seen: int, *, none_left: bool = False) -> None:
         self.bad = list(bad)
-        lines = [f"  {printable(b.path)}: {b.reason}" for b in bad]
+        hint = "mend or remove them, or leave them out and have them recorded with --on-bad skip"
         super().__init__(
-            "\n".join([f"{len(bad)} of {seen} files cannot be packed, and nothing was published", *lines]),
-            hint="mend or remove them, or leave them out and have them recorded with --on-bad skip",
+            f"{len(bad)} of {seen} files cannot be packed, and nothing was published",
+            [f"{printable(b.path)}: {b.reason}" for b in bad],
+            hint="no image is left without them: mend them" if none_left else hint,
         )
 
 
 def leak_text(found: dict[str, Any]) -> str:
     """Return a leak as text."""
-    return f"the same {found['kind']} in {' and '.join(found['splits'])}: {', '.join(found['samples'])}"
+    return f"the same {found['kind']} in {' and '.join(found['splits'])}: {shown(found['samples'])}"
 
 
-class LeakError(DataError):
+class LeakError(ListedError):
     """Splits share groups or bytes; `found` lists all leaks (exit 5)."""
 
     def __init__(self, leaks: Leaks) -> None:
         self.found = leaks.found
-        lines = [f"  {leak_text(found)}" for found in leaks.found]
         super().__init__(
-            "\n".join([f"{len(lines)} leaks between splits, and nothing was published", *lines]),
+            f"{len(leaks.found)} leaks between splits, and nothing was published",
+            [leak_text(found) for found in leaks.found],
             hint="mend the splits, or record the leaks in the manifest with --on-leak report",
         )

@@ -104,25 +104,49 @@ def _least_share(n: int) -> float:
     return math.ceil(0.5 / n * scale) / scale
 
 
-def refuse_empty(make: Mapping[str, Made], rows: Sequence[tuple[str, str, str | None]]) -> None:
+def refuse_empty(make: Mapping[str, Made], members: Sequence[SplitMember], splits: Sequence[str], seed: int) -> None:
     """Check that every split that was made got a sample.
 
     Args:
         make: the splits to make.
-        rows: given split, split after `make_splits`, and label of every sample that is packed.
+        members: every sample that is packed, with the split that it had before.
+        splits: the split of each after `make_splits`.
+        seed: as of `make_splits`.
 
     Raises:
         UsageError: a split got no sample, and the reason is not that all classes are small.
     """
-    check_shares(make, [(given, label) for given, _, label in rows])
-    got = {split for given, split, _ in rows if split != given}
+    check_shares(make, [(m.split, m.label) for m in members])
+    got = {split for split, m in zip(splits, members, strict=True) if split != m.split}
     for name, made in make.items():
-        most = max(Counter(label for given, _, label in rows if given == made.of).values(), default=0)
-        if name not in got and (most == 0 or _rounded(most, made.share) > 0):
-            raise UsageError(
-                f"the split {name} came out empty: nothing of {made.of} fits its share of {made.share:g}",
-                hint="groups and copies stay together: give a larger share",
+        taken = [m for m in members if m.split == made.of]
+        most = max(Counter(m.label for m in taken).values(), default=0)
+        if name in got or (most and not _rounded(most, made.share)):
+            continue
+        units = len(_units(taken))
+        if units < 2:
+            what = f"group {taken[0].group}" if taken and taken[0].group is not None else "image and its copies"
+            hint = f"all {len(taken)} samples of {made.of} are one {what}, which stays together: it cannot be divided"
+        else:
+            hint = f"its {len(taken)} samples are {units} groups, which stay together: " + _share_that_works(
+                make, name, members, seed
             )
+        raise UsageError(
+            f"the split {name} came out empty: nothing of {made.of} fits its share of {made.share:g}", hint=hint
+        )
+
+
+def _share_that_works(make: Mapping[str, Made], name: str, members: Sequence[SplitMember], seed: int) -> str:
+    """Return a hint with the smallest share, in steps of 0.05, with which the split `name` is not empty."""
+    made = make[name]
+    others = sum(m.share for n, m in make.items() if n != name and m.of == made.of)
+    for step in range(int(made.share * 20) + 1, 20):
+        share = step / 20
+        if share + others < 1:
+            tried = {**make, name: made.model_copy(update={"share": share})}
+            if name in make_splits(members, tried, seed):
+                return f"give a share of {share:g}"
+    return "no share divides them: make fewer splits"
 
 
 def _units(members: Sequence[SplitMember]) -> list[list[int]]:

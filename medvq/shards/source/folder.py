@@ -45,7 +45,7 @@ class FolderSource(Source):
     def found(self) -> Listing:
         """The files of the folder, listed once, before any pattern is applied."""
         if self._found is None:
-            self._found = scan(self.path, ignore=self.recipe.ignore, exclude=self._exclude)
+            self._found = scan(self.path, ignore=self.recipe.ignore, exclude=self._exclude, links=self.recipe.links)
         return self._found
 
     def listing(self) -> Listing:

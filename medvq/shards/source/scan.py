@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Collection
@@ -16,13 +17,17 @@ JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
 """Files that file managers leave behind."""
 
 
-def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = ()) -> Listing:
+def scan(
+    source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path] = (), links: Collection[str] = ()
+) -> Listing:
     """List all files below a folder, sorted by path.
 
     Args:
         source: the folder.
         ignore: globs of paths or names that are no part of the dataset.
         exclude: folders that are no part of the source, such as the dataset that is being written.
+        links: folders into which links may lead, relative to `source` or absolute. Links to files of the source are
+            read without this, other links are ignored, with a note.
 
     Raises:
         NotFoundError: `source` is not a folder.
@@ -32,12 +37,51 @@ def scan(source: Path, *, ignore: Collection[str] = (), exclude: Collection[Path
         raise NotFoundError("no such source", where=str(source), hint="give the folder that holds the images")
     root = os.path.realpath(source)
     out = Listing()
-    _walk(root, ignore, {os.path.realpath(p) for p in exclude}, out)
+    _walk(root, ignore, {os.path.realpath(p) for p in exclude}, _Links(root, links), out)
     for rows in (out.images, out.others, out.ignored):
         rows.sort(key=lambda r: r.path)
     paths = [r.path for rows in (out.ignored, out.images, out.others, out.bad) for r in rows] if ignore else []
-    out.notes += idle_notes(ignore, paths)
+    out.notes = [*_link_notes(root, out.ignored), *out.notes, *idle_notes(ignore, paths)]
     return out
+
+
+LEAVES = "a link that leaves the source"
+
+
+def _link_notes(root: str, ignored: Collection[Left]) -> list[str]:
+    """Return a note on links out of the source that are not followed, with the line of a recipe that follows one."""
+    leaving = [left.path for left in ignored if left.reason == LEAVES]
+    if not leaving:
+        return []
+    folders = [p for p in leaving if os.path.isdir(os.path.join(root, p))]
+    first = (folders or leaving)[0]
+    parent = os.path.relpath(os.path.dirname(os.path.realpath(os.path.join(root, first))), root)
+    what = f"{len(folders)} linked folders and {len(leaving) - len(folders)} linked files"
+    return [
+        f"{what} outside of the source are NOT read, such as {printable(first)}; to read what lies in a folder there, "
+        f"say in a recipe `links: [{json.dumps(parent)}]`"
+    ]
+
+
+class _Links:
+    """Decides which links are followed."""
+
+    def __init__(self, root: str, links: Collection[str]) -> None:
+        self.root = root
+        self.allowed = [os.path.realpath(os.path.join(root, link)) for link in links]
+        self.followed: set[str] = set()
+
+    def leads_into(self, target: str) -> bool:
+        """Return whether a path lies in a folder into which links may lead."""
+        return any((target + "/").startswith(folder.rstrip("/") + "/") for folder in self.allowed)
+
+    def follows(self, target: str, here: str) -> bool:
+        """Return whether to read the folder `target` that a link in `here` leads to. It is read once, and no circle."""
+        above = (os.path.realpath(here) + "/").startswith(target.rstrip("/") + "/")
+        if above or target in self.followed or (self.root + "/").startswith(target.rstrip("/") + "/"):
+            return False
+        self.followed.add(target)
+        return True
 
 
 def idle_notes(ignore: Collection[str], paths: Collection[str]) -> list[str]:
@@ -46,16 +90,16 @@ def idle_notes(ignore: Collection[str], paths: Collection[str]) -> list[str]:
     return [f"the recipe ignores {glob}, and there is no such file" for glob in idle]
 
 
-def _walk(root: str, ignore: Collection[str], exclude: set[str], out: Listing) -> None:
+def _walk(root: str, ignore: Collection[str], exclude: set[str], links: _Links, out: Listing) -> None:
     # A stack, not recursion: a tree may be deeper than Python's limit on recursion.
     todo = [""]
     while todo:
         prefix = todo.pop()
-        below = _list(prefix, root, ignore, out)
+        below = _list(prefix, root, ignore, links, out)
         todo += [p for p in reversed(below) if os.path.join(root, p[:-1]) not in exclude]
 
 
-def _list(prefix: str, root: str, ignore: Collection[str], out: Listing) -> list[str]:
+def _list(prefix: str, root: str, ignore: Collection[str], links: _Links, out: Listing) -> list[str]:
     """Add what is in one folder to `out`, and return the prefixes of its subfolders."""
     below = []
     try:
@@ -70,7 +114,7 @@ def _list(prefix: str, root: str, ignore: Collection[str], out: Listing) -> list
     for entry in entries:
         path = prefix + entry.name
         if entry.is_symlink():
-            _link(entry, path, root, ignore, out)
+            below += _link(entry, path, ignore, links, out)
         elif entry.is_dir(follow_symlinks=False):
             below.append(path + "/")
         else:
@@ -78,16 +122,22 @@ def _list(prefix: str, root: str, ignore: Collection[str], out: Listing) -> list
     return below
 
 
-def _link(entry: os.DirEntry[str], path: str, root: str, ignore: Collection[str], out: Listing) -> None:
-    target = os.path.realpath(entry.path)
+def _link(entry: os.DirEntry[str], path: str, ignore: Collection[str], links: _Links, out: Listing) -> list[str]:
+    """Add a link to `out`, or return its prefix in a list if it leads to a folder that is to be read."""
+    target, root = os.path.realpath(entry.path), links.root
     if not os.path.exists(target):
         out.ignored.append(Left(path, "a link that leads nowhere"))
-    elif not (target + "/").startswith(root.rstrip("/") + "/"):
-        out.ignored.append(Left(path, "a link that leaves the source"))
+    elif os.path.isdir(target) and links.leads_into(target) and reason_to_ignore(path, ignore) is None:
+        if links.follows(target, os.path.dirname(entry.path)):
+            return [path + "/"]
+        out.ignored.append(Left(path, "a link to a folder that is read already"))
+    elif not links.leads_into(target) and not (target + "/").startswith(root.rstrip("/") + "/"):
+        out.ignored.append(Left(path, LEAVES))
     elif os.path.isdir(target):
         out.ignored.append(Left(path, "a link to a folder of the source"))
     else:
         _file(entry, path, ignore, out)
+    return []
 
 
 def _file(entry: os.DirEntry[str], path: str, ignore: Collection[str], out: Listing) -> None:

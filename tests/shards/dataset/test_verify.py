@@ -204,3 +204,10 @@ def test_class_names_of_any_script_can_be_told_apart(tmp_path: Path, monkeypatch
     monkeypatch.setattr("PIL.ImageDraw.ImageDraw.text", lambda self, at, text, **_: told.append(text))
     summary.sheet(tmp_path / "out", tmp_path / "sheet.png")
     assert told == ["train (3)", "Zelle e", "plain", "class 2"]
+
+
+def test_files_that_a_file_manager_left_are_no_damage(tiny_dataset: Path) -> None:
+    (tiny_dataset / "._train-000000.tar").write_bytes(b"\0\5\26\7")
+    assert verify(tiny_dataset) == []
+    (tiny_dataset / "train-000099.tar").write_bytes(b"")
+    assert [f.shard for f in verify(tiny_dataset)] == ["train-000099.tar"]

@@ -105,6 +105,23 @@ def test_a_link_to_a_file_of_the_source_is_a_file(tmp_path: Path) -> None:
     assert pack(root, tmp_path / "out", recipe, processes=1).splits == {"train": 2, "val": 1, "test": 1}
 
 
+def test_links_out_of_the_source_are_told_and_followed_into_stated_folders(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "cells", {"benign": 3}, suffix=".png")
+    store = class_folders(tmp_path / "store", {"malignant": 4}, suffix=".png", first=50)
+    (root / "malignant").symlink_to(store / "malignant")
+    (root / "benign" / "linked.png").symlink_to(picture(store / "x.png", 99))
+    (store / "malignant" / "circle").symlink_to(store / "malignant")
+    (store / "malignant" / "up").symlink_to(store)
+    found = read_source(root).arranged
+    assert found.notes[0].startswith("1 linked folders and 1 linked files outside of the source are NOT read")
+    links = found.notes[0].rpartition("links: [")[2].removesuffix("]`").strip('"')
+    pack(root, tmp_path / "out", Recipe(links=[links]), processes=2)
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.splits["train"].classes == {"benign": 4, "malignant": 4}
+    assert not [n for n in manifest.notes if "NOT read" in n]
+    assert {i["reason"] for i in manifest.ignored} == {"a link to a folder that is read already"}
+
+
 def test_names_of_one_look_and_stems_of_one_name(tmp_path: Path) -> None:
     root = tmp_path / "cells"
     composed, apart = "Zelle é", unicodedata.normalize("NFD", "Zelle é")

@@ -91,10 +91,18 @@ def test_packing_again_leaves_the_dataset_and_another_source_is_refused(tmp_path
     assert (again.digest, again.splits) == (first.digest, first.splits)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     picture(source / "a" / "new.jpg", 99)
-    with pytest.raises(UsageError, match="already holds another"):
+    with pytest.raises(UsageError, match=r"source changed since: 1 images are new, such as a/new\.jpg, 0 are gone"):
         pack(source, tmp_path / "out", processes=1)
-    with pytest.raises(UsageError, match="already holds another"):
+    (source / "a" / "new.jpg").unlink()
+    with pytest.raises(UsageError, match="the recipe or the options changed since, in size"):
         pack(source, tmp_path / "out", Recipe(size=(8, 8)), processes=1)
+    (source / "a" / "a_000.jpg").rename(source / "b" / "a_000.jpg")
+    with pytest.raises(UsageError, match="labels, splits, groups, masks or other files of the source changed"):
+        pack(source, tmp_path / "out", processes=1)
+    other = class_folders(tmp_path / "others", {"a": 3, "b": 3}, first=500)
+    with pytest.raises(UsageError, match=r"no image of it is in this source: .* another one \(cells\)"):
+        pack(other, tmp_path / "out", processes=1)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,18 @@ def test_a_split_that_no_group_fits_is_refused(tmp_path: Path) -> None:
     for i in range(12):
         picture(tmp_path / "s" / "a" / f"P1_{i}.png", i)
     recipe = Recipe(images=["{class}/{group}_{id}.png"], splits=Splits(make={"val": Made(share=0.2)}))
-    with pytest.raises(UsageError, match="val came out empty"):
+    with pytest.raises(UsageError, match="val came out empty") as e:
         pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
+    assert e.value.hint == "all 12 samples of train are one group P1, which stays together: it cannot be divided"
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    for i in range(6):
+        picture(tmp_path / "s" / "a" / f"P2_{i}.png", 50 + i)
+    recipe = recipe.model_copy(update={"splits": Splits(make={"val": Made(share=0.05)})})
+    with pytest.raises(UsageError, match="18 samples are 2 groups, which stay together: give a share of") as e:
+        pack(tmp_path / "s", tmp_path / "out", recipe, processes=1)
+    share = float(str(e.value.hint).rpartition(" ")[2])
+    recipe = recipe.model_copy(update={"splits": Splits(make={"val": Made(share=share)})})
+    assert pack(tmp_path / "s", tmp_path / "out", recipe, processes=1).splits["val"] > 0
 
 
 def test_a_glob_that_matches_nothing_is_told(tmp_path: Path) -> None:
