@@ -29,7 +29,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: install
 	$(BIN)/medvq synth smear data/smear --samples 1500
-	$(BIN)/medvq shard data/smear datasets/smear
+	$(BIN)/medvq shard data/smear datasets/smear --recipe shards/quickstart.yaml
 	$(BIN)/medvq run jobs/quickstart.yaml
 
 lint: install-dev

@@ -139,6 +139,17 @@ class Subset(Schema):
     """The path pattern of its images, relative to the source."""
 
 
+class Release(Schema):
+    """An official release of a dataset that is one file, as its publisher describes it."""
+
+    name: str
+    """What it is called, such as `MedMNIST v3`."""
+    splits: dict[str, int]
+    """Number of images in each split."""
+    md5: dict[str, str]
+    """The published md5, in hex, of each file of the release by its name."""
+
+
 class Recipe(Schema):
     """How a source becomes a dataset.
 
@@ -158,6 +169,8 @@ class Recipe(Schema):
     cite: str = ""
     """What to cite."""
 
+    official: list[Release] = []
+    """Official releases. A note says if the file that is packed is none of them."""
     container: str | None = None
     """What the source is: `folder`, `npz`, `webdataset`, or the import path of a class of your own such as
     `my_lab.sources:MySource` (see `medvq.shards.source.base.Source`). Without it, this is detected."""

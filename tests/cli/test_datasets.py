@@ -1,6 +1,7 @@
 """shard, verify, inspect and synth as a user calls them."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -125,3 +126,13 @@ def test_inspect_of_many_classes_stays_usable(cli, tmp_path):
     assert "sheet.png shows the first 100 of 120 classes" in found.stderr_text
     assert Image.open(tmp_path / "sheet.png").size[1] < 12000
     assert len(cli.json("inspect", "ds")["classes"]) == 120
+
+
+def test_the_demo_packs_without_a_word(cli, tmp_path):
+    cli("synth", "smear", "tree", "--samples", "150", "--size", "32")
+    with_recipe = cli("shard", "tree", "ds", "--recipe", "quickstart")
+    assert with_recipe.stderr_text == ""
+    detected = cli.json("shard", "tree", "plain")
+    assert detected["digest"] == cli.json("inspect", "ds")["digest"], "the dataset of earlier demos"
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    assert "shard data/smear datasets/smear --recipe shards/quickstart.yaml" in makefile

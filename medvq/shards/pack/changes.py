@@ -27,7 +27,7 @@ def what_changed(resolved: ResolvedSource, manifest: Manifest, dest: Path) -> st
         example = f", such as {min(now[sha] for sha in new)}" if new else ""
         return f"the source changed since: {len(new)} images are new{example}, {len(gone)} are gone"
     recipe = resolved.recipe.model_dump(mode="json", exclude_defaults=True)
-    keys = sorted(k for k in {*recipe, *manifest.recipe} if recipe.get(k) != manifest.recipe.get(k))
+    keys = sorted(k for k in {*recipe, *manifest.recipe} - {"official"} if recipe.get(k) != manifest.recipe.get(k))
     if keys:
         return f"the recipe or the options changed since, in {', '.join(keys)}"
     return "labels, splits, groups, masks or other files of the source changed since"

@@ -181,7 +181,7 @@ def _notes(
             "say in a recipe `masks_turned: true` if they lie as the images are looked at, else `masks_turned: false`"
         )
     odd = sorted(set(mask_values) - {0, 255})
-    if odd:
+    if set(odd) - {INSIDE}:
         shown = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
         notes.append(f"masks hold other values than 0 and 255: {shown}; pixels are kept from {INSIDE} up")
     if mask_values and max(mask_values) < INSIDE:

@@ -22,6 +22,7 @@ from medvq.shards.image.arrays import npy_bytes
 from medvq.shards.image.bad import BadImage
 from medvq.shards.source.base import Listing, Source, SourceEntry
 from medvq.shards.source.checks import refuse_metadata
+from medvq.shards.source.official import official_notes
 from medvq.shards.source.scan import scan
 
 
@@ -77,6 +78,9 @@ class NpzSource(Source):
                 if number is not None:
                     fields["class"] = names[number] if 0 <= number < len(names) else str(number)
                 out.images.append(SourceEntry(f"{split}/{row}", 0, fields=fields))
+        out.notes += official_notes(
+            self.file, self.recipe.official, {split: shapes[f"{split}_images"][0] for split in splits}
+        )
         if not names:
             out.notes += [
                 f"{n} images with the label {label} are a class of their own; if it means none, name the classes in a "

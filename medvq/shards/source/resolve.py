@@ -127,7 +127,7 @@ def inputs_of(resolved: ResolvedSource, known: Mapping[str, str] | None = None) 
         known: sha256 by path of entries that were read already.
     """
     known, source = known or {}, resolved.source
-    whole = hashlib.sha256(resolved.recipe.model_dump_json(exclude_defaults=True).encode())
+    whole = hashlib.sha256(resolved.recipe.model_dump_json(exclude_defaults=True, exclude={"official"}).encode())
     for s in resolved.arranged.samples:
         whole.update(f"\n{s.label}\0{s.split}\0{s.group}".encode())
         for path in [s.path, *([s.mask.path] if s.mask else [])]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from medvq.errors import DataError, UsageError
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.dataset.verify import verify
 from medvq.shards.pack.pack import BadSamplesError, pack
+from medvq.shards.source.resolve import read_source
 
 
 def arrays(n: dict[str, int], shape: tuple[int, ...] = (28, 28, 3), classes: int = 3) -> dict[str, np.ndarray]:
@@ -134,3 +136,30 @@ def test_a_header_that_promises_more_than_there_is_costs_no_memory(tmp_path: Pat
     with pytest.raises((DataError, UsageError), match=r"damaged|shape"):
         pack(tmp_path / "x.npz", tmp_path / "out", processes=1)
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_a_file_that_is_not_the_official_one_is_told(tmp_path: Path) -> None:
+    arrays = {"train_images": np.zeros((4, 8, 8), np.uint8), "train_labels": np.array([0, 1, 0, 1])}
+    arrays["train_images"] += np.arange(4, dtype=np.uint8)[:, None, None]
+    np.savez(tmp_path / "x.npz", **arrays)
+    md5 = hashlib.md5((tmp_path / "x.npz").read_bytes()).hexdigest()
+    release = {"name": "X 1", "splits": {"train": 4}, "md5": {"x.npz": md5}}
+    notes = [
+        read_source(tmp_path / "x.npz", Recipe.model_validate({"official": [r]})).arranged.notes
+        for r in (release, {**release, "splits": {"train": 5, "val": 1}, "md5": {"x.npz": "0" * 32}})
+    ]
+    assert notes == [
+        [],
+        [
+            f"x.npz is not the official file of X 1: its md5 is {md5}, not {'0' * 32}, "
+            "train has 4 images instead of 5, val has 0 images instead of 1"
+        ],
+    ]
+
+
+def test_a_release_in_the_recipe_changes_no_dataset(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", train_images=np.arange(256, dtype=np.uint8).reshape(4, 8, 8))
+    first = pack(tmp_path / "x.npz", tmp_path / "out", processes=1)
+    recipe = Recipe.model_validate({"official": [{"name": "X", "splits": {"train": 4}, "md5": {}}]})
+    again = pack(tmp_path / "x.npz", tmp_path / "out", recipe, processes=1)
+    assert (again.unchanged, again.digest) == (True, first.digest)

@@ -141,9 +141,10 @@ def test_medmnist_files(tmp_path: Path, name: str) -> None:
     assert report.splits == {"train": 2 * classes, "val": classes, "test": classes}
     assert len(found["classes"]) == classes
     assert set(found["splits"]["test"]["classes"].values()) == {1}
+    assert f"{name}.npz is not the official file of MedMNIST" in report.notes[0]
     assert found["image"]["channels"] == (1 if len(shape) == 2 else 3)
 
 
 def test_every_shipped_recipe_has_a_test() -> None:
-    by_hand = {"oasis", "oasis-seg", "adni", "all", "ham10000", "cam16", "prcc", "raabin-wbc", "smear"}
+    by_hand = {"oasis", "oasis-seg", "adni", "all", "ham10000", "cam16", "prcc", "raabin-wbc", "smear", "quickstart"}
     assert {p.stem for p in SHARDS.glob("*.yaml")} == {*SETS, *MEDMNIST, *by_hand}
