@@ -225,6 +225,8 @@ class Recipe(Schema):
     """Format of stored images. `auto` keeps the bytes of JPEG, PNG and arrays if nothing changes, else writes PNG."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """JPEG quality, if `store` is `jpeg`."""
+    pages: Literal["first", "all"] = "first"
+    """`all` makes a sample of every page of a TIFF and every frame of an animation. Pages of one file are one group."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     """An image with more pixels is a bad sample and is not decoded, to bound the memory."""
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from medvq.config.recipe import Recipe
 
-_FORMATS = {"jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "webp": "WEBP", "gif": "GIF", "pnm": "PPM"}
+FORMATS = {"jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tiff": "TIFF", "webp": "WEBP", "gif": "GIF", "pnm": "PPM"}
+"""Names by which Pillow knows the kinds of `medvq.shards.image.sniff`."""
 _ORIENTATION = 0x0112
 """EXIF tag of the orientation."""
 
@@ -81,7 +82,7 @@ def _opened(data: bytes, kind: str) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(io.BytesIO(data), formats=[_FORMATS[kind]])
+        return Image.open(io.BytesIO(data), formats=[FORMATS[kind]])
     except Image.DecompressionBombError as e:
         raise BadImage("it has too many pixels") from e
     except UnidentifiedImageError as e:

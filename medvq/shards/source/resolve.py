@@ -13,6 +13,7 @@ from medvq.errors import NotFoundError, UsageError
 from medvq.shards.source.base import Source
 from medvq.shards.source.checks import refuse_idle_masks
 from medvq.shards.source.folder import FolderSource
+from medvq.shards.source.pages import with_pages
 from medvq.shards.source.samples import Arranged, arrange
 
 
@@ -62,6 +63,8 @@ def read_source(path: Path, recipe: Recipe | None = None, *, exclude: Collection
         patterns = " or ".join(found.recipe.images)
         left = f"do not match {patterns}" if patterns else "are there, and the recipe keeps none of them"
         raise UsageError("no image fits the recipe", where=str(path), hint=f"{len(found.images)} images {left}")
+    if found.recipe.pages == "all":
+        source = with_pages(arranged, source)
     refuse_idle_masks(found.recipe, [e.path for e in found.images])
     seen = len(arranged.samples) + len(arranged.bad) + len(arranged.ignored)
     return ResolvedSource(found.recipe, found.layout, arranged, seen, source)

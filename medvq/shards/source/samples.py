@@ -210,7 +210,7 @@ def _refuse_twins(out: Arranged, labelled: set[str]) -> None:
     raise UsageError(
         f"classes that differ only in case{blanks}: " + "; ".join(" and ".join(map(_escaped, t)) for t in twins),
         where=", ".join(places[:4]) + more,
-        hint=f"rename one, or say in a recipe that they are one class:\n    classes: {{{', '.join(classes)}}}\n"
+        hint=f"rename one, or say in a recipe that they are one class:\n    classes: {{{', '.join(sorted(classes))}}}\n"
         "  nothing was decoded yet, and bad files are listed once this is mended",
     )
 

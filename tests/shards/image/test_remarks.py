@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from trees import encode, picture, pixels, put
+from trees import by_path, encode, member, picture, pixels, put
 
 from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import read_manifest
@@ -170,3 +171,39 @@ def test_a_kind_is_one_note_with_a_count_and_an_example(tmp_path: Path, opaque: 
     ]  # fmt: skip
     assert ("images/z0.tif: 20 pages" in notes[0]) is not opaque
     assert [len(about) for about in manifest.remarks.values()] == [3, 3]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_pages_become_samples_of_one_group(tmp_path: Path, processes: int) -> None:
+    stack = [np.roll(RAMP, i, axis=1) for i in range(5)]
+    put(tmp_path / "s" / "a" / "z.tif", tiff(stack, 1))
+    put(tmp_path / "s" / "a" / "w.tif", tiff([65535 - page for page in stack[:2]], 0))
+    put(tmp_path / "s" / "b" / "g.gif", frames("GIF"))
+    put(tmp_path / "s" / "b" / "p.png", frames("PNG"))
+    picture(tmp_path / "s" / "b" / "one.png", 9)
+    report = pack(tmp_path / "s", tmp_path / "out", Recipe(pages="all"), processes=processes, on_bad="skip")
+    found = by_path(tmp_path / "out")
+    assert (report.written, report.skipped, report.seen) == (5 + 2 + 3 + 3 + 1, [], 14)
+    assert Counter(row["group"] for row in found.values()) == {
+        "a/z.tif": 5, "a/w.tif": 2, "b/g.gif": 3, "b/p.png": 3, None: 1,
+    }  # fmt: skip
+    stored = [
+        np.asarray(Image.open(io.BytesIO(member(tmp_path / "out", found[f"a/z.tif#page={n}"])))) for n in range(5)
+    ]
+    np.testing.assert_array_equal(stored, [decode(tiff([page], 1), RECIPE).pixels for page in stack])
+    assert "pages" not in read_manifest(tmp_path / "out").remarks
+    assert pack(tmp_path / "s", tmp_path / "out", Recipe(pages="all"), processes=1).unchanged
+
+
+def test_pages_of_masks_belong_to_pages_of_images(tmp_path: Path) -> None:
+    masks = [np.where(10000 * i < RAMP, 255, 0).astype(np.uint8) for i in range(3)]
+    put(tmp_path / "s" / "images" / "x.tif", tiff([np.roll(RAMP, i, axis=1) for i in range(3)], 1))
+    put(tmp_path / "s" / "masks" / "x.tif", tiff(masks, 1))
+    put(tmp_path / "s" / "images" / "y.tif", tiff([np.roll(RAMP, i, axis=0) for i in range(3)], 1))
+    put(tmp_path / "s" / "masks" / "y.tif", tiff(masks[:1], 1))
+    report = pack(tmp_path / "s", tmp_path / "out", Recipe(pages="all"), processes=1, on_bad="skip")
+    assert report.skipped == [{"path": "images/y.tif", "reason": "it has 3 pages, and its mask has 1"}]
+    found = by_path(tmp_path / "out")
+    for n in range(3):
+        mask = Image.open(io.BytesIO(member(tmp_path / "out", found[f"images/x.tif#page={n}"], "mask")))
+        np.testing.assert_array_equal(np.asarray(mask), masks[n])
