@@ -94,7 +94,8 @@ def _detect(paths: Sequence[str]) -> Layout:
         shown = ", ".join(sorted({"/".join(["<folder>"] * len(s)) + "/<image>" if s else "<image>" for s in images}))
         raise UsageError(
             f"cannot tell the layout of this tree ({shown})",
-            hint=f'write a recipe with `images: "{literal}{_proposal(shape)}"` or alike and give it with --recipe',
+            hint=f"write a recipe with `images: {_proposals(literal, images)}` or alike and give it with --recipe; "
+            "images that match none of its patterns are ignored",
         )
     folders = [p for p in parts if _shape(p) == shape]
     if shape == ("class",) and len({p[0] for p in folders}) == 1 and n == images.total():
@@ -201,6 +202,12 @@ def _proposal(shape: tuple[str, ...]) -> str:
     """Return a pattern to propose for a tree of this shape. A second unnamed folder is taken for a patient."""
     fields = {"split": iter(["{split}"]), "class": iter(["{class}", "{group}"])}
     return "/".join([*(next(fields.get(word, iter(())), "{*}") for word in shape), "{name}"])
+
+
+def _proposals(literal: str, shapes: Counter[tuple[str, ...]]) -> str:
+    """Return patterns to propose for trees of these shapes, as YAML."""
+    texts = [f'"{literal}{_proposal(shape)}"' for shape, _ in shapes.most_common()]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(dict.fromkeys(texts))}]"
 
 
 def _in_words(shape: tuple[str, ...]) -> str:

@@ -13,9 +13,9 @@ from medvq.errors import UsageError
 from medvq.shards.image.bad import BadImage
 from medvq.shards.source.base import Guess, Left, Listing, Source
 from medvq.shards.source.checks import refuse_metadata
-from medvq.shards.source.detect import Layout, detect
+from medvq.shards.source.detect import MASK_END, Layout, detect
 from medvq.shards.source.guess import guess_table
-from medvq.shards.source.patterns import compile_pattern
+from medvq.shards.source.patterns import compile_pattern, stem
 from medvq.shards.source.scan import printable, scan
 
 LARGEST_FILE = 1 << 30
@@ -136,14 +136,17 @@ def _set_apart(found: Listing, detected: Layout, masks: str | None) -> None:
     pattern = compile_pattern(masks) if masks else None
     for paths, whose in ((detected.beside, " of the image beside it"), (detected.alone, ", without an image")):
         odd = {p for p in paths if not (pattern and pattern.match(p))}
-        reason = f"it is named as a mask{whose}, but masks here are {masks}; write a recipe"
+        reason = f"it is named as a mask{whose}, but masks here are {masks}; "
+        reason += "rename it, or give the pattern of all masks in a recipe as `masks`"
         found.bad += [Left(e.path, reason) for e in found.images if e.path in odd]
         found.images = [e for e in found.images if e.path not in odd]
     if detected.doubtful:
         first = min(detected.doubtful)
+        end = MASK_END.fullmatch(stem(first))
+        line = f'masks: "{detected.images.removesuffix("{name}")}{{id}}{end[2] if end else ""}.{{ext}}"'
         found.notes.append(
             f"{len(detected.doubtful)} images are named as masks of others ({first}); if they are, "
-            'say so in a recipe, such as `masks: "{class}/{id}_mask.{ext}"`'
+            f"say so in a recipe: `{line}`"
         )
 
 

@@ -62,7 +62,10 @@ def read_source(path: Path, recipe: Recipe | None = None, *, exclude: Collection
     if not arranged.samples and not arranged.bad:
         patterns = " or ".join(found.recipe.images)
         left = f"do not match {patterns}" if patterns else "are there, and the recipe keeps none of them"
-        raise UsageError("no image fits the recipe", where=str(path), hint=f"{len(found.images)} images {left}")
+        example = f", such as {found.images[0].path}" if found.images else ""
+        raise UsageError(
+            "no image fits the recipe", where=str(path), hint=f"{len(found.images)} images {left}{example}"
+        )
     if found.recipe.pages == "all":
         source = with_pages(arranged, source)
     refuse_idle_masks(found.recipe, [e.path for e in found.images])
@@ -88,7 +91,8 @@ def open_source(path: Path, recipe: Recipe, *, exclude: Collection[Path] = ()) -
     if kind is not None:
         return kind(path, recipe, exclude=exclude)
     if recipe.container is not None:
-        raise UsageError(f"the container {recipe.container} cannot open the source", where=str(path))
+        hint = "leave `container` out of the recipe, and the kind of source is detected"
+        raise UsageError(f"the container {recipe.container} cannot open the source", where=str(path), hint=hint)
     hint = "give the folder that holds the images, an .npz file, or .tar files"
     raise UsageError("the source is a file of another kind", where=str(path), hint=hint)
 

@@ -198,7 +198,7 @@ class SampleReader:
                 first = next(n for n in names if n not in known)
                 raise UsageError(
                     f"the splits {' and '.join(names)} of the source would become one, called {split}",
-                    hint=f"say what each means in a recipe, such as `splits: {{names: {{{first}: test}}}}`",
+                    hint=f"say what each means in a recipe, such as `splits: {{names: {{{quoted(first)}: test}}}}`",
                 )
 
     def _split(self, name: str | None) -> str:

@@ -95,7 +95,7 @@ def arrange(found: Listing) -> Arranged:
     reader.refuse_unknown_classes()
     reader.refuse_merged({s.split for s in out.samples})
     if found.detected and recipe.masks is None:
-        _note_twins(out)
+        _note_twins(out, recipe.images[0])
     _finish_labels(out, found)
     _finish_groups(out, recipe)
     _finish_splits(out, recipe, reader)
@@ -159,15 +159,28 @@ def _check_masks(out: Arranged, orphans: list[SourceEntry], recipe: Recipe, *, d
         out.guesses.append(Guess("masks", f"masks: {json.dumps(recipe.masks)}", evidence))
 
 
-def _note_twins(out: Arranged) -> None:
-    """Add a note if most images have a twin of the same name and another suffix. One of the two is often the mask."""
-    stems = Counter(s.path.rpartition(".")[0] for s in out.samples)
-    twins = sum(n > 1 for n in stems.values())
-    if twins * 2 > len(stems):
-        out.notes.append(
-            f"{twins} images have a twin of the same name in the same folder; if these are masks, "
-            'say so in a recipe: `images: "{id}.bmp"` and `masks: "{id}.png"`'
-        )
+def _note_twins(out: Arranged, pattern: str) -> None:
+    """Add a note if most images have a twin of the same name and another suffix. One of the two is often the mask.
+
+    Args:
+        out: the samples.
+        pattern: the detected pattern of images.
+    """
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for s in out.samples:
+        head, _, suffix = s.path.rpartition(".")
+        by_stem[head].append(suffix)
+    twins = Counter(tuple(sorted(suffixes)) for suffixes in by_stem.values() if len(suffixes) > 1)
+    if twins.total() * 2 <= len(by_stem):
+        return
+    # Masks are stored without loss, most often as PNG.
+    pair = sorted(twins.most_common(1)[0][0][:2], key=lambda suffix: (suffix.lower() == "png", suffix.lower() == "gif"))
+    head = pattern.removesuffix("{name}")
+    lines = [f'{what}: "{head}{{id}}.{suffix}"' for what, suffix in zip(("images", "masks"), pair, strict=True)]
+    out.notes.append(
+        f"{twins.total()} images have a twin of the same name in the same folder; if these are masks, "
+        f"say so in a recipe: `{lines[0]}` and `{lines[1]}`"
+    )
 
 
 def _finish_labels(out: Arranged, found: Listing) -> None:

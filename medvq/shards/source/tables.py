@@ -230,7 +230,7 @@ def read_list(split: str, file: str, source: Path) -> Told:
 
 def quoted(text: str) -> str:
     """Return text as it is written in YAML: in double quotes with escapes, unless it is a plain word."""
-    plain = re.fullmatch(r"[A-Za-z_](?:[\w ./-]*[\w./-])?", text, re.ASCII)
+    plain = re.fullmatch(r"[^\W\d](?:[\w ./-]*[\w./-])?", text)
     reserved = text.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
     seen = all(c.isascii() or (c.isalpha() and ord(c) > 0x2FF) for c in text)
     return text if plain and not reserved else json.dumps(text, ensure_ascii=not seen)

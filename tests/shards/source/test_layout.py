@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -395,3 +396,34 @@ def test_masks_that_belong_to_no_image_are_refused(tmp_path: Path) -> None:
         picture(tmp_path / f"id{i}" / "masks" / f"cell{i}.png", 10 + i)
     with pytest.raises(UsageError, match="none has the name of an image"):
         read_source(tmp_path)
+
+
+@pytest.mark.parametrize("suffixes", [("jpg", "png"), ("bmp", "png"), ("png", "tif")])
+def test_the_recipe_proposed_for_twins_works(tmp_path: Path, suffixes: tuple[str, str]) -> None:
+    for i in range(6):
+        for n, suffix in enumerate(suffixes):
+            picture(tmp_path / "ab"[i % 2] / f"{i}.{suffix}", 10 * n + i)
+    (note,) = [n for n in read_source(tmp_path).arranged.notes if "twin" in n]
+    recipe = yaml.safe_load("\n".join(re.findall(r"`([^`]*)`", note)))
+    found = read_source(tmp_path, Recipe.model_validate(recipe)).arranged
+    assert [(s.label, s.mask is not None) for s in found.samples] == [("a", True)] * 3 + [("b", True)] * 3
+
+
+def test_the_recipe_proposed_for_names_of_masks_works(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / "ab"[i % 2] / f"{i}.png", i)
+        picture(tmp_path / "ab"[i % 2] / f"{i + (10 if i > 1 else 0)}_mask.png", 20 + i)
+    (note,) = [n for n in read_source(tmp_path).arranged.notes if "named as masks" in n]
+    recipe = yaml.safe_load(re.findall(r"`([^`]*)`", note)[0])
+    found = read_source(tmp_path, Recipe.model_validate(recipe)).arranged
+    assert (len(found.samples), sum(s.mask is not None for s in found.samples)) == (6, 2)
+
+
+def test_the_recipe_proposed_for_several_shapes_loses_no_image(tmp_path: Path) -> None:
+    paths = ["x/p0/1.png", "x/p1/2.png", "y/p2/1.png", "z/1.png", "z/2.png", "3.png"]
+    for i, path in enumerate(paths):
+        picture(tmp_path / path, i)
+    with pytest.raises(UsageError, match="cannot tell") as e:
+        read_source(tmp_path)
+    recipe = Recipe.model_validate(yaml.safe_load(re.findall(r"`([^`]*)`", str(e.value.hint))[0]))
+    assert not read_source(tmp_path, recipe).arranged.ignored

@@ -75,7 +75,7 @@ def test_what_changed_in_the_content_or_the_code_is_not_taken_for_the_same(rows:
     module.write_text(module.read_text().replace("(8, 8)", "(9, 9)"))
     assert fingerprint_of(read_source(rows, recipe)) != before
     rows.write_text(rows.read_text().replace("160", "161"))
-    with pytest.raises(UsageError, match="the source or the recipe changed"):
+    with pytest.raises(UsageError, match="the source changed since: 1 images are new"):
         pack(rows, tmp_path / "out", recipe, processes=1)
 
 
