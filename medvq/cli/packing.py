@@ -68,25 +68,22 @@ def pack_folder(
 
         return facts_of_source(source, settings)
     from medvq.shards.pack.pack import pack
-    from medvq.shards.pack.report import ListedError
+    from medvq.shards.pack.report import ListedError, keep_list, problems_file
     from medvq.shards.pack.workspace import JOBS, Workspace
 
     if (Workspace(dest).jobs / JOBS).exists():
         from medvq.launch.slurm.datasets.pack import forget_ended_jobs
 
         forget_ended_jobs(dest)
-    listed = dest.with_name(f"{dest.name}.problems.txt")
     try:
         with counting("packing") as progress:
             report = pack(
                 source, dest, settings, processes=processes or None, on_bad=on_bad, on_leak=on_leak, progress=progress
             )
     except ListedError as e:
-        if len(e.lines) > MOST_LINES:
-            listed.write_text("".join(f"{line}\n" for line in e.lines), encoding="utf-8")
-            e.listed_in(listed)
+        keep_list(e, dest)
         raise
-    listed.unlink(missing_ok=True)
+    problems_file(dest).unlink(missing_ok=True)
     return dict(vars(report))
 
 

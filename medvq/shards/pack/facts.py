@@ -85,8 +85,9 @@ def _remarks(samples: Sequence[PlacedSample]) -> dict[str, list[list[str]]]:
 def _remark_notes(samples: Sequence[PlacedSample], *, opaque: bool) -> list[str]:
     """Return a note for each kind of remark, with a number and an example."""
     notes = []
+    remarked = [p for p in samples if p.examined.remarks]
     for kind, text in REMARKS.items():
-        about = [(p, detail) for p in samples for k, detail in p.examined.remarks if k == kind]
+        about = [(p, detail) for p in remarked for k, detail in p.examined.remarks if k == kind]
         if not about:
             continue
         first, detail = min(about, key=lambda x: x[0].sample.path)

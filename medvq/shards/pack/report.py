@@ -57,6 +57,23 @@ class ListedError(DataError):
         return "\n".join([self.what, *(f"  {line}" for line in self.lines[:SHOWN]), *rest])
 
 
+def problems_file(dest: Path) -> Path:
+    """Return the file beside a dataset that holds the whole list of a `ListedError`."""
+    return dest.with_name(f"{dest.name}.problems.txt")
+
+
+def keep_list(error: ListedError, dest: Path) -> None:
+    """Write the whole list of an error beside `dest` and name the file in the message, if the message is cut.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if len(error.lines) > SHOWN:
+        file = problems_file(dest)
+        file.write_text("".join(f"{line}\n" for line in error.lines), encoding="utf-8")
+        error.listed_in(file)
+
+
 class BadSamplesError(ListedError):
     """Some images cannot enter the dataset; `bad` lists all of them (exit 5)."""
 

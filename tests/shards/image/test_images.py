@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
-from trees import by_path, class_folders, encode, member, picture, pixels, put, rows_of
+from trees import by_path, class_folders, encode, member, members, picture, pixels, put, rows_of
 
 from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import read_manifest
@@ -297,3 +297,14 @@ def test_16_bit_images_that_use_few_of_their_bits_are_told(tmp_path: Path, kind:
     ]
     assert noted(4000, Recipe(window=(0, 4095))) == []
     assert noted(20000, RECIPE) == []
+
+
+@pytest.mark.parametrize(
+    ("store", "suffixes"), [("auto", {"png", "jpg"}), ("png", {"png"}), ("jpeg", {"jpg"}), ("npy", {"npy"})]
+)
+def test_one_suffix_in_a_dataset_where_the_store_names_one(tmp_path: Path, store: str, suffixes: set[str]) -> None:
+    for i in range(6):
+        picture(tmp_path / "s" / "ab"[i % 2] / f"{i}.{'png' if i % 3 else 'jpg'}", i)
+    pack(tmp_path / "s", tmp_path / "out", Recipe(store=store), processes=1)
+    assert {row["ext"] for row in rows_of(tmp_path / "out")} == suffixes
+    assert {name.partition(".")[2] for name in members(tmp_path / "out")} == {*suffixes, "cls", "json"}

@@ -9,7 +9,7 @@ import atexit
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from medvq.shards.pack.facts import versions
 from medvq.shards.pack.pack import pack_resolved
 from medvq.shards.pack.phases import examine, lay_out, parts_for, shard_task
 from medvq.shards.pack.pool import uncollected, working
+from medvq.shards.pack.report import ListedError, keep_list
 from medvq.shards.pack.workspace import Workspace, disk_errors
 from medvq.shards.pack.write import ShardTask, recorded, write_shard
 from medvq.shards.source.resolve import ResolvedSource
@@ -174,6 +175,9 @@ def task(packing: Packing, phase: str) -> Iterator[Workspace]:
 
     def note(error: MedvqError) -> None:
         if workspace.jobs.is_dir():
+            if isinstance(error, ListedError):
+                with suppress(OSError):  # the message alone is told then
+                    keep_list(error, workspace.dest)
             write_failure(workspace.jobs / FAILURE, phase, error, packing.options)
 
     with errors_for_people(note), disk_errors(workspace.dest), uncollected():
