@@ -24,7 +24,7 @@ def workspace(smear, tmp_path_factory):
     """A user's folder as after the first two commands of the README: `data/smear` and `datasets/smear`."""
     folder = tmp_path_factory.mktemp("library")
     shutil.copytree(smear.parent / "tree", folder / "data/smear")
-    shutil.copytree(smear, folder / "datasets/smear")
+    medvq.pack(folder / "data/smear", folder / "datasets/smear", recipe="quickstart", processes=1)
     return folder
 
 
