@@ -9,6 +9,7 @@ from medvq.shards.image.arrays import first_line
 from medvq.shards.image.bad import BadImage
 from medvq.shards.image.pillow import FORMATS
 from medvq.shards.image.sniff import sniff
+from medvq.shards.image.tiff import Directory, directories, layout_of
 
 REDUCED = 1
 """Bit of a TIFF's NewSubfileType: the page is a smaller copy of another one."""
@@ -21,7 +22,7 @@ def count_pages(data: bytes) -> int:
     """
     kind = sniff(data[:64])
     if kind == "tiff":
-        return max(1, len(_directories(data)))
+        return max(1, len(_pages(data)))
     if kind not in ("gif", "png", "webp") or (kind == "png" and b"acTL" not in data[:4096]):
         return 1
     from PIL import Image
@@ -45,13 +46,12 @@ def page_bytes(data: bytes, page: int) -> bytes:
     """
     kind = sniff(data[:64])
     if kind == "tiff":
-        found = _directories(data)
-        if page >= len(found):
+        found, layout = _pages(data), layout_of(data)
+        if layout is None or page >= len(found):
             raise BadImage(f"it has no page {page}")
-        order, (start, following) = _order(data), found[page]
         out = bytearray(data)
-        struct.pack_into(order + "I", out, 4, start)
-        struct.pack_into(order + "I", out, following, 0)
+        struct.pack_into(layout.order + layout.offset, out, layout.first, found[page].start)
+        struct.pack_into(layout.order + layout.offset, out, found[page].following, 0)
         return bytes(out)
     from PIL import Image
 
@@ -65,26 +65,6 @@ def page_bytes(data: bytes, page: int) -> bytes:
     return out_file.getvalue()
 
 
-def _order(data: bytes) -> str:
-    return "<" if data[:2] == b"II" else ">"
-
-
-def _directories(data: bytes) -> list[tuple[int, int]]:
-    """Return for each page of a classic TIFF where its directory is, and where the place of the next one is stored."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return []
-    order, out = _order(data), list[tuple[int, int]]()
-    seen: set[int] = set()
-    try:
-        (start,) = struct.unpack_from(order + "I", data, 4)
-        while start and start not in seen:
-            seen.add(start)
-            (count,) = struct.unpack_from(order + "H", data, start)
-            tags = [struct.unpack_from(order + "HHII", data, start + 2 + 12 * i) for i in range(count)]
-            following = start + 2 + 12 * count
-            if not any(tag == 254 and value & REDUCED for tag, _, _, value in tags):
-                out.append((start, following))
-            (start,) = struct.unpack_from(order + "I", data, following)
-    except struct.error:
-        return out
-    return out
+def _pages(data: bytes) -> list[Directory]:
+    """Return the directories of the pages of a TIFF."""
+    return [d for d in directories(data) if not d.tags.get(254, (0,))[0] & REDUCED]

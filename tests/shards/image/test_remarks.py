@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from medvq.config.recipe import Recipe
 from medvq.shards.dataset.manifest import read_manifest
 from medvq.shards.image.bad import BadImage
 from medvq.shards.image.decode import decode, decode_mask
+from medvq.shards.image.pages import count_pages, page_bytes
 from medvq.shards.pack.pack import pack
 
 RECIPE = Recipe()
@@ -206,3 +208,25 @@ def test_pages_of_masks_belong_to_pages_of_images(tmp_path: Path) -> None:
     for n in range(3):
         mask = Image.open(io.BytesIO(member(tmp_path / "out", found[f"images/x.tif#page={n}"], "mask")))
         np.testing.assert_array_equal(np.asarray(mask), masks[n])
+
+
+def test_pages_of_a_big_tiff() -> None:
+    out = io.BytesIO()
+    first, *rest = [Image.fromarray(np.roll(RAMP, i, axis=1)) for i in range(3)]
+    first.save(out, "TIFF", save_all=True, append_images=rest, big_tiff=True)
+    data = out.getvalue()
+    assert data[:4] in (b"II+\0", b"MM\0+")
+    assert (count_pages(data), decode(data, RECIPE).remarks["pages"]) == (3, "3 pages")
+    for n, page in enumerate([first, *rest]):
+        found = decode(page_bytes(data, n), RECIPE)
+        np.testing.assert_array_equal(found.pixels, decode(tiff([np.asarray(page)], 1), RECIPE).pixels)
+        assert found.remarks == {}
+
+
+@pytest.mark.parametrize("at", range(0, 400, 7))
+def test_a_damaged_directory_is_an_answer(at: int) -> None:
+    data = bytearray(tiff([GREY] * 2, 1, extra=(0,)))
+    data[-400 + at] ^= 255
+    assert count_pages(bytes(data)) >= 1
+    with suppress(BadImage):
+        decode(bytes(data), RECIPE)
