@@ -412,7 +412,7 @@ def test_the_recipe_proposed_for_twins_works(tmp_path: Path, suffixes: tuple[str
 def test_the_recipe_proposed_for_names_of_masks_works(tmp_path: Path) -> None:
     for i in range(6):
         picture(tmp_path / "ab"[i % 2] / f"{i}.png", i)
-        picture(tmp_path / "ab"[i % 2] / f"{i + (10 if i > 1 else 0)}_mask.png", 20 + i)
+        picture(tmp_path / "ab"[i % 2] / f"{i + (10 if i > 1 else 0)}-seg.png", 20 + i)
     (note,) = [n for n in read_source(tmp_path).arranged.notes if "named as masks" in n]
     recipe = yaml.safe_load(re.findall(r"`([^`]*)`", note)[0])
     found = read_source(tmp_path, Recipe.model_validate(recipe)).arranged
