@@ -7,7 +7,8 @@ from typing import Any
 
 from medvq.cli.progress import counting
 from medvq.config.locate import find
-from medvq.config.recipe import Recipe, load_recipe, parse_size
+from medvq.config.recipe import Recipe, load_recipe
+from medvq.config.recipe_text import parse_size
 from medvq.errors import UsageError, suggest
 
 STORES = ("auto", "png", "jpeg", "npy")

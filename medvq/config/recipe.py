@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from medvq.config.recipe_text import check_pattern, parse_size
 from medvq.config.schema import Schema, validate
 from medvq.config.yamlfile import read_yaml
 from medvq.errors import ConfigError, NotFoundError, Problem, UsageError
@@ -265,7 +266,7 @@ class Recipe(Schema):
     @classmethod
     def _patterns(cls, value: Any) -> Any:
         for text in [value] if isinstance(value, str) else value or []:
-            _check_pattern(text)
+            check_pattern(text)
         return value
 
     @field_validator("classes")
@@ -296,35 +297,6 @@ class Recipe(Schema):
         if not isinstance(self.classes, dict):
             return {name: name for name in self.classes}
         return {spelling: name for name, others in self.classes.items() for spelling in [name, *others]}
-
-
-FIELDS = frozenset({"class", "split", "group", "id", "ext", "name", "*", "**"})
-"""Fields that a path pattern may have, in braces."""
-
-
-def _check_pattern(text: str) -> None:
-    import re
-
-    unknown = [f for f in re.findall(r"\{([^{}]*)\}", text) if f not in FIELDS]
-    if unknown:
-        raise ValueError(
-            f"{{{unknown[0]}}} is no field of a path pattern; there are {{class}}, {{split}}, {{group}}, "
-            "{id}, {ext}, {name}, {*} and {**}"
-        )
-    if text.startswith("/") or ".." in text.split("/"):
-        raise ValueError(f"{text!r} leaves the source; patterns are relative to it")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Return `64` or `240x256` (height x width) as `(height, width)`.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(p.strip().isdigit() and 0 < int(p) < 65536 for p in parts):
-        raise ValueError(f"{text!r} is no size: give N or HxW")
-    return int(parts[0]), int(parts[-1])
 
 
 def load_recipe(path: Path) -> Recipe:

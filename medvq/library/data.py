@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medvq.config.locate import find
-from medvq.config.recipe import Recipe, load_recipe, parse_size
+from medvq.config.recipe import Recipe, load_recipe
+from medvq.config.recipe_text import parse_size
 from medvq.errors import UsageError, suggest
 
 if TYPE_CHECKING:
