@@ -86,6 +86,7 @@ def verify(
     medvq verify datasets/slides --deep --profile cpu --wait
     """
     from medvq.cli.on_cluster import refuse_wait, verify_on_cluster
+    from medvq.cli.packing import MOST_LINES
 
     findings: list[Finding] | None
     if profile is None:
@@ -104,7 +105,9 @@ def verify(
         print_json({"ok": not findings, "problems": problems})
         raise typer.Exit(DataError.code if findings else 0)
     if findings:
-        lines = [": ".join(filter(None, [f.shard, f.key, f.problem])) for f in findings]
+        lines = [": ".join(filter(None, [f.shard, f.key, f.problem])) for f in findings[:MOST_LINES]]
+        if len(findings) > MOST_LINES:
+            lines.append(f"and {len(findings) - MOST_LINES} more: --json has all")
         raise DataError(
             f"{len(findings)} problems\n  " + "\n  ".join(lines), where=str(dest), hint="pack it again from its source"
         )

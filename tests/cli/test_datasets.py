@@ -1,6 +1,7 @@
 """shard, verify, inspect and synth as a user calls them."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,9 @@ def test_long_lists_are_cut_and_kept_in_a_file(cli, tmp_path):
         (tmp_path / "s" / "a").mkdir(parents=True, exist_ok=True)
         (tmp_path / "s" / "a" / f"{i:02d}.png").write_bytes(b"junk")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "s" / "a" / "fine.png")
+    shutil.copytree(tmp_path / "s", tmp_path / "t")
+    for i in range(12):
+        (tmp_path / "t" / "a" / f"{i:02d}.png").rename(tmp_path / "t" / "a" / f"{i:02d}.dcm")
     found = cli("shard", "s", "ds", code=5).stderr_text.splitlines()
     assert found[0].endswith("12 of 13 files cannot be packed, and nothing was published")
     assert [line.split(":")[0].strip() for line in found[1:9]] == [f"a/{i:02d}.png" for i in range(8)]
@@ -113,6 +117,12 @@ def test_long_lists_are_cut_and_kept_in_a_file(cli, tmp_path):
     said = cli("inspect", "ds").stdout_text.splitlines()
     assert sum(line.startswith("skipped") for line in said) == 8
     assert "and 4 more in ds/manifest.json" in said
+    assert "... and 7 more: --json has all" in cli("shard", "t", "ds", "--dry-run").stdout_text
+    for shard in range(12):
+        (tmp_path / "ds" / f"train-0001{shard:02d}.tar").write_bytes(b"")
+    told = cli("verify", "ds", code=5).stderr_text
+    assert (told.count("knows no such shard"), "and 4 more: --json has all" in told) == (8, True)
+    assert len(cli.json("verify", "ds", code=5)["problems"]) == 12
 
 
 def test_inspect_of_many_classes_stays_usable(cli, tmp_path):

@@ -116,4 +116,4 @@ def _pixels(resolved: ResolvedSource) -> str:
 
 def _examples(what: str, rows: Sequence[Left]) -> list[str]:
     lines = [f"{what:<10} {printable(r.path)}: {r.reason}" for r in rows[:SHOWN]]
-    return lines + ([f"{what:<10} ... and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else [])
+    return lines + ([f"{what:<10} ... and {len(rows) - SHOWN} more: --json has all"] if len(rows) > SHOWN else [])
