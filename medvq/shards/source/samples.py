@@ -14,7 +14,7 @@ from medvq.shards.source.alike import look, one_blank, written_in_several_ways
 from medvq.shards.source.base import Guess, Left, Listing, SourceEntry
 from medvq.shards.source.checks import refuse_unknown_splits, ungrouped_notes, untrained_notes
 from medvq.shards.source.masks import Masks
-from medvq.shards.source.patterns import compile_pattern
+from medvq.shards.source.patterns import compile_pattern, nfc
 from medvq.shards.source.sample_reader import Sample, SampleReader
 from medvq.shards.source.tables import Told, quoted, read_list, read_table
 
@@ -77,9 +77,11 @@ def arrange(found: Listing) -> Arranged:
         for entry, fields in fitting:
             masks.claim(entry.path, fields)
             reader.claim(entry.path, fields)
+    met: set[str] = set()
     for entry, fields in fitting:
         if (dropped := reader.drops(entry, fields)) is not None:
             out.ignored.append(Left(entry.path, f"the recipe drops class {dropped}"))
+            met.add(dropped)
             continue
         sample, problem = reader.sample(entry, fields)
         mask, trouble = masks.of(entry.path, fields)
@@ -93,6 +95,8 @@ def arrange(found: Listing) -> Arranged:
     out.ignored += [Left(e.path, "a mask without an image") for e in orphans]
     _check_masks(out, orphans, recipe, detected=found.detected)
     reader.refuse_unknown_classes()
+    idle = sorted(reader.dropped - {nfc(name) for name in met})
+    out.notes += [f"the recipe drops class {name}, and there is no such class" for name in idle]
     reader.refuse_merged({s.split for s in out.samples})
     if found.detected and recipe.masks is None:
         _note_twins(out, recipe.images[0])

@@ -212,6 +212,13 @@ def test_the_exact_spelling_of_a_class_counts_first(tmp_path: Path) -> None:
         Recipe(classes={"one": ["T1"], "two": ["T1"]})
 
 
+def test_a_dropped_class_that_is_not_there_is_told(tmp_path: Path) -> None:
+    class_folders(tmp_path / "s", {"a": 2, "b": 2})
+    found = read_source(tmp_path / "s", Recipe(drop_classes=["a", "bb"])).arranged
+    assert ([s.label for s in found.samples], found.classes) == (["b", "b"], ["b"])
+    assert found.notes == ["the recipe drops class bb, and there is no such class"]
+
+
 def test_unknown_classes_are_no_bad_images(tmp_path: Path) -> None:
     class_folders(tmp_path / "s", {"platelet": 2, "Platelet": 2, "monocyte": 2})
     with pytest.raises(UsageError, match="lack 1 classes of the source: monocyte"):
