@@ -121,7 +121,7 @@ class SampleReader:
             problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := suggest(name, self.exact)) else "")
             several = [part for part in re.split(r"[,;|/+]", name) if part.strip()]
             if len(several) > 1 and all(self._class(part) for part in several):
-                return self._bad(entry, fields), f"several classes: {name}"
+                return self._bad(entry, fields), problem
             # A number of the container without a name may mean that there is no label.
             if nfc(name) not in self.dropped and not (name in (entry.fields or {}).values() and _is_number(name)):
                 self.unknown.setdefault(name, []).append(path)

@@ -274,3 +274,13 @@ def test_a_file_that_is_no_table_is_an_error_where_it_is_named_and_else_none(tmp
     with pytest.raises((DataError, UsageError)) as e:
         read_source(tmp_path / "s", recipe)
     assert "labels.csv" in str(e.value.where)
+
+
+def test_a_label_that_is_several_classes_is_a_bad_sample(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / "s" / f"im_{i}.png", i)
+    put(tmp_path / "s" / "t.csv", 'id,dx\nim_0,a\nim_1,"A, b"\nim_2,a;b\nim_3,b\n')
+    table = LabelTable(file="t.csv", id="id", label="dx")
+    found = read_source(tmp_path / "s", Recipe(images=["{name}"], classes=["a", "b"], tables=[table])).arranged
+    assert [s.label for s in found.samples] == ["a", "b"]
+    assert [b.reason.split(" (")[0] for b in found.bad] == ["unknown class 'A, b'", "unknown class 'a;b'"]
