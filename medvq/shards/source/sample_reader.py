@@ -119,11 +119,14 @@ class SampleReader:
         if self.aliases and None in meant:
             name = labels[meant.index(None)]
             problem = problem or f"unknown class {name!r}" + (f" ({h})" if (h := suggest(name, self.exact)) else "")
-            several = [part for part in re.split(r"[,;|/+]", name) if part.strip()]
-            if len(several) > 1 and all(self._class(part) for part in several):
-                return self._bad(entry, fields), problem
+            parts = [part for part in re.split(r"[,;|/+]", name) if part.strip()]
+            several = len(parts) > 1 and all(self._class(part) for part in parts)
             # A number of the container without a name may mean that there is no label.
-            if nfc(name) not in self.dropped and not (name in (entry.fields or {}).values() and _is_number(name)):
+            if (
+                not several
+                and nfc(name) not in self.dropped
+                and not (name in (entry.fields or {}).values() and _is_number(name))
+            ):
                 self.unknown.setdefault(name, []).append(path)
         elif len(set(meant)) > 1:
             problem = problem or "two labels: " + " and ".join(sorted({str(m) for m in meant}))
@@ -131,10 +134,6 @@ class SampleReader:
         sample = Sample(path, entry.size, entry.mtime, fields["id"], label, self._split(split), _nfc(group), entry.mask)
         self.met.add(sample.split)
         return sample, problem
-
-    def _bad(self, entry: SourceEntry, fields: Mapping[str, str]) -> Sample:
-        """Return a sample that does not enter the dataset."""
-        return Sample(entry.path, entry.size, entry.mtime, fields["id"])
 
     def _group(self, name: str) -> str:
         return group_key(name) if self.unite else nfc(name)
