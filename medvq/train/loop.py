@@ -40,7 +40,7 @@ def train(session: Session, recorder: Recorder) -> bool:
             session.optimizer.step()
             session.optimizer.zero_grad(set_to_none=True)
             update_codebooks(session.task.model, draws)
-            session.loss_sync.send(position.step, losses, session.stop_requested())
+            session.loss_sync.send(position.step, losses, session.stop_requested() or recorder.lost)
             position.step += 1
             position.batch += 1
             if session.loss_sync.stop_now(position.step - 1):

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from medvq.config.units import seconds
 from medvq.runs import events
 from medvq.runs.folder import RunFolder
-from medvq.runs.owner import Ownership
+from medvq.runs.owner import LostOwnershipError, Ownership
 from medvq.train import checkpoint
 from medvq.train.listener import AttemptEnd, Ending, EpochEnd, ListenerError, Listeners, StopTraining
 from medvq.train.progress import Progress
 from medvq.train.scalars import Scalars
 from medvq.train.session import Session
+from medvq.train.world import World
 
 log = logging.getLogger(__name__)
+
+
+def leave_together(world: World, lost: LostOwnershipError | None) -> None:
+    """Wait for all ranks, and raise LostOwnershipError on every rank if rank 0 gives one."""
+    said = world.broadcast(str(lost) if lost else None)
+    if lost:
+        raise lost
+    if said:
+        raise LostOwnershipError(said)
 
 
 class Recorder:
     """Writes into the folder of a run while it trains, and tells the run's listeners.
 
     Only rank 0 writes and has listeners. Every rank calls the same methods, because `end_epoch` and `stop` also make
-    the ranks agree.
+    the ranks agree. Rank 0 alone learns that another attempt has taken the run over. It then writes no more, and all
+    ranks raise the error together at the next `end_epoch` or `stop`.
     """
 
     def __init__(self, session: Session, folder: RunFolder, owner: Ownership, listeners: Listeners) -> None:
@@ -44,6 +56,7 @@ class Recorder:
         self._interval = seconds(session.spec.config.resources.checkpoint_every)
         self._saved = time.monotonic()
         self._request: tuple[str, StopTraining] | None = None
+        self._lost: LostOwnershipError | None = None
 
     @cached_property
     def progress(self) -> Progress:
@@ -64,12 +77,18 @@ class Recorder:
 
     def after_step(self) -> None:
         """Show progress, and write a checkpoint if one is due."""
-        if not self._writes:
+        if not self._writes or self.lost:
             return
-        self.progress.show(self.session.position.step, self.session.loss_sync.latest)
-        self._add_step_scalars()
-        if self._seconds_since_checkpoint() >= self._interval:
-            self.save_checkpoint()
+        with self._noting_loss():
+            self.progress.show(self.session.position.step, self.session.loss_sync.latest)
+            self._add_step_scalars()
+            if self._seconds_since_checkpoint() >= self._interval:
+                self.save_checkpoint()
+
+    @property
+    def lost(self) -> bool:
+        """Whether this rank knows that another attempt has taken the run over; all ranks must then stop."""
+        return self._lost is not None
 
     def end_epoch(self, metrics: Mapping[str, float]) -> bool:
         """Write an epoch down: metrics, the weights if they are the best so far, and a checkpoint if one is nearly due.
@@ -84,26 +103,30 @@ class Recorder:
 
         Raises:
             ListenerError: a listener failed; a checkpoint was written before.
+            LostOwnershipError: another attempt has taken the run over. Every rank raises it.
         """
         session = self.session
-        request = self._record_epoch(metrics) if self._writes else None
+        request = None
+        if self._writes and not self.lost:
+            with self._noting_loss():
+                request = self._record_epoch(metrics)
+        self._leave_together()
         if session.spec.config.resources.listeners:
             request = session.world.broadcast(request)
         self._request = request
         return request is not None
 
     def stop(self) -> None:
-        """Write a checkpoint and why the run stops. All ranks have agreed to stop."""
+        """Write a checkpoint and why the run stops. All ranks have agreed to stop.
+
+        Raises:
+            LostOwnershipError: another attempt has taken the run over. Every rank raises it.
+        """
         self.session.loss_sync.flush()
-        if not self._writes:
-            return
-        self._add_step_scalars()
-        self.save_checkpoint()
-        why = {"reason": "asked to stop"}
-        if self._request is not None:
-            listener, request = self._request
-            why = {"reason": request.reason, "listener": listener}
-        self._append("stopped", step=self.session.position.step, **why)
+        if self._writes and not self.lost:
+            with self._noting_loss():
+                self._record_stop()
+        self._leave_together()
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint that training can go on from, unless a loss has become NaN or infinite (rank 0)."""
@@ -143,6 +166,28 @@ class Recorder:
         spec = self.session.spec
         end = AttemptEnd(run=spec.run, identity=spec.identity, outcome=outcome, folder=self.folder.path)
         self.listeners.on_end(end)
+
+    @contextlib.contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        """Keep a LostOwnershipError of the block until all ranks can raise it."""
+        try:
+            yield
+        except LostOwnershipError as e:
+            self._lost = e
+
+    def _leave_together(self) -> None:
+        """Raise LostOwnershipError on every rank if rank 0 has learnt that the run was taken over."""
+        leave_together(self.session.world, self._lost)
+
+    def _record_stop(self) -> None:
+        """Write a checkpoint and why the run stops (rank 0)."""
+        self._add_step_scalars()
+        self.save_checkpoint()
+        why = {"reason": "asked to stop"}
+        if self._request is not None:
+            listener, request = self._request
+            why = {"reason": request.reason, "listener": listener}
+        self._append("stopped", step=self.session.position.step, **why)
 
     def _record_epoch(self, metrics: Mapping[str, float]) -> tuple[str, StopTraining] | None:
         """Write an epoch down; return a listener's request to stop (rank 0)."""

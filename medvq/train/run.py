@@ -22,7 +22,7 @@ from medvq.train.failure import write_failure
 from medvq.train.finish import finish
 from medvq.train.listener import Ending, Listeners
 from medvq.train.loop import train
-from medvq.train.recorder import Recorder
+from medvq.train.recorder import Recorder, leave_together
 from medvq.train.session import Session
 from medvq.train.setup import open_session
 from medvq.train.world import World, pin
@@ -81,8 +81,13 @@ def _attempt(
     ending: Ending = "failed"
     try:
         hosts = world.gather(socket.gethostname())
+        lost: LostOwnershipError | None = None
         if world.is_main:
-            _begin(folder, owner, world, hosts, term)
+            try:
+                _begin(folder, owner, world, hosts, term)
+            except LostOwnershipError as e:
+                lost = e
+        leave_together(world, lost)
         pin(world.threads)
         session = open_session(spec, folder, world, stop_requested)
         recorder = Recorder(session, folder, owner, Listeners.of(spec) if world.is_main else Listeners({}))

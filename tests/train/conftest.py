@@ -56,21 +56,27 @@ class Runs:
         item = dataclasses.replace(self.item(job), term=term and dataclasses.asdict(term))
         return run_one(item, World(), ask)
 
-    def on_ranks(self, size, job="pretrain", stop_after=None):
-        """Do a run on `size` ranks, each of which is a process."""
+    def on_ranks(self, size, job="pretrain", stop_after=None, take_over_after=None, patience=300):
+        """Do a run on `size` ranks, each of which is a process; return how it ended on each.
+
+        Another attempt takes the run over at step `take_over_after`.
+        """
         item = self.plan.folder / f"{job}.json"
         item.write_text(json.dumps(dataclasses.asdict(self.item(job))))
         script = Path(__file__).with_name("rank.py")
-        more = [] if stop_after is None else [stop_after]
+        more = ["-" if steps is None else steps for steps in (stop_after, take_over_after)]
+        endings = []
         with tempfile.TemporaryDirectory() as meeting:
             ranks = [Forked([script, item, r, size, f"{meeting}/ranks", *more], self.plan.folder) for r in range(size)]
             try:
                 for rank in ranks:
-                    code, _, stderr = rank.wait(300)
+                    code, stdout, stderr = rank.wait(patience)
                     assert code == 0, stderr
+                    endings.append(stdout.split()[-1])
             finally:
                 for rank in ranks:
                     rank.kill()
+        return endings
 
     def item(self, job):
         return WorkItem(
