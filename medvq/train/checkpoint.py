@@ -228,7 +228,7 @@ def _write(
 
 
 def _save_tensors(values: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a safetensors file.
+    """Write a safetensors file. The library gives it mode 0600; here it gets the mode of any new file (umask).
 
     Raises:
         OSError: the disk is full. The library raises a `SafetensorError` for this.
@@ -238,6 +238,10 @@ def _save_tensors(values: dict[str, torch.Tensor], path: Path) -> None:
     except SafetensorError as e:
         full = os.strerror(errno.ENOSPC)
         raise OSError(errno.ENOSPC, full, str(path)) if full in str(e) else e from e
+    new = path.with_suffix(".mode")
+    new.touch()
+    path.chmod(new.stat().st_mode & 0o777)
+    new.unlink()
 
 
 def _point(folder: Path, owner: Ownership, **names: str) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: what is read is what was written, bit for bit, and damage is found."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -146,3 +147,14 @@ def test_it_holds_nothing_but_safetensors_and_json(folder, owner):
     path = folder / save(folder, owner, 1, model, optimizer)
     assert {p.suffix for p in path.iterdir()} == {".safetensors", ".json"}
     json.loads((path / "state.json").read_text())
+
+
+def test_weights_get_the_mode_of_any_new_file(folder, owner):
+    model, optimizer = trained(1)
+    before = os.umask(0o002)
+    try:
+        save(folder, owner, 1, model, optimizer)
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in checkpoint.newest(folder).iterdir()}
+    assert set(modes.values()) == {0o664}, modes

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvq.runs.artifacts.figures import FAINT, INK, MOST_IMAGES, NORMAL, SMALL, new_figure, save_figure, to_image
+from medvq.runs.artifacts.figures import (
+    FAINT,
+    INK,
+    MOST_IMAGES,
+    NORMAL,
+    SMALL,
+    import_matplotlib,
+    new_figure,
+    save_figure,
+    to_image,
+)
 
 Array = NDArray[Any]
 
@@ -24,6 +34,7 @@ def codebook_picture(books: Mapping[str, tuple[Array, Array]], png: Path) -> Non
         books: by name, the codes (K, d) and how often each was chosen in the test split (K,).
         png: file to write.
     """
+    import_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(5.2, 2.3 * len(books), constrained=True)

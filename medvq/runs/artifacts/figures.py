@@ -7,6 +7,7 @@ state. A file appears complete or not at all.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def curves(history: Sequence[Mapping[str, Any]], png: Path) -> None:
             `events.epochs`. A metric may be missing in some epochs.
         png: file to write.
     """
+    import_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     names = sorted({name for e in history for name in e["metrics"]}, key=_order)
@@ -217,8 +219,19 @@ def _percent(share: Any) -> str:
     return f"{100 * float(share):.1f} %" if np.isfinite(share) else "–"
 
 
+def import_matplotlib() -> None:
+    """Import matplotlib without MPLBACKEND, which may name a backend that is not installed; none is needed here."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib  # noqa: F401
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
 def new_figure(width: float, height: float, constrained: bool = False) -> Any:
     """Return an empty figure of this size in inches."""
+    import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
