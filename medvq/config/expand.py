@@ -19,6 +19,7 @@ from medvq.config.study import Job, JobEntry
 from medvq.config.task_info import TaskInfo, find_task
 from medvq.config.yamlfile import Document, KeyPath
 from medvq.errors import ConfigError, Problem, UsageError, suggest
+from medvq.keys import canonical_json
 from medvq.registry import is_import_path
 
 
@@ -120,16 +121,20 @@ class Surroundings:
 
 
 def points(raw: RawJob, around: Surroundings, problems: list[Problem]) -> list[Point]:
-    """Return the valid points of a job; add what is wrong to `problems`."""
-    found = []
+    """Return the valid points of a job, each once; add what is wrong to `problems`.
+
+    A point that says the same as an earlier one, such as a subset of 50.0 after one of 50, is left out.
+    """
+    found: dict[str, Point] = {}
     for values in _values(raw.matrix, raw.points):
         body = raw.body
         for axis, value in values.items():
             body = merge.set_path(body, tuple(axis.split(".")), value)
         point = _point(raw, values, body, around, problems)
         if point:
-            found.append(point)
-    return found
+            settings = (point.config, point.model, point.objective)
+            found.setdefault(canonical_json([s.model_dump(mode="json") for s in settings]), point)
+    return list(found.values())
 
 
 def _values(matrix: dict[str, list[Any]], points: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medvq.config.identity import identity, plain, science
 from medvq.config.resolve import Study
 from medvq.errors import NotFoundError, suggest
 from medvq.files import make_folder
+from medvq.keys import canonical_json
 from medvq.launch.check import Seen, check_data, check_disjoint
 from medvq.launch.data import Found
 from medvq.runs.folder import RunFolder
@@ -36,9 +38,11 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan(Runs):
-    """The runs of a study that is to be done."""
+    """The runs of a study that is to be done, one per identity."""
 
     study: Study
+    also: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    """Further points of the study with the identity of a run, by the name of the run."""
 
 
 def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
@@ -63,7 +67,9 @@ def jobs_for(study: Study, only: Sequence[str]) -> list[str]:
 
 
 def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, only: Sequence[str] = ()) -> StudyPlan:
-    """Return the runs of a study, given its datasets. Nothing is written.
+    """Return the runs of a study, given its datasets, one per identity. Nothing is written.
+
+    A run that has a folder under another name keeps it: names change with the axes of a matrix, identities do not.
 
     Args:
         study: the study.
@@ -77,7 +83,10 @@ def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, on
     """
     jobs = jobs_for(study, only)
     check_data(study, jobs, found)
-    specs: list[RunSpec] = []
+    folder = runs / study.name
+    known = folders_by_identity(folder)
+    specs: dict[str, RunSpec] = {}
+    also: dict[str, tuple[Point, ...]] = {}
     by_point: dict[int, RunSpec] = {}
     trained_on: dict[str, list[Seen]] = {}
     for job in jobs:
@@ -92,11 +101,45 @@ def make_plan(study: Study, found: Mapping[str, Found | None], *, runs: Path, on
                     for seen in trained_on[needed.run]:
                         check_disjoint(seen, test, job=job, needed=needed.run)
             spec = _spec(study, point, found, needs)
+            key = spec.identity or canonical_json(
+                [job, point.config.data.use, {r: n.run for r, n in needs.items()}, spec.science]
+            )
+            if key in specs:
+                spec = specs[key]
+                also[spec.run] = (*also.get(spec.run, ()), point)
+            elif spec.identity in known:
+                spec = spec.model_copy(update={"run": preferred(folder, known[spec.identity], spec.run)})
+            specs.setdefault(key, spec)
             by_point[id(point)] = spec
             # Images that a needed run was trained on count as training images of this run, too.
             trained_on[spec.run] = _seen(study, point, found) + [s for n in needs.values() for s in trained_on[n.run]]
-            specs.append(spec)
-    return StudyPlan(study=study, runs=tuple(specs), folder=runs / study.name)
+    return StudyPlan(study=study, runs=tuple(specs.values()), folder=folder, also=also)
+
+
+def folders_by_identity(study_folder: Path) -> dict[str | None, list[str]]:
+    """Return the names of the run folders of a study by identity, which is the end of a name. Nothing is opened."""
+    found: dict[str | None, list[str]] = {}
+    for name in sorted(os.listdir(study_folder)) if study_folder.is_dir() else []:
+        match = re.search(r"-([0-9a-f]{12})$", name)
+        if match and not name.startswith("."):
+            found.setdefault(match[1], []).append(name)
+    return found
+
+
+def preferred(study_folder: Path, names: Sequence[str], new: str) -> str:
+    """Return the run folder to go on with, of those of one identity: done, else begun, else `new`, else the first.
+
+    Args:
+        study_folder: `runs/<study>`.
+        names: names of the folders with this identity, at least one.
+        new: the name that a new folder would have.
+    """
+
+    def rank(name: str) -> tuple[bool, bool, bool, str]:
+        folder = RunFolder(study_folder / name)
+        return (not folder.result.exists(), not folder.events.exists(), name != new, name)
+
+    return min(names, key=rank)
 
 
 def _seen(study: Study, point: Point, found: Mapping[str, Found | None]) -> list[Seen]:
@@ -158,7 +201,9 @@ def record(plan: StudyPlan) -> PlanRecord:
             facts = facts or provenance()
             make_folder(folder.path)
             write_spec(folder, spec, facts)
-    left_out = sorted(set(plan.study.jobs) - {spec.job for spec in plan.runs})
+    left_out = sorted(
+        set(plan.study.jobs) - {s.job for s in plan.runs} - {p.job for also in plan.also.values() for p in also}
+    )
     content = {
         "study": plan.study.name,
         "text": plan.study.text,
@@ -172,9 +217,15 @@ def record(plan: StudyPlan) -> PlanRecord:
                 "values": s.values,
                 "identity": s.identity,
                 "needs": {role: n.model_dump() for role, n in s.needs.items()},
+                **_further(plan.also.get(s.run, ())),
             }
             for s in plan.runs
         ],
         **({"left_out": left_out} if left_out else {}),
     }
     return save_plan(plan.folder, content)
+
+
+def _further(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the further places of a run in the study's tables, as JSON data for the plan."""
+    return {"also": [{"job": p.job, "values": p.values} for p in points]} if points else {}

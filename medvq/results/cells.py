@@ -101,13 +101,16 @@ def fill_all(collected: Collected) -> list[FilledTable]:
 
 def fill(collected: Collected, name: str, table: Table) -> FilledTable:
     """Return one table with the cells that the runs of a plan give."""
-    entries = [e for e in collected.entries if in_scope(table, e.job, e.values)]
+    places = [place for e in collected.entries for place in e.places()]
+    entries = [e for e in places if in_scope(table, e.job, e.values)]
     groups: dict[Position, list[RunEntry]] = {}
     for entry in entries:
         row = axis_value(entry, table.rows)
         columns = table.values if table.columns == "metrics" else [axis_value(entry, table.columns)]
         for column in columns:
-            groups.setdefault((row, column), []).append(entry)
+            group = groups.setdefault((row, column), [])
+            if all(other.folder != entry.folder for other in group):
+                group.append(entry)
     cells = {at: _cell(at, found, table, collected.smoke) for at, found in groups.items()}
     rows = list(dict.fromkeys(row for row, _ in groups))
     columns = list(dict.fromkeys(column for _, column in groups))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,12 @@ class RunEntry:
     folder: RunFolder
     state: State
     status: RunStatus
+    also: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """Further points of the study that are this run: job and values."""
+
+    def places(self) -> list[RunEntry]:
+        """Return the run once for each point of the study that it is."""
+        return [self, *(replace(self, job=job, values=values) for job, values in self.also)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +89,12 @@ def collect(folder: Path, number: int | None = None) -> Collected:
 
 
 def collect_all(folder: Path) -> Collected:
-    """Read all plans of a study as one plan, which has the runs of all and the tables of the last one."""
+    """Read all plans of a study as one plan, which has the runs of all and the tables of the last one.
+
+    A run that older plans have under another name is there once, as in the last plan that has it.
+    """
     plans = [load_plan(folder, n) for n in plan_numbers(folder)]
-    runs = {r["run"]: r for plan in plans for r in plan.runs}
+    runs = {r.get("identity") or r["run"]: r for plan in plans for r in plan.runs}
     last = plans[-1]
     return _collected(folder, PlanRecord(number=last.number, content={**last.content, "runs": list(runs.values())}))
 
@@ -107,6 +116,7 @@ def _collected(folder: Path, plan: PlanRecord) -> Collected:
                 folder=folders[r["run"]],
                 state=states[r["run"]],
                 status=statuses[r["run"]],
+                also=tuple((a["job"], a["values"]) for a in r.get("also", ())),
             )
             for r in plan.runs
         ],

@@ -11,6 +11,8 @@ from medvq.errors import DataError, NotFoundError, UsageError
 from medvq.launch.capacity import Capacity, shape_of
 from medvq.launch.data import find_data
 from medvq.launch.plan import make_plan, record, slug
+from medvq.results.cells import fill
+from medvq.runs.collect import collect
 
 
 def test_needs_come_first_and_match_the_shared_axis(planned):
@@ -130,3 +132,73 @@ def test_values_in_names_are_safe():
     assert slug("data.subset", 10) == "subset10"
     assert slug("model.beta", 0.25) == "beta0.25"
     assert slug("data.use", "../x y") == "use.._x_y"
+
+
+POOLED = """\
+tables:
+  t: {rows: job, columns: data.subset, value: test/accuracy, over: train.seed}
+"""
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        "matrix: {train.seed: [0, 1]}, points: [{train.seed: 1}]",
+        "matrix: {data.subset: [50, 50.0], train.seed: [0, 1]}",
+        "points: [{train.seed: 0}, {train.seed: 1}, {train.epochs: 1, train.seed: 1}]",
+        "matrix: {resources.loader_processes: [0, 1], train.seed: [0, 1]}",
+    ],
+)
+def test_a_plan_has_one_run_per_identity(planned, matrix):
+    text = planned.text.replace("alone: {task: classify}", f"alone: {{task: classify, {matrix}}}")
+    plan = planned(text, only=["alone"])
+    assert len(plan.runs) == len({s.identity for s in plan.runs}) == 2
+    record(plan)
+    assert len(collect(plan.folder).entries) == 2
+
+
+def test_needs_of_a_point_that_is_there_twice_are_not_ambiguous(planned):
+    twice = planned.text.replace(
+        "matrix: {train.seed: [0, 1]}}", "matrix: {train.seed: [0, 1]}, points: [{train.seed: 1}]}"
+    )
+    assert len(planned(twice).runs) == 7
+
+
+def test_two_jobs_of_one_identity_are_one_run_in_both_rows(planned):
+    text = planned.text.replace("alone: {task: classify}", "alone: {task: classify}\n  twin: {task: classify}")
+    plan = planned(text + POOLED, only=["alone", "twin"])
+    record(plan)
+    found = collect(plan.folder)
+    assert [e.job for e in found.entries] == ["alone"]
+    assert "twin" not in found.plan.content["left_out"]
+    (entry,) = found.entries
+    entry.folder.result.write_text(json.dumps({"metrics": {"test/accuracy": 0.5}}))
+    table = fill(collect(plan.folder), "t", found.tables["t"])
+    assert table.rows == ["alone", "twin"]
+    assert {cell.n for cell in table.cells.values()} == {1}
+
+
+@pytest.mark.parametrize("left", ["result.json", "events.jsonl"])
+def test_a_run_is_found_by_its_identity_under_an_older_name(planned, left):
+    first = planned(only=["alone"])
+    record(first)
+    (first.folder_of(first.runs[0]).path / left).touch()
+    renamed = planned.text.replace("alone: {task: classify}", "solo: {task: classify, matrix: {train.seed: [0, 1]}}")
+    second = planned(renamed, only=["solo"])
+    old, new = second.runs
+    assert (old.run, old.job, old.values) == (first.runs[0].run, "solo", {"train.seed": 0})
+    assert new.run == f"solo-seed1-{new.identity}"
+    record(second)
+    assert {e.run for e in collect(second.folder).entries} == {old.run, new.run}
+
+
+def test_of_two_folders_of_one_identity_the_done_one_is_kept(planned):
+    plan = planned(only=["alone"])
+    run = plan.runs[0]
+    done = plan.folder / f"zz-{run.identity}"
+    for folder in (plan.folder_of(run).path, done):
+        folder.mkdir(parents=True)
+        (folder / "events.jsonl").touch()
+    assert planned(only=["alone"]).runs[0].run == run.run
+    (done / "result.json").touch()
+    assert planned(only=["alone"]).runs[0].run == done.name
