@@ -145,7 +145,7 @@ def _say_plan(facts: dict[str, Any], jobs: list[SentJob], profile: str, slurm: S
         asks = slurm.model_dump(mode="json", exclude_none=True)
         print_json({**facts, "profile": profile, "slurm": asks, "jobs": [asdict(job) for job in jobs]})
         return
-    each = f"{slurm.cpus_per_node} cores, {slurm.memory_gb} GB, {slurm.time}"
+    each = f"{slurm.cpus_per_node} cores, {slurm.memory_words}, {slurm.time}"
     where = f"partition {slurm.partition}" if slurm.partition else "the default partition"
     typer.echo("\n".join([facts["text"], f"would send to SLURM, to {where}, {each} for each task", *_lines(jobs)]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +35,24 @@ def _options(text: str) -> str:
                 if _may_be(word, name):
                     by = f"the key `{key}`" if key else "medvq"
                     raise ValueError(f"{name} is set by {by}" + (f", not by {word}" if word != name else ""))
+        for reason, names in REFUSED.items():
+            for name in names:
+                if _may_be(word, name):
+                    raise ValueError(f"{name} is refused: {reason}" + (f" (in {word})" if word != name else ""))
+    return text
+
+
+def _gres(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+(:[\w.-]+){0,2}", text):
+        raise ValueError(f"not a generic resource of SLURM: {text!r}; write one like lscratch:100")
+    if text.partition(":")[0] == "gpu":
+        raise ValueError(f"GPUs are set by the keys `gpus_per_node` and `gpu_type`, not by {text}")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or "|" in text:
+        raise ValueError("a comment is one line without |")
     return text
 
 
@@ -42,27 +61,44 @@ def _may_be(word: str, option: str) -> bool:
     if word.startswith("--"):
         name = word.partition("=")[0]
         return name != "--" and option.startswith(name)
-    return len(option) == 2 and word.startswith("-") and word[1:].lstrip(FLAGS).startswith(option[1])
+    if len(option) != 2 or not word.startswith("-"):
+        return False
+    rest = word[1:].lstrip(FLAGS)
+    flags = word[1 : len(word) - len(rest)]
+    return option[1] in flags or rest.startswith(option[1])
 
 
-FLAGS = "HIkOQsuvVW"
+FLAGS = "hHIkOQsuvVW"
 """Short options of sbatch that take no value."""
 OURS = {
-    "": ("--array", "-a", "--comment", "--dependency", "-d", "--error", "-e", "--export", "--export-file", "--job-name",
+    "": ("--array", "-a", "--dependency", "-d", "--error", "-e", "--export", "--export-file", "--job-name",
          "-J", "--kill-on-invalid-dep", "--no-requeue", "--ntasks", "-n", "--ntasks-per-node", "--open-mode",
          "--output", "-o", "--requeue", "--signal"),
     "partition": ("--partition", "-p"),
     "account": ("--account", "-A"),
+    "comment": ("--comment",),
     "qos": ("--qos", "-q"),
     "time": ("--time", "-t"),
     "nodes": ("--nodes", "-N"),
-    "gpus_per_node": ("--gpus", "-G", "--gpus-per-node", "--gpus-per-socket", "--gpus-per-task", "--gres"),
+    "gpus_per_node": ("--gpus", "-G", "--gpus-per-node", "--gpus-per-socket", "--gpus-per-task"),
+    "gres": ("--gres",),
     "cpus_per_node": ("--cpus-per-task", "-c", "--cpus-per-gpu"),
     "memory_gb": ("--mem", "--mem-per-cpu", "--mem-per-gpu"),
     "constraint": ("--constraint", "-C"),
     "exclude": ("--exclude", "-x"),
 }  # fmt: skip
 """Options of sbatch that runs depend on, by the profile key that sets them; `extra` comes later and would override."""
+REFUSED = {
+    "jobs are looked for on the cluster of slurm.conf, or of the variable SLURM_CLUSTERS":
+        ("--clusters", "-M", "--cluster-constraint"),
+    "jobs are looked for among those of the user who sends them": ("--uid", "--gid"),
+    "`submit` returns at once; `medvq wait` waits": ("--wait", "-W"),
+    "nothing would be sent; `medvq submit --dry-run` prints the script": ("--test-only",),
+    "medvq reads what sbatch prints": ("--parsable", "--quiet", "-Q"),
+    "sbatch would print a text and send nothing": ("--help", "-h", "--usage", "--version", "-V"),
+    "medvq sends a script of its own": ("--wrap",),
+}  # fmt: skip
+"""Options of sbatch that change where a job is found, whether it is sent, or when and with what sbatch returns."""
 Duration = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_duration)]
 
 
@@ -73,6 +109,8 @@ class Slurm(Schema):
     """Partition; without it the cluster's default."""
     account: str | None = None
     """Account that is charged."""
+    comment: Annotated[str, AfterValidator(_one_line)] | None = None
+    """Comment of the SLURM jobs, for people and for accounting. It follows the one by which medvq finds the job."""
     qos: str | None = None
     """Quality of service."""
     time: Duration
@@ -85,8 +123,12 @@ class Slurm(Schema):
     """GPU type, as in a typed GRES, such as a100."""
     cpus_per_node: int = Field(default=4, ge=1)
     """CPU cores on each node."""
-    memory_gb: int = Field(default=16, ge=1)
-    """Memory on each node, in GB."""
+    gres: tuple[Annotated[str, AfterValidator(_gres)], ...] = ()
+    """Further generic resources of each node beside GPUs, such as `lscratch:100`."""
+    memory_gb: int | None = Field(default=16, ge=1)
+    """Memory in GB, on each node unless `memory_per` says otherwise; null asks for none, where a cluster forbids it."""
+    memory_per: Literal["node", "cpu", "gpu"] = "node"
+    """What `memory_gb` is for: each node, each CPU core or each GPU."""
     constraint: str | None = None
     """Features that a node must have."""
     exclude: tuple[str, ...] = ()
@@ -107,6 +149,31 @@ class Slurm(Schema):
     """Address to which SLURM sends mail when a run ends or fails."""
     extra: tuple[Annotated[str, AfterValidator(_options)], ...] = ()
     """Further #SBATCH options, such as `--reservation=course`; options that have a key here are refused."""
+
+    @property
+    def memory_option(self) -> dict[str, str]:
+        """The option of sbatch that asks for memory and its value; empty if no memory is asked for."""
+        name = {"node": "mem", "cpu": "mem-per-cpu", "gpu": "mem-per-gpu"}[self.memory_per]
+        return {} if self.memory_gb is None else {name: f"{self.memory_gb}GB"}
+
+    @property
+    def node_memory_gb(self) -> int | None:
+        """Memory on each node, in GB; None if no memory is asked for."""
+        shares = {"node": 1, "cpu": self.cpus_per_node, "gpu": self.gpus_per_node}[self.memory_per]
+        return None if self.memory_gb is None else self.memory_gb * shares
+
+    @property
+    def memory_words(self) -> str:
+        """The requested memory in words, such as `2 GB per cpu`."""
+        if self.memory_gb is None:
+            return "the cluster's default memory"
+        return f"{self.memory_gb} GB" + (f" per {self.memory_per}" if self.memory_per != "node" else "")
+
+    @model_validator(mode="after")
+    def _memory_has_a_unit(self) -> Slurm:
+        if self.memory_per == "gpu" and not self.gpus_per_node:
+            raise ValueError("memory_per: gpu needs gpus_per_node of at least 1")
+        return self
 
     @model_validator(mode="after")
     def _grace_fits(self) -> Slurm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -56,12 +57,29 @@ def problems_of(error: ValidationError, kind: type[Schema], document: Document, 
             message = "this key is required"
         else:
             message = item["msg"].removeprefix("Value error, ")
+            for python, yaml in YAML_WORDS.items():
+                message = message.replace(python, yaml)
             shown = repr(item["input"])
+            if item["type"] in LISTS and isinstance(item["input"], str | int | float):
+                hint = f"write it in brackets: [{json.dumps(item['input'], ensure_ascii=False)}]"
             if item["type"] not in ("value_error", "assertion_error") and len(shown) < 60:
                 message += f", not {shown}"
         key = ((*at, *path), message)
         problems.setdefault(key, Problem(where=document.where(key[0]), error=message, hint=hint))
     return list(problems.values())
+
+
+YAML_WORDS = {
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "a mapping",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid integer": "a whole number",
+}
+"""What pydantic calls Python's types, as people write them in a file."""
+LISTS = ("tuple_type", "list_type")
+"""Pydantic's errors for something that is not a list."""
 
 
 def _is_branch(part: str | int) -> bool:

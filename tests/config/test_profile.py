@@ -37,7 +37,7 @@ def test_mistakes_name_their_line(tmp_path, text, line, words):
 def test_the_profiles_of_the_readme_are_valid(tmp_path):
     text = (Path(__file__).resolve().parents[2] / "slurm/README.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         (tmp_path / "p.yaml").write_text(block)
         assert load_profile(tmp_path / "p.yaml").slurm is not None
@@ -56,6 +56,26 @@ def test_the_profiles_of_the_readme_are_valid(tmp_path):
         ("time: 1 h, extra: ['-t 5']", "-t is set by the key `time`"),
         ("time: 1 h, extra: [--time=5]", "--time is set by the key `time`"),
         ("time: 1 h, extra: [--gpus-per-n=2]", "--gpus-per-node is set by the key `gpus_per_node`"),
+        ("time: 1 h, extra: [--gres=lscratch:1]", "--gres is set by the key `gres`"),
+        ("time: 1 h, extra: [--comment=x]", "--comment is set by the key `comment`"),
+        ("time: 1 h, comment: 'a|b'", "one line without"),
+        ("time: 1 h, gres: ['gpu:2']", "set by the keys `gpus_per_node` and `gpu_type`"),
+        ("time: 1 h, gres: ['a:1,b:2']", "not a generic resource"),
+        ("time: 1 h, gres: 'lscratch:100'", r"(?s)should be a list.*brackets: \[\"lscratch:100\"\]"),
+        ("time: 1 h, setup: module load x", r"(?s)should be a list.*brackets: \[\"module load x\"\]"),
+        ("time: 1 h, memory_per: gpu", "needs gpus_per_node"),
+        ("time: 1 h, extra: [--clusters=x]", "--clusters is refused"),
+        ("time: 1 h, extra: [--cluster=x]", "--clusters is refused.*in --cluster=x"),
+        ("time: 1 h, extra: ['-M x']", "-M is refused"),
+        ("time: 1 h, extra: [-Mx]", "-M is refused"),
+        ("time: 1 h, extra: [--cluster-constraint=x]", "--cluster-constraint is refused"),
+        ("time: 1 h, extra: [--wait]", "--wait is refused"),
+        ("time: 1 h, extra: ['--hold -HW']", "-W is refused.*in -HW"),
+        ("time: 1 h, extra: [--test-only]", "--test-only is refused"),
+        ("time: 1 h, extra: [--parsable]", "--parsable is refused"),
+        ("time: 1 h, extra: [-Q]", "-Q is refused"),
+        ("time: 1 h, extra: [--uid=1]", "--uid is refused"),
+        ("time: 1 h, extra: [--wrap=true]", "--wrap is refused"),
         ("time: 1 h, extra: [--mem-per-cpu=2G]", "--mem-per-cpu is set by the key `memory_gb`"),
         ("time: 1 h, extra: [-pgpu]", "-p is set by the key `partition`"),
         ("time: 1 h, extra: ['--hold \"']", "No closing quotation"),

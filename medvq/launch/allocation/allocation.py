@@ -37,13 +37,14 @@ def allocation(environment: Mapping[str, str] = os.environ) -> Allocation | None
     cpus = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_JOB_CPUS_PER_NODE") or "1"
     each = min(int(n) for n in re.findall(r"(\d+)(?:\(x\d+\))?(?:,|$)", cpus))
     per_node, per_cpu = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
-    megabytes = int(per_node) if per_node else int(per_cpu) * each if per_cpu else 0
+    per_gpu, gpus = environment.get("SLURM_MEM_PER_GPU"), _gpus(environment)
+    megabytes = int(per_node) if per_node else int(per_cpu) * each if per_cpu else int(per_gpu or 0) * gpus
     return Allocation(
         job=job,
         restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
         nodes=tuple(sorted(names(nodes), key=lambda n: n != environment["SLURMD_NODENAME"])),
         cpus=each,
-        gpus=_gpus(environment),
+        gpus=gpus,
         memory=megabytes * 2**20 or None,
     )
 

@@ -87,7 +87,8 @@ def check_partition(slurm: Slurm, partitions: Mapping[str, Mapping[str, str]], f
         yield "warn", f"cannot tell how many nodes of {name} have {slurm.constraint!r}: only SLURM reads that", mend
         return
     kind = f"{slurm.gpu_type} " if slurm.gpu_type else ""
-    asked = f"{slurm.gpus_per_node} {kind}GPUs, {slurm.cpus_per_node} cores and {slurm.memory_gb} GB"
+    asked = f"{slurm.gpus_per_node} {kind}GPUs, {slurm.cpus_per_node} cores and {slurm.memory_words}"
+    asked += "".join(f" and {wanted}" for wanted in slurm.gres)
     if fitting >= slurm.nodes:
         yield "ok", f"{fitting} nodes of {name} have {asked}", ""
     else:

@@ -36,8 +36,9 @@ def fitting(slurm: Slurm, listed: str) -> int | None:
             (name in slurm.partition.split(",") if slurm.partition else partition.endswith("*"))
             and meets
             and gpus_of(gres, slurm.gpu_type) >= slurm.gpus_per_node
+            and all(_has(gres, wanted) for wanted in slurm.gres)
             and int(cores.rstrip("+")) >= slurm.cpus_per_node
-            and int(megabytes.rstrip("+")) >= slurm.memory_gb * 1024
+            and int(megabytes.rstrip("+")) >= (slurm.node_memory_gb or 0) * 1024
         ):
             counts[name] = counts.get(name, 0) + int(number)
     return max(counts.values(), default=0)
@@ -78,3 +79,8 @@ def avoidable(slurm: Slurm, bad: Sequence[str]) -> tuple[str, ...]:
         return ()
     spare = 0 if there is None else there - len(avoided) - slurm.nodes
     return tuple([host for host in bad if host not in avoided][: max(spare, 0)])
+
+
+def _has(gres: str, wanted: str) -> bool:
+    """Return whether a node's GRES, such as `gpu:4,lscratch:900`, name the resource of `lscratch:100`."""
+    return wanted.partition(":")[0] in {re.split("[:(]", part)[0] for part in gres.split(",")}

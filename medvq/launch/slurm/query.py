@@ -48,6 +48,7 @@ class Queued:
     id: str
     """Array id and index, `12_3`."""
     comment: str
+    """The first word of the comment, by which medvq finds the task."""
     state: str
     reason: str
     nodes: str
@@ -122,15 +123,15 @@ def call(*command: str, keep_open: Sequence[int] = (), patience: float = PATIENC
 
 
 def job_id(said: str) -> str:
-    """Return the id in what `sbatch` prints, such as `Submitted batch job 12`.
+    """Return the id in what `sbatch` prints: `Submitted batch job 12`, or `12` or `12;cluster` with `--parsable`.
 
     Raises:
         SilentError: there is none.
     """
-    found = re.search(r"job (\d+)", said)
+    found = re.search(r"job (\d+)|^(\d+)(?:;\S+)?\s*$", said, re.MULTILINE)
     if found is None:
         raise SilentError("sbatch names no job")
-    return found[1]
+    return found[1] or found[2]
 
 
 def queue(users: Iterable[int], patience: float = PATIENCE) -> dict[str, Queued]:
@@ -142,7 +143,9 @@ def queue(users: Iterable[int], patience: float = PATIENCE) -> dict[str, Queued]
         parts = line.split("|", 5)
         if len(parts) == 6:
             task, state, nodes, left, reason, comment = parts
-            found[task] = Queued(id=task, comment=comment, state=state, reason=reason, nodes=nodes, left=left)
+            found[task] = Queued(
+                id=task, comment=comment.partition(" ")[0], state=state, reason=reason, nodes=nodes, left=left
+            )
     return found
 
 

@@ -24,7 +24,7 @@ from medvq.runs.submission import last_lines, load_submission
 
 EARLY = 60.0
 """Seconds by which SLURM's signal may come early."""
-OUT_OF_MEMORY = "out of memory: the SLURM job's memory of {} GB was used up; give `memory_gb` more or `batch_size` less"
+OUT_OF_MEMORY = "out of memory: the SLURM job's memory ({}) was used up; give `memory_gb` more or `batch_size` less"
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
         return GIVE_UP
     log = submission.log(index)
     if code != STOPPED and memory.kills(given.job):
-        return give_up(folder, OUT_OF_MEMORY.format(slurm["memory_gb"]), log)
+        return give_up(folder, OUT_OF_MEMORY.format(Slurm.model_validate(slurm).memory_words), log)
     if code != STOPPED:
         # After a signal the driver was killed, which runs on the first node; else any node may have failed.
         how, hosts = (f"signal {code - 128}", given.nodes[:1]) if code > 128 else (f"exit {code}", given.nodes)

@@ -59,17 +59,17 @@ def _options(slurm: Slurm, job: SbatchJob) -> dict[str, str | int | None]:
     return {
         "account": slurm.account,
         "array": indices(job.tasks) + (f"%{slurm.parallel}" if slurm.parallel else ""),
-        "comment": job.key,
+        "comment": commented(slurm, job.key),
         "constraint": slurm.constraint,
         "cpus-per-task": slurm.cpus_per_node,
         "dependency": job.dependency,
         "exclude": ",".join(excluded(slurm, job.exclude)) or None,
-        "gres": gpus if slurm.gpus_per_node else None,
+        "gres": ",".join([*([gpus] if slurm.gpus_per_node else []), *slurm.gres]) or None,
         "job-name": job.name,
         "kill-on-invalid-dep": "yes" if job.dependency else None,
         "mail-type": "END,FAIL" if slurm.mail else None,
         "mail-user": slurm.mail,
-        "mem": f"{slurm.memory_gb}GB",
+        **slurm.memory_option,
         "nodes": slurm.nodes,
         "ntasks-per-node": 1,
         "open-mode": "append",
@@ -80,6 +80,11 @@ def _options(slurm: Slurm, job: SbatchJob) -> dict[str, str | int | None]:
         "signal": f"B:USR1@{math.ceil(seconds(slurm.grace))}",
         "time": max(1, math.ceil(seconds(slurm.time) / 60)),
     }
+
+
+def commented(slurm: Slurm, key: str) -> str:
+    """Return the comment of a job: the word by which it is found, then the profile's own comment."""
+    return f"{key} {slurm.comment}" if slurm.comment else key
 
 
 def _header(options: Mapping[str, str | int | None]) -> list[str]:

@@ -25,7 +25,7 @@ jobs = [json.loads(line) for line in file.read_text().splitlines()] if file.exis
 COMMANDS = {
     "sbatch": """
 text = Path(sys.argv[1]).read_text()
-key, tasks = re.search(r"--comment=(\\S+)", text)[1].strip("'\\""), re.search(r"--array=(\\d+)-?(\\d*)", text)
+key, tasks = re.search(r"--comment='?([^'\\n]+)", text)[1], re.search(r"--array=(\\d+)-?(\\d*)", text)
 job = {"id": 100 + len(jobs), "first": int(tasks[1]), "last": int(tasks[2] or tasks[1]), "key": key}
 job["user"] = os.getuid()
 how = (here / "how").read_text() if (here / "how").exists() else ""
@@ -111,6 +111,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("how", LOSSES)
 def test_a_job_whose_answer_was_lost_is_found_and_not_sent_again(cluster, how):
+    (cluster.folder / "p.yaml").write_text(PROFILE.replace("time", "comment: grant 7, time"))
     cluster.sbatch(LOSSES[how])
     assert "not known whether SLURM took" in cluster.cli(*cluster.submit, code=1).stderr_text
     assert cluster.states("quickstart") == {("queued", "jobs of higher priority come first", "100_0")}

@@ -131,3 +131,24 @@ def test_a_signal_during_the_lines_of_the_profile_reaches_the_run(batch, tmp_pat
 def test_the_job_ends_as_its_run_does(batch, tmp_path, again, code):
     assert batch(Slurm(time="1 h"), code=9, again=again).wait(20) == code
     assert not (tmp_path / "told").exists(), "no requeue"
+
+
+@pytest.mark.parametrize(
+    ("keys", "there", "absent"),
+    [
+        ({"gres": ("lscratch:100",)}, ["--gres=lscratch:100"], []),
+        (
+            {"gres": ("lscratch:100", "nvme"), "gpus_per_node": 2, "gpu_type": "a100"},
+            ["--gres=gpu:a100:2,lscratch:100,nvme"],
+            [],
+        ),
+        ({"memory_gb": None}, [], ["--mem"]),
+        ({"memory_gb": 2, "memory_per": "cpu"}, ["--mem-per-cpu=2GB"], ["--mem="]),
+        ({"memory_gb": 2, "memory_per": "gpu", "gpus_per_node": 1}, ["--mem-per-gpu=2GB"], ["--mem="]),
+        ({"comment": "grant 7"}, ["--comment='medvq:0123456789abcdef grant 7'"], []),
+    ],
+)
+def test_gres_memory_and_comment_are_as_the_profile_says(keys, there, absent):
+    lines = sbatch_text(Slurm(time="1 h", **keys), ONE_RUN).splitlines()
+    assert all(f"#SBATCH {option}" in lines for option in there)
+    assert not any(option in line for option in absent for line in lines)

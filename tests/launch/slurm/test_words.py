@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from medvq.config.profile import Slurm
-from medvq.launch.slurm import submit
+from medvq.launch.slurm import query, submit
 from medvq.launch.slurm.checkup import check_partition, check_settings, parse_partitions
 from medvq.launch.slurm.cluster import ClusterRun, ask_slurm, resource_use, state_with_slurm
 from medvq.launch.slurm.nodes import fitting, gpus_of
@@ -252,3 +252,38 @@ def test_hints_for_the_profile(tmp_path):
     (line,) = resource_use([place(tmp_path, account=account(cpu_seconds=400.0, memory=2**31 - 1, gpu_use=12.0))])
     assert all(w in line for w in ("fewer `cpus_per_node`", "more `memory_gb`", "GPU 12 %"))
     assert resource_use([place(tmp_path, account=account(elapsed=5.0))]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "job"),
+    [
+        ("Submitted batch job 12\n", "12"),
+        ("Submitted batch job 12 on cluster east\n", "12"),
+        ("12\n", "12"),
+        ("12;east\n", "12"),
+        ("note: 3 jobs wait\n12;east\n", "12"),
+        ("12 jobs wait\n", None),
+        ("", None),
+    ],
+)
+def test_the_job_in_what_sbatch_prints(said, job):
+    if job is None:
+        with pytest.raises(query.SilentError):
+            query.job_id(said)
+    else:
+        assert query.job_id(said) == job
+
+
+@pytest.mark.parametrize(
+    ("keys", "count"),
+    [
+        ({}, 3),
+        ({"gres": ("lscratch:100",)}, 1),
+        ({"memory_gb": None}, 4),
+        ({"memory_gb": 8, "memory_per": "cpu"}, 1),
+        ({"memory_gb": 20, "memory_per": "gpu", "gpus_per_node": 2}, 1),
+    ],
+)
+def test_nodes_with_the_resources_of_a_run(keys, count):
+    listed = "a*|gpu:2(S:0),lscratch:900|8|64000||1\na*|gpu:4|8|17000||2\na*|(null)|4|4000||1\n"
+    assert fitting(Slurm(time="1 h", **keys), listed) == count

@@ -20,6 +20,7 @@ from medvq.config.units import seconds
 from medvq.errors import MedvqError, MissingError, UsageError
 from medvq.launch.slurm import query
 from medvq.launch.slurm.nodes import excluded
+from medvq.launch.slurm.script import commented
 
 DEFAULT_TASKS = 16
 """Tasks of an array if the profile has no `parallel`."""
@@ -95,10 +96,9 @@ def parameters(slurm: Slurm, *, tasks: int, name: str, comment: str, code: Path,
         "nodes": 1,
         "ntasks_per_node": 1,
         "cpus_per_task": slurm.cpus_per_node,
-        "mem": f"{slurm.memory_gb}GB",
         "constraint": slurm.constraint,
         "exclude": ",".join(excluded(slurm, ())) or None,
-        "comment": comment,
+        "comment": commented(slurm, comment),
         "dependency": f"afterok:{after}" if after else None,
         "mail_user": slurm.mail,
         "mail_type": "FAIL" if slurm.mail else None,
@@ -115,6 +115,8 @@ def parameters(slurm: Slurm, *, tasks: int, name: str, comment: str, code: Path,
         ],
         "additional_parameters": {
             "requeue": True,
+            **slurm.memory_option,
+            **({"gres": ",".join(slurm.gres)} if slurm.gres else {}),
             "signal": f"B:USR2@{math.ceil(seconds(slurm.grace))}",
             **({"kill-on-invalid-dep": "yes"} if after else {}),
         },

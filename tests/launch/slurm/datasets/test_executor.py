@@ -75,6 +75,18 @@ def test_every_key_of_a_profile_is_asked_for(tmp_path, sbatch, monkeypatch):
     assert os.environ["SLURM_JOB_ID"] == "1"
 
 
+def test_gres_memory_and_comment_are_as_the_profile_says(tmp_path, sbatch):
+    sbatch("echo Submitted batch job 12")
+    send(tmp_path, Slurm(time="1 h", gres=("lscratch:9",), memory_gb=2, memory_per="cpu", comment="grant 7"))
+    text = (tmp_path / "script").read_text()
+    assert "#SBATCH --gres=lscratch:9\n" in text
+    assert "#SBATCH --mem-per-cpu=2GB\n" in text
+    assert "#SBATCH --comment='medvq:12ab:examine grant 7'\n" in text
+    assert "--mem=" not in text
+    send(tmp_path, Slurm(time="1 h", memory_gb=None))
+    assert "--mem" not in (tmp_path / "script").read_text()
+
+
 def test_the_smallest_profile_leaves_the_rest_to_the_cluster(tmp_path, sbatch):
     sbatch("echo Submitted batch job 5")
     assert send(tmp_path, Slurm(time="1 h"), tasks=1) == "5"
