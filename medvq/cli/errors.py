@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pwd
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -42,8 +46,29 @@ class Commands(TyperGroup):
         except OSError as e:
             if ctx.params.get("debug"):
                 raise
-            tell(MedvqError(e.strerror or str(e), where=e.filename), as_json=ctx.meta.get(WANTS_JSON, False))
+            hint = permission_hint(e) if isinstance(e, PermissionError) else None
+            tell(MedvqError(e.strerror or str(e), where=e.filename, hint=hint), as_json=ctx.meta.get(WANTS_JSON, False))
             raise typer.Exit(1) from e
+
+
+def permission_hint(error: PermissionError) -> str | None:
+    """Return what to do about a file or folder of another user; None if the error names none that exists."""
+    path = Path(os.fsdecode(error.filename)) if error.filename else None
+    for there in (path, *path.parents) if path else ():
+        with contextlib.suppress(OSError):
+            owner = there.stat().st_uid
+            if owner != os.getuid():
+                return f"{there} belongs to {user_name(owner)}, who can open it to the group: chmod -R g+rwX {there}"
+            return f"{there} is yours: chmod -R u+rwX {there}"
+    return None
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user; the number if there is no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def tell(error: MedvqError, *, as_json: bool) -> None:

@@ -107,7 +107,7 @@ class Workspace:
         """
         path = self.folder / "lock"
         try:
-            fd = self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
             return False
         until = time.monotonic() + PATIENCE

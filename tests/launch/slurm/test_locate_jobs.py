@@ -281,3 +281,14 @@ def test_a_second_submit_asks_squeue_once(cluster):
     cluster.cli(*cluster.submit)
     assert time.monotonic() - begin < 10
     assert (cluster.folder / "asked").read_text() == "x"
+
+
+def test_what_submit_writes_follows_the_umask(cluster):
+    before = os.umask(0o002)
+    try:
+        cluster.cli(*cluster.submit)
+    finally:
+        os.umask(before)
+    paths = [cluster.folder / "runs", *(cluster.folder / "runs").rglob("*")]
+    wanted = {path: 0o775 if path.is_dir() else 0o664 for path in paths}
+    assert {path: path.stat().st_mode & 0o777 for path in paths} == wanted
