@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 TOP = Path(__file__).resolve().parents[1]
 OURS = {"medvq", "config", "hosts"}
 USED = {
+    "ray._private.node.Node.start_log_monitor": "medvq/workers/ray_server.py",
+    "ray._private.node.Node.start_monitor": "medvq/workers/ray_server.py",
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "medvq/workers/ray_server.py",
     "ray.init(_node_ip_address=)": "medvq/workers/ray_server.py",
     "ray.init(_temp_dir=)": "medvq/workers/ray_server.py",
@@ -69,12 +72,11 @@ def test_each_private_name_of_a_library_is_used_in_one_file_only():
 @pytest.mark.parametrize("name", USED)
 def test_the_installed_library_still_has_it(name):
     function, parenthesis, keyword = name.rstrip("=)").partition("(")
-    module, _, attribute = function.rpartition(".")
     library = importlib.import_module(name.partition(".")[0])
     gone = f"{name} is gone from {library.__name__} {library.__version__}: mend {USED[name]}"
     try:
-        value = getattr(sys.modules.get(module) or importlib.import_module(module), attribute, None)
-    except ImportError:
+        value = pkgutil.resolve_name(function)
+    except (ImportError, AttributeError):
         value = None
     assert value is not None, gone
     assert not parenthesis or f'"{keyword}"' in inspect.getsource(value), gone

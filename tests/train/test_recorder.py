@@ -95,9 +95,16 @@ def test_nothing_is_saved_once_a_loss_is_not_finite(recorder):
     assert names(recorder) == []
 
 
+class Follower(World):
+    """A rank to which rank 0 has nothing to say."""
+
+    def broadcast(self, value):
+        return None
+
+
 def test_other_ranks_write_nothing(recorder, clock):
     session = recorder.session
-    session.world = World(rank=1, size=2)
+    session.world = Follower(rank=1, size=2)
     other = Recorder(session, recorder.folder, recorder.owner, Listeners({}))
     before = sorted(recorder.folder.path.rglob("*"))
     clock[0] += 1000
