@@ -26,7 +26,9 @@ class Forked:
     def __init__(self, argv, folder, env=None):
         self.output = tempfile.TemporaryDirectory()
         argv, env = [str(a) for a in argv], {**os.environ, **(env or {})}
-        self.process = _server.Process(target=_main, args=(argv, str(folder), env, self.output.name))
+        umask = os.umask(0)
+        os.umask(umask)
+        self.process = _server.Process(target=_main, args=(argv, str(folder), env, umask, self.output.name))
         self.process.start()
 
     def wait(self, timeout):
@@ -46,7 +48,8 @@ class Forked:
         self.process.join()
 
 
-def _main(argv, folder, env, output):
+def _main(argv, folder, env, umask, output):
+    os.umask(umask)
     for name, number in (("stdout", 1), ("stderr", 2)):
         file = os.open(os.path.join(output, name), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)

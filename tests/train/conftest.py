@@ -42,7 +42,9 @@ class Runs:
         return self.plan.folder_of(self.spec(job))
 
     def spec(self, job):
-        return next(s for s in self.plan.runs if s.job == job)
+        """The run of a job; jobs that are the same have one run."""
+        also = {spec.run: [point.job for point in self.plan.also.get(spec.run, ())] for spec in self.plan.runs}
+        return next(s for s in self.plan.runs if job in (s.job, *also[s.run]))
 
     def do(self, job="pretrain", stop_after=None, term=None):
         """Do a run in this process; ask it to stop after `stop_after` steps. `term` is as in a SLURM job."""

@@ -166,4 +166,4 @@ def test_a_job_that_used_up_its_memory_is_not_tried_elsewhere(attempt, tmp_path)
     assert attempt(code=9, memory_gb=24)[0] == GIVE_UP
     (failed,) = events.read(attempt.folder.events)
     assert failed["event"] == "failed"
-    assert "memory of 24 GB was used up" in failed["error"]
+    assert "memory (24 GB) was used up" in failed["error"]
