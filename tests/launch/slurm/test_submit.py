@@ -50,9 +50,12 @@ def test_runs_are_sent_once_and_wait_for_what_they_need(user, study):
 
 
 def test_what_another_user_has_sent_is_seen_and_not_sent_again(user, study):
-    (user.folder / "held.yaml").write_text(PROFILE.format(more=", extra: [--hold, --uid=nobody]"))
+    wrapper = user.folder / "bin/sbatch"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {SBATCH} --uid=nobody "$@"\n')
+    wrapper.chmod(0o755)
     try:
-        user(*study)
+        user(*study, path=wrapper.parent)
         for record in user.folder.glob("runs/quickstart/submissions/*.json"):
             shutil.chown(record, "nobody")
         assert user.testbed.login("squeue", "-h", "-r", "-o", "%u").split() == ["nobody"] * 9
